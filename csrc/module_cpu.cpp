@@ -1,0 +1,24 @@
+#include <pybind11/native_enum.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include "isa.h"
+#include "threads.h"
+
+namespace py = pybind11;
+
+void bind_logsumexp(py::module_& m);
+
+PYBIND11_MODULE(_cpu, m, py::mod_gil_not_used()) {
+  py::native_enum<logitkit::Isa>(m, "Isa", "enum.Enum")
+      .value("scalar", logitkit::Isa::scalar)
+      .value("neon", logitkit::Isa::neon)
+      .value("avx2", logitkit::Isa::avx2)
+      .value("avx512", logitkit::Isa::avx512)
+      .finalize();
+  m.def("supported_isas", &logitkit::supported_isas);
+  m.def("default_isa", &logitkit::default_isa);
+  m.def("default_threads", &logitkit::default_threads);
+
+  bind_logsumexp(m);
+}
