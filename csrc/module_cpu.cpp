@@ -7,6 +7,7 @@
 
 namespace py = pybind11;
 
+void bind_least_distance(py::module_& m);
 void bind_logsumexp(py::module_& m);
 
 PYBIND11_MODULE(_cpu, m, py::mod_gil_not_used()) {
@@ -20,5 +21,6 @@ PYBIND11_MODULE(_cpu, m, py::mod_gil_not_used()) {
   m.def("default_isa", &logitkit::default_isa);
   m.def("default_threads", &logitkit::default_threads);
 
+  bind_least_distance(m);
   bind_logsumexp(m);
 }

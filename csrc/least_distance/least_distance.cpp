@@ -1,0 +1,317 @@
+#include "least_distance/least_distance.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+namespace logitkit {
+namespace {
+
+constexpr std::size_t none = std::numeric_limits<std::size_t>::max();
+
+// A column of E is free to enter, active, or banned: it was tried and gave no
+// progress, which stands until the residual changes.
+enum : unsigned char { is_free, is_active, is_banned };
+
+// A violation below this share of |r| is rounding.
+constexpr double violation_tolerance = 1e-11;
+
+const LeastDistanceLoops& loops_for(Isa isa) {
+  switch (isa) {
+#if defined(LOGITKIT_HAS_AVX512)
+    case Isa::avx512: return avx512::least_distance_loops;
+#endif
+#if defined(LOGITKIT_HAS_AVX2)
+    case Isa::avx2: return avx2::least_distance_loops;
+#endif
+#if defined(LOGITKIT_HAS_NEON)
+    case Isa::neon: return neon::least_distance_loops;
+#endif
+    default: return scalar::least_distance_loops;
+  }
+}
+
+double norm(const LeastDistanceLoops& loops, const double* v, std::size_t n) {
+  double square;
+  loops.dots(v, n, 1, v, n, &square);
+  return std::sqrt(square);
+}
+
+}  // namespace
+
+LeastDistance::LeastDistance(std::size_t dim)
+    : dim_(dim),
+      height_(dim + 1),
+      stride_((dim + 8) / 8 * 8),
+      residual_(stride_, 0.0),
+      work_(stride_, 0.0),
+      direction_(dim, 0.0) {
+  residual_[dim_] = 1.0;
+}
+
+void LeastDistance::append(const double* vector, double length, double right_side,
+                           std::int64_t label) {
+  columns_.resize(columns_.size() + stride_, 0.0);
+  double* column = columns_.data() + columns_.size() - stride_;
+  for (std::size_t k = 0; k < dim_; ++k) column[k] = vector[k] / length;
+  column[dim_] = right_side;
+  lengths_.push_back(length);
+  labels_.push_back(label);
+  state_.push_back(is_free);
+}
+
+std::size_t LeastDistance::add_points(const double* center, const double* points,
+                                      const std::int64_t* labels, std::size_t count) {
+  forget_slack_constraints();
+  std::size_t coincident = 0;
+  std::vector<double> difference(dim_);
+  for (std::size_t j = 0; j < count; ++j) {
+    double square = 0.0;
+    for (std::size_t k = 0; k < dim_; ++k) {
+      difference[k] = center[k] - points[j * dim_ + k];
+      square += difference[k] * difference[k];
+    }
+    if (square > 0.0)
+      append(difference.data(), std::sqrt(square), 1.0, labels[j]);
+    else
+      ++coincident;
+  }
+  return coincident;
+}
+
+void LeastDistance::add_rays(const double* rays, const std::int64_t* labels, std::size_t count) {
+  for (std::size_t j = 0; j < count; ++j) {
+    double square = 0.0;
+    for (std::size_t k = 0; k < dim_; ++k) square += rays[j * dim_ + k] * rays[j * dim_ + k];
+    if (square > 0.0) append(rays + j * dim_, std::sqrt(square), 0.0, labels[j]);
+  }
+}
+
+// Keeps the scan short: of many constraints only those that are active or near
+// to it stay. One that is forgotten and matters again will be added again.
+void LeastDistance::forget_slack_constraints() {
+  const std::size_t count = labels_.size();
+  if (count < 4 * height_ + 64 || violation_.size() != count) return;
+  std::vector<double> sorted(violation_);
+  std::nth_element(sorted.begin(), sorted.begin() + static_cast<std::ptrdiff_t>(count / 2),
+                   sorted.end());
+  const double median = sorted[count / 2];
+  std::vector<std::size_t> moved(count, none);
+  std::size_t kept = 0;
+  for (std::size_t j = 0; j < count; ++j) {
+    const bool is_ray = columns_[j * stride_ + dim_] == 0.0;
+    if (state_[j] != is_active && !is_ray && violation_[j] < median) continue;
+    std::copy_n(columns_.begin() + static_cast<std::ptrdiff_t>(j * stride_), stride_,
+                columns_.begin() + static_cast<std::ptrdiff_t>(kept * stride_));
+    lengths_[kept] = lengths_[j];
+    labels_[kept] = labels_[j];
+    state_[kept] = state_[j];
+    moved[j] = kept++;
+  }
+  columns_.resize(kept * stride_);
+  lengths_.resize(kept);
+  labels_.resize(kept);
+  state_.resize(kept);
+  violation_.clear();
+  for (std::size_t& column : active_) column = moved[column];
+}
+
+// r <- r - Q Q^T r, which leaves it orthogonal to the active columns to within
+// rounding of |r| itself, not of |f| = 1; then r = (-p, rho) with rho = |p|^2 to
+// the first order, scaled so that |r| stays the sine of the margin.
+void LeastDistance::project_residual(const LeastDistanceLoops& loops) {
+  const std::size_t k = active_.size();
+  work_.resize(std::max(work_.size(), k));
+  loops.dots(q_.data(), stride_, k, residual_.data(), height_, work_.data());
+  for (std::size_t j = 0; j < k; ++j) work_[j] = -work_[j];
+  loops.combine(q_.data(), stride_, k, work_.data(), height_, residual_.data());
+  residual_norm_ = norm(loops, residual_.data(), height_);
+}
+
+std::size_t LeastDistance::most_violated(const LeastDistanceLoops& loops) {
+  const std::size_t count = labels_.size();
+  violation_.resize(count);
+  loops.dots(columns_.data(), stride_, count, residual_.data(), height_, violation_.data());
+  double largest = violation_tolerance * residual_norm_;
+  std::size_t column = none;
+  for (std::size_t j = 0; j < count; ++j)
+    if (state_[j] == is_free && violation_[j] > largest) {
+      largest = violation_[j];
+      column = j;
+    }
+  return column;
+}
+
+// Appends a column to E_active = Q R. False if it lies in the span of the others.
+bool LeastDistance::activate(const LeastDistanceLoops& loops, std::size_t column) {
+  const std::size_t k = active_.size();
+  if (k == height_) return false;
+  q_.resize((k + 1) * stride_);
+  r_.resize((k + 1) * height_);
+  double* q = q_.data() + k * stride_;
+  std::copy_n(columns_.begin() + static_cast<std::ptrdiff_t>(column * stride_), stride_, q);
+  const double length = norm(loops, q, height_);
+  double before = length;
+  std::vector<double>& coefficient = work_;
+  coefficient.resize(std::max(coefficient.size(), k));
+  for (std::size_t j = 0; j < k; ++j) r_[j * height_ + k] = 0.0;
+  for (int pass = 0; pass < 3; ++pass) {
+    loops.dots(q_.data(), stride_, k, q, height_, coefficient.data());
+    for (std::size_t j = 0; j < k; ++j) {
+      r_[j * height_ + k] += coefficient[j];
+      coefficient[j] = -coefficient[j];
+    }
+    loops.combine(q_.data(), stride_, k, coefficient.data(), height_, q);
+    const double after = norm(loops, q, height_);
+    if (after <= 1e-13 * length) return false;
+    const bool cancelled = after < 0.7 * before;
+    before = after;
+    if (!cancelled) break;
+  }
+  for (std::size_t i = 0; i < height_; ++i) q[i] /= before;
+  r_[k * height_ + k] = before;
+
+  double along;
+  loops.dots(q, stride_, 1, residual_.data(), height_, &along);
+  projection_.push_back(q[dim_]);  // q . f
+  const double minus = -along;
+  loops.combine(q, stride_, 1, &minus, height_, residual_.data());
+  active_.push_back(column);
+  x_.push_back(0.0);
+  state_[column] = is_active;
+  return true;
+}
+
+void LeastDistance::deactivate(const LeastDistanceLoops& loops, std::size_t position) {
+  const std::size_t last = active_.size() - 1;
+  state_[active_[position]] = is_free;
+  active_.erase(active_.begin() + static_cast<std::ptrdiff_t>(position));
+  x_.erase(x_.begin() + static_cast<std::ptrdiff_t>(position));
+  for (std::size_t i = 0; i <= last; ++i) {  // take the column out of R
+    double* row = r_.data() + i * height_;
+    std::copy(row + std::max(i, position + 1), row + last + 1, row + std::max(i, position + 1) - 1);
+  }
+  // R is now upper Hessenberg from `position` on: rotate it back.
+  for (std::size_t i = position; i < last; ++i) {
+    double* upper = r_.data() + i * height_;
+    double* lower = upper + height_;
+    const double length = std::hypot(upper[i], lower[i]);
+    const double c = upper[i] / length, s = lower[i] / length;
+    loops.rotate(upper + i, lower + i, last - i, c, s);
+    lower[i] = 0.0;
+    loops.rotate(q_.data() + i * stride_, q_.data() + (i + 1) * stride_, height_, c, s);
+    const double above = projection_[i], below = projection_[i + 1];
+    projection_[i] = c * above + s * below;
+    projection_[i + 1] = c * below - s * above;
+  }
+  // The direction that left the span goes back into the residual.
+  loops.combine(q_.data() + last * stride_, stride_, 1, &projection_[last], height_,
+                residual_.data());
+  projection_.pop_back();
+}
+
+// R solution = Q^T f by back-substitution.
+void LeastDistance::solve_active(const LeastDistanceLoops& loops) {
+  const std::size_t k = active_.size();
+  solution_.assign(k, 0.0);
+  for (std::size_t i = k; i-- > 0;) {
+    const double* row = r_.data() + i * height_;
+    double known = 0.0;
+    if (i + 1 < k) loops.dots(row + i + 1, 1, 1, solution_.data() + i + 1, k - i - 1, &known);
+    solution_[i] = (projection_[i] - known) / row[i];
+  }
+}
+
+// Goes from x towards the least-squares solution of the active columns, dropping
+// those that reach zero, until the solution is positive. False if the newest
+// column was the first to go without a step: it gave no progress.
+bool LeastDistance::move_to_solution(const LeastDistanceLoops& loops, std::size_t newest) {
+  bool moved = false;
+  for (;;) {
+    ++iterations_;
+    solve_active(loops);
+    double step = 2.0;
+    std::size_t leaving = none;
+    for (std::size_t j = 0; j < active_.size(); ++j) {
+      if (solution_[j] > 0.0) continue;
+      const double limit = x_[j] / (x_[j] - solution_[j]);
+      if (x_[j] <= 0.0 ? step > 0.0 : limit < step) {
+        step = x_[j] <= 0.0 ? 0.0 : limit;
+        leaving = j;
+      }
+    }
+    if (leaving == none) {
+      x_ = solution_;
+      return true;
+    }
+    const bool is_newest = active_[leaving] == newest;
+    for (std::size_t j = 0; j < active_.size(); ++j) x_[j] += step * (solution_[j] - x_[j]);
+    deactivate(loops, leaving);
+    if (is_newest && !moved && step == 0.0) {
+      state_[newest] = is_banned;
+      return false;
+    }
+    moved = moved || step > 0.0;
+    if (active_.empty()) return true;
+  }
+}
+
+LeastDistance::Status LeastDistance::solve(std::size_t max_iterations, Isa isa) {
+  const LeastDistanceLoops& loops = loops_for(isa);
+  const std::size_t limit = iterations_ + max_iterations;
+  Status status = Status::stalled;
+  double best = std::numeric_limits<double>::infinity();
+  std::size_t without_progress = 0;
+  while (iterations_ < limit) {
+    project_residual(loops);
+    if (residual_norm_ <= zero_residual) {
+      status = Status::infeasible;
+      break;
+    }
+    // The residual falls with every change of the active set, but for rounding.
+    if (residual_norm_ < best * (1.0 - 1e-12)) {
+      best = residual_norm_;
+      without_progress = 0;
+      for (unsigned char& state : state_)
+        if (state == is_banned) state = is_free;
+    } else if (++without_progress > 50) {
+      break;
+    }
+    const std::size_t column = most_violated(loops);
+    if (column == none) {
+      status = Status::feasible;
+      break;
+    }
+    if (!activate(loops, column)) {
+      state_[column] = is_banned;
+      ++iterations_;
+      continue;
+    }
+    move_to_solution(loops, column);
+  }
+  for (unsigned char& state : state_)
+    if (state == is_banned) state = is_free;
+  const double length = norm(loops, residual_.data(), dim_);
+  for (std::size_t i = 0; i < dim_; ++i)
+    direction_[i] = length > 0.0 ? -residual_[i] / length : 0.0;
+  return status;
+}
+
+std::vector<std::int64_t> LeastDistance::active_labels() const {
+  std::vector<std::int64_t> labels;
+  for (const std::size_t column : active_) labels.push_back(labels_[column]);
+  return labels;
+}
+
+std::vector<double> LeastDistance::active_weights() const {
+  std::vector<double> weights;
+  double sum = 0.0;
+  for (std::size_t j = 0; j < active_.size(); ++j) {
+    weights.push_back(x_[j] / lengths_[active_[j]]);
+    if (columns_[active_[j] * stride_ + dim_] != 0.0) sum += weights.back();
+  }
+  for (double& weight : weights) weight /= sum;
+  return weights;
+}
+
+}  // namespace logitkit
