@@ -10,13 +10,14 @@ namespace logitkit {
 /// the calling one included, and returns when all are done. `threads` = 0 means
 /// default_threads(). Tasks must be independent: which thread runs which is not
 /// fixed, so a result is reproducible when the grid of tasks does not depend on
-/// `threads`. A call from inside a task runs serially. If tasks throw, one of
-/// the exceptions is rethrown here after all threads have stopped.
+/// `threads`. A call from inside a task runs serially, and so does one that
+/// finds the pool at work for another thread. If tasks throw, one of the
+/// exceptions is rethrown here after all threads have stopped.
 void parallel_for(std::size_t count, std::size_t threads,
                   const std::function<void(std::size_t)>& task);
 
-/// The number of processors that this process may run on, or LOGITKIT_NUM_THREADS
-/// if that is set and smaller. At least 1.
+/// usable_processors(), or LOGITKIT_NUM_THREADS if that is set and smaller.
+/// Throws std::invalid_argument if it is set to anything but a positive integer.
 std::size_t default_threads();
 
 }  // namespace logitkit

@@ -1,0 +1,15 @@
+// What a kernel test needs: a check that reports and counts, and its place in main.cpp.
+#pragma once
+
+namespace logitkit::test {
+
+/// Counts a check, and prints `what` with the line if it failed.
+void expect(bool holds, const char* what, const char* file = __builtin_FILE(),
+            int line = __builtin_LINE());
+
+// One function for each file in this directory.
+void test_isa();
+void test_threads();
+void test_logsumexp();
+
+}  // namespace logitkit::test

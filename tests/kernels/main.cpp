@@ -1,0 +1,66 @@
+// Runs the kernel tests without Python: on emulated processors, and under sanitizers.
+//
+//   kernel_tests            every test
+//   kernel_tests NAME       one of them
+//
+// The first line names the instruction sets that were tested. Exit status 1 if a check failed.
+
+#include <cstdio>
+#include <cstring>
+
+#include "expect.h"
+#include "isa.h"
+
+namespace logitkit::test {
+namespace {
+
+int checks = 0;
+int failures = 0;
+
+struct Test {
+  const char* name;
+  void (*run)();
+};
+
+constexpr Test tests[] = {
+    {"isa", test_isa},
+    {"threads", test_threads},
+    {"logsumexp", test_logsumexp},
+};
+
+const char* name_of(Isa isa) {
+  switch (isa) {
+    case Isa::scalar: return "scalar";
+    case Isa::neon: return "neon";
+    case Isa::avx2: return "avx2";
+    case Isa::avx512: return "avx512";
+  }
+  return "?";
+}
+
+int run(const char* wanted) {
+  std::printf("isas:");
+  for (const Isa isa : supported_isas()) std::printf(" %s", name_of(isa));
+  std::printf("\n");
+  for (const Test& test : tests) {
+    if (wanted != nullptr && std::strcmp(wanted, test.name) != 0) continue;
+    const int before = checks;
+    test.run();
+    std::printf("%-12s%8d checks\n", test.name, checks - before);
+  }
+  std::printf("%d checks, %d failed\n", checks, failures);
+  return failures == 0 && checks > 0 ? 0 : 1;
+}
+
+}  // namespace
+
+void expect(bool holds, const char* what, const char* file, int line) {
+  ++checks;
+  if (holds) return;
+  ++failures;
+  std::printf("%s:%d: failed: %s\n", file, line, what);
+}
+
+}  // namespace logitkit::test
+
+int main(int argc, char** argv) { return logitkit::test::run(argc > 1 ? argv[1] : nullptr); }
