@@ -60,6 +60,18 @@ def witness_margins(
     >>> witness_margins(w, None, np.array([0]), np.array([[-1.0, 1.0]])).round(6).tolist()
     [1.0]
     """
+    return certified_margins(weight, bias, classes, x)
+
+
+def certified_margins(
+    weight: NDArray[Any],
+    bias: NDArray[Any] | None,
+    classes: Index,
+    x: Array,
+    *,
+    at_least: Array | None = None,
+) -> Array:
+    """Do what `witness_margins` does, and look closer where the bound is below `at_least`."""
     x = np.asarray(x, np.float64)
     classes = np.asarray(classes, np.int64)
     if x.shape != (classes.size, weight.shape[1]):
@@ -72,6 +84,7 @@ def witness_margins(
     margins = np.full(classes.size, -np.inf)
     errors = np.full(classes.size, np.inf)
     todo = np.flatnonzero(np.isfinite(x).all(axis=1))
+    wanted = np.full(classes.size, -np.inf) if at_least is None else at_least
     centre = _centre(weight)
     w_exp = _exponent(_largest_difference(weight, centre))
     for dtype in (np.float32, np.float64):
@@ -80,9 +93,9 @@ def witness_margins(
                 weight, bias, classes[todo], x[todo], centre, w_exp, dtype
             )
         # Settled: clearly positive (and the bound within 1/16 of it), or clearly not.
-        settled = (margins[todo] > 16 * errors[todo]) | (margins[todo] + errors[todo] < 0)
-        todo = todo[~settled]
-    for q in todo[margins[todo] <= 0]:
+        won = (margins[todo] > 16 * errors[todo]) & (margins[todo] >= wanted[todo])
+        todo = todo[~(won | (margins[todo] + errors[todo] < 0))]
+    for q in todo[(margins[todo] <= 0) | (margins[todo] < wanted[todo])]:
         margins[q] = exact_margin(weight, bias, int(classes[q]), x[q])
     return margins
 

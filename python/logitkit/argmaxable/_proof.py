@@ -67,7 +67,7 @@ class _Group:
     vertex_bias: Array
     point_bias: Array
 
-    def part(self, keep: NDArray[Any] | slice) -> _Group:
+    def part(self, keep: Any) -> _Group:
         return _Group(self.vertices, self.points[keep], self.vertex_bias, self.point_bias[keep])
 
 
@@ -406,3 +406,29 @@ def prove_unargmaxable_in_box(
         error += gamma(d + 4) * (float(np.abs(slope) @ largest) + abs(height))
         value = float(np.nextafter(value + error * OUTWARD, np.inf))
     return value, Proof.INTERVAL if value <= 0 else Proof.NONE
+
+
+def rounding_loss_in_box(
+    weight: NDArray[Any],
+    bias: NDArray[Any] | None,
+    lo: Array,
+    hi: Array,
+    cls: int,
+    support: Index,
+    *,
+    unit_roundoff: float,
+    half_step: float = 0.0,
+) -> float:
+    """
+    Bound how far rounding of a layer raises the value of `prove_unargmaxable_in_box`.
+
+    A certificate with a value of at most minus this bound survives the rounding. The
+    arguments are those of `prove_unargmaxable_in_box` and `prove_unargmaxable`.
+    """
+    rows = rows_as_float64(weight, np.append(np.asarray(support, np.int64), cls))
+    lengths = np.linalg.norm(rows, axis=1)
+    delta = unit_roundoff * (lengths[-1] + lengths[:-1].max(initial=0.0))
+    delta += 2 * half_step * np.sqrt(weight.shape[1])
+    reach = float(np.linalg.norm(np.maximum(np.abs(lo), np.abs(hi))))
+    largest_bias = 0.0 if bias is None else float(np.abs(bias_as_float64(bias, 0)).max())
+    return float(delta * reach + 2 * unit_roundoff * largest_bias) * OUTWARD

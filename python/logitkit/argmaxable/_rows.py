@@ -58,5 +58,5 @@ def fingerprint(weight: NDArray[Any], bias: NDArray[Any] | None) -> str:
         columns = array.shape[1] if array.ndim == 2 else 1
         for rows in row_blocks(array.shape[0], columns):
             block = np.ascontiguousarray(array[rows], dtype=little)
-            digest.update(block.view(np.uint8).reshape(-1) if block.size else b"")
+            digest.update(block.tobytes())
     return digest.hexdigest()

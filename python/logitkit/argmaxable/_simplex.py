@@ -102,7 +102,8 @@ class Simplex:
         largest = np.abs(gradients).max(axis=1, initial=0.0)
         error = float(np.linalg.norm(largest)) * self.contraction / (1.0 - self.contraction.max())
         norms = (np.linalg.norm(gradients, axis=0) + error) * OUTWARD
-        return np.ldexp(norms, -self.columns)
+        scaled: Array = np.ldexp(norms, -self.columns)
+        return scaled
 
 
 def factorise(vertices: Array, centre: Array) -> Simplex | None:
