@@ -26,6 +26,9 @@ class ExactCombination:
     ----------
     proved : ndarray of bool, shape (g,)
         Whether the class is a convex combination of the support with slack >= 0.
+    refuted : ndarray of bool, shape (g,)
+        Whether the only coefficients that solve the equations show a negative one, or a
+        negative slack.
     coefficients : ndarray of float64, shape (g, k)
         The exact coefficients, each rounded once (nan where there are none).
     slack : ndarray of float64, shape (g,)
@@ -33,6 +36,7 @@ class ExactCombination:
     """
 
     proved: NDArray[np.bool_]
+    refuted: NDArray[np.bool_]
     coefficients: Array
     slack: Array
 
@@ -78,10 +82,12 @@ def combine_exactly(
         not unique then, and a smaller support exists.
     """
     k, g = len(vertices), len(points)
-    nothing = ExactCombination(np.zeros(g, bool), np.full((g, k), np.nan), np.full(g, np.nan))
+    result = ExactCombination(
+        np.zeros(g, bool), np.zeros(g, bool), np.full((g, k), np.nan), np.full(g, np.nan)
+    )
     equations = _independent_coordinates(vertices)
     if equations is None:
-        return nothing
+        return result
     whole = _integers(np.vstack([vertices, points]).T)
     # Subtract the first vertex: k - 1 unknowns, lambda_0 = 1 - (the others).
     matrix = [[row[j] - row[0] for j in range(1, k)] for row in whole]
@@ -89,7 +95,7 @@ def combine_exactly(
     solve = _solve_python if flint is None else flint_solver(flint)
     solution = solve([matrix[r] for r in equations], [sides[r] for r in equations])
     if solution is None:
-        return nothing
+        return result
     numerators, denominators = solution
     biases = _integers(np.concatenate([vertex_bias, point_bias])[None])[0]
     others = sorted(set(range(len(whole))) - set(equations))
@@ -103,10 +109,11 @@ def combine_exactly(
             continue  # another equation contradicts: not a combination at all
         tops = [bottom - sum(tops), *tops]
         slack = sum(map(int.__mul__, biases[:k], tops)) - bottom * biases[k + i]
-        nothing.coefficients[i] = [top / bottom for top in tops]
-        nothing.slack[i] = _ratio(slack, bottom, scale)
-        nothing.proved[i] = min(tops) >= 0 and slack >= 0
-    return nothing
+        result.coefficients[i] = [top / bottom for top in tops]
+        result.slack[i] = _ratio(slack, bottom, scale)
+        result.proved[i] = min(tops) >= 0 and slack >= 0
+        result.refuted[i] = not result.proved[i]
+    return result
 
 
 def _ratio(numerator: int, denominator: int, exponent: int) -> float:
