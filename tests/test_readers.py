@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 from safetensors.numpy import save_file
 
 from logitkit.argmaxable.readers import ModelFileError, read_output_layer
@@ -31,13 +32,20 @@ def save_onnx(path, nodes, tensors=(), outputs=("y",), metadata=(), opset=13):
         "test",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, None)],
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
-        [numpy_helper.from_array(np.array(a), name) for name, a in dict(tensors).items()],
+        [initializer(name, np.array(a)) for name, a in dict(tensors).items()],
     )
     imports = [helper.make_opsetid("", opset), helper.make_opsetid("com.microsoft", 1)]
     model = helper.make_model(graph, opset_imports=imports)
     helper.set_model_props(model, dict(metadata))
     path.write_bytes(model.SerializeToString())
     return path
+
+
+def initializer(name, array):
+    if array.dtype.name == "bfloat16":  # old versions of onnx do not know the NumPy type
+        kind = TensorProto.BFLOAT16
+        return helper.make_tensor(name, kind, array.shape, array.tobytes(), raw=True)
+    return numpy_helper.from_array(array, name)
 
 
 def node(kind, inputs, outputs, **attributes):
@@ -85,6 +93,33 @@ TENSORS = {"W": WEIGHT.T, "b": BIAS}
 def test_onnx_layer(tmp_path, nodes, tensors):
     layer = read_output_layer(save_onnx(tmp_path / "m.onnx", nodes, tensors))
     assert_layer(layer)
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        [],
+        [node("Mul", "y s", "t"), node("Add", "c t", "z")],
+        [node("Div", "y s", "t"), node("Sub", "t c", "z")],
+        [node("Sub", "y c", "t"), node("Mul", "t two", "u"), node("Add", "u s", "z")],
+        [node("Mul", "y two", "t"), node("Softmax", "t", "z")],
+    ],
+)
+@pytest.mark.parametrize("gemm", [{}, {"alpha": 2.0, "beta": 0.5}, {"alpha": 0.25}])
+def test_onnx_layer_predicts_what_the_graph_predicts(tmp_path, tail, gemm):
+    tensors = {
+        **TENSORS,
+        "s": np.linspace(0.5, 2, N, dtype=np.float32),
+        "c": np.linspace(-1, 1, N, dtype=np.float32)[None],
+        "two": np.float32(2),
+    }
+    nodes = [node("Gemm", "x W b", "y", **gemm), *tail]
+    path = save_onnx(tmp_path / "m.onnx", nodes, tensors, outputs=[nodes[-1].output[0]])
+    x = np.random.default_rng(4).normal(size=(200, D)).astype(np.float32)
+    (logits,) = ReferenceEvaluator(str(path)).run(None, {"x": x})
+    layer = read_output_layer(path)
+    ours = x @ layer.weight.T + layer.bias
+    np.testing.assert_array_equal(ours.argmax(1), logits.argmax(1))
 
 
 def test_onnx_weight_is_not_copied_to_be_transposed(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from enum import Enum
 from importlib.metadata import version
 from pathlib import Path
@@ -121,10 +122,12 @@ def check(
             transpose=transpose,
         )
         show_layer(layer)
+        start = time.perf_counter()
         report = _run(layer, box, deployed_dtype, exact=exact, threads=threads)
+        seconds = time.perf_counter() - start
         if json is not None:
             report.to_json(json)
-        show_report(report, layer.labels, limit, json)
+        show_report(report, layer.labels, seconds, limit, json)
     except KeyboardInterrupt:
         typer.echo("logitkit: interrupted", err=True)
         raise typer.Exit(INTERRUPTED) from None

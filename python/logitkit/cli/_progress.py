@@ -31,6 +31,9 @@ class _RateColumn(ProgressColumn):
 def progress_bar(classes: int) -> Iterator[Callable[[int, int], None]]:
     """Give the function that `check_argmaxable` reports its progress to."""
     console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda done, total: None
+        return
     bar = Progress(
         TextColumn("checking"),
         BarColumn(),
@@ -39,7 +42,6 @@ def progress_bar(classes: int) -> Iterator[Callable[[int, int], None]]:
         TimeRemainingColumn(),
         console=console,
         transient=True,
-        disable=not console.is_terminal,
     )
     with bar:
         task = bar.add_task("", total=classes)

@@ -22,12 +22,14 @@ def show_layer(layer: OutputLayer) -> None:
     console = _stdout()
     n, d = layer.weight.shape
     weight = f"{layer.weight_name}: {n:,} classes x {d:,} features, {layer.weight.dtype.name}"
-    console.print(Text(f"weight  {weight} ({layer.source})"))
-    console.print(Text(f"bias    {layer.bias_name or 'none'}"))
-    console.print(Text(f"labels  {layer.label_source or 'none (give them with --labels FILE)'}"))
+    _line(console, f"weight  {weight} ({layer.source})")
+    _line(console, f"bias    {layer.bias_name or 'none'}")
+    _line(console, f"labels  {layer.label_source or 'none (give them with --labels FILE)'}")
 
 
-def show_report(report: Any, labels: Sequence[str] | None, limit: int, json: Path | None) -> None:
+def show_report(
+    report: Any, labels: Sequence[str] | None, seconds: float, limit: int, json: Path | None
+) -> None:
     """Print the classes that can never win, those left open, and the counts."""
     console = _stdout()
     dead, undecided = report.unargmaxable, report.undecided
@@ -35,20 +37,25 @@ def show_report(report: Any, labels: Sequence[str] | None, limit: int, json: Pat
         console.print(_table(report, labels, limit))
     if len(dead) > limit:
         where = f"all are in {json}" if json else "--limit N shows more, --json OUT writes all"
-        console.print(Text(f"... and {len(dead) - limit:,} more ({where})"))
+        _line(console, f"... and {len(dead) - limit:,} more ({where})")
     for i in undecided[:limit]:
         named = f" {visible(labels[i])}" if labels else ""
-        console.print(Text(f"undecided: class {i}{named}: {report.reasons.get(int(i), '')}"))
+        _line(console, f"undecided: class {i}{named}: {report.reasons.get(int(i), '')}")
     if len(undecided) > limit:
-        console.print(Text(f"... and {len(undecided) - limit:,} more undecided classes"))
-    console.print(Text(f"{len(report.argmaxable):>9,} argmaxable: some features make them win"))
-    console.print(Text(f"{len(dead):>9,} unargmaxable: the model can never predict them"))
-    console.print(Text(f"{len(undecided):>9,} undecided"))
-    console.print(Text(f"checked in {sum(report.seconds.values()):.2f} s"))
+        _line(console, f"... and {len(undecided) - limit:,} more undecided classes")
+    _line(console, f"{len(report.argmaxable):>9,} argmaxable: some features make them win")
+    _line(console, f"{len(dead):>9,} unargmaxable: the model can never predict them")
+    _line(console, f"{len(undecided):>9,} undecided")
+    _line(console, f"checked in {seconds:.2f} s")
+
+
+def _line(console: Console, text: str) -> None:
+    # As it is: no markup (labels like [PAD]), no line breaks that a script would see.
+    console.print(Text(text), soft_wrap=True)
 
 
 def _stdout() -> Console:
-    console = Console(highlight=False, soft_wrap=False)
+    console = Console(highlight=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = _WIDTH_IN_A_FILE
     return console
