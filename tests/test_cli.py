@@ -206,6 +206,7 @@ def test_visible(label, shown):
         (["m.npz", "--box", "1", "-1"], "not below"),
         (["m.npz", "--json", "no/out.json"], "there is no folder no"),
         (["m.npz", "--json", "empty"], "is a folder"),
+        (["m.npz", "--json", "empty/../m.npz"], "would overwrite an input"),
         (["m.npz", "--threads", "0"], "threads"),
         (["m.npz", "--deployed-dtype", "int4"], "int4"),
         (["m.npz", "--nothing"], "nothing"),

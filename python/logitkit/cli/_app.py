@@ -113,7 +113,7 @@ def check(
     if bias is not None and no_bias:
         _stop("--bias and --no-bias contradict each other: give one of them")
     try:
-        _check_target(json)
+        _check_target(json, [model, labels])
         layer = read_output_layer(
             model,
             weight=weight,
@@ -164,12 +164,14 @@ def _run(
         )
 
 
-def _check_target(path: Path | None) -> None:
+def _check_target(path: Path | None, inputs: list[Path | None]) -> None:
     """Refuse a report file that cannot be written, before the work rather than after."""
     if path is None:
         return
     if path.is_dir():
         raise ModelFileError(f"--json {path}: is a folder, expected a file")
+    if path.resolve() in {file.resolve() for file in inputs if file is not None}:
+        raise ModelFileError(f"--json {path}: would overwrite an input, give another name")
     if not path.parent.is_dir():
         raise ModelFileError(f"--json {path}: there is no folder {path.parent}")
     if not os.access(path.parent, os.W_OK):

@@ -189,7 +189,12 @@ def _is_reduction(graph: Graph, name: str) -> bool:
 def _consumer(graph: Graph, weight: str) -> Linear | None:
     """Return the linear layer that uses a stored tensor, directly or folded."""
     _require_name(graph, weight)
-    layers = [layer for node in graph.nodes if (layer := linear(graph, node)) is not None]
+    nodes = (
+        node
+        for node in graph.nodes
+        if any(weight in graph.origins(name) for name in node.input if graph.is_constant(name))
+    )
+    layers = [layer for node in nodes if (layer := linear(graph, node)) is not None]
     direct = [layer for layer in layers if layer.weight == weight]
     using = direct or [layer for layer in layers if weight in graph.origins(layer.weight)]
     if not using:
