@@ -7,8 +7,11 @@
 
 namespace py = pybind11;
 
+void bind_gemm(py::module_& m);
 void bind_least_distance(py::module_& m);
+void bind_linear_argmax(py::module_& m);
 void bind_logsumexp(py::module_& m);
+void bind_self_witness(py::module_& m);
 
 PYBIND11_MODULE(_cpu, m, py::mod_gil_not_used()) {
   py::native_enum<logitkit::Isa>(m, "Isa", "enum.Enum")
@@ -21,6 +24,9 @@ PYBIND11_MODULE(_cpu, m, py::mod_gil_not_used()) {
   m.def("default_isa", &logitkit::default_isa);
   m.def("default_threads", &logitkit::default_threads);
 
+  bind_gemm(m);
   bind_least_distance(m);
+  bind_linear_argmax(m);
   bind_logsumexp(m);
+  bind_self_witness(m);
 }

@@ -15,3 +15,44 @@ def default_threads() -> int: ...
 def logsumexp(
     x: NDArray[np.float32], out: NDArray[np.float32], *, threads: int = 0, isa: Isa = ...
 ) -> None: ...
+def multiply_add(count: int, *, isa: Isa = ...) -> int: ...
+def linear_argmax(
+    x: NDArray[np.float32],
+    weight: NDArray[np.float32],
+    bias: NDArray[np.float32] | None,
+    values: NDArray[np.float32],
+    indices: NDArray[np.int64],
+    *,
+    threads: int = 0,
+    isa: Isa = ...,
+) -> None: ...
+def linear_topk(
+    x: NDArray[np.float32],
+    weight: NDArray[np.float32],
+    bias: NDArray[np.float32] | None,
+    values: NDArray[np.float32],
+    indices: NDArray[np.int64],
+    *,
+    threads: int = 0,
+    isa: Isa = ...,
+) -> None: ...
+def witness_tails(columns: int) -> int: ...
+def prepare_self_witness(
+    z: NDArray[np.float32],
+    tails: NDArray[np.float32],
+    squares: NDArray[np.float32],
+    *,
+    error: float,
+    threads: int = 0,
+) -> None: ...
+def self_witness(
+    z: NDArray[np.float32],
+    tails: NDArray[np.float32],
+    squares: NDArray[np.float32],
+    slack: NDArray[np.float32],
+    *,
+    begin: int,
+    end: int,
+    threads: int = 0,
+    isa: Isa = ...,
+) -> int: ...

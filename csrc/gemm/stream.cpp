@@ -1,0 +1,65 @@
+#include "gemm/stream.h"
+
+#include <algorithm>
+
+#include "gemm/scratch.h"
+#include "threads.h"
+
+namespace logitkit {
+namespace {
+
+constexpr std::size_t group_bytes = std::size_t{1} << 19;  // of 1.25 MiB of second-level cache
+constexpr std::size_t max_group = 8;
+
+// How many panels go over a tile of B together.
+std::size_t panels_in_group(std::size_t panel_floats) {
+  const std::size_t fitting =
+      group_bytes / (std::max<std::size_t>(panel_floats, 1) * sizeof(float));
+  return std::clamp<std::size_t>(fitting, 1, max_group);
+}
+
+}  // namespace
+
+const ScoreLoops& score_loops(Isa isa) {
+  switch (isa) {
+#if defined(LOGITKIT_HAS_AVX512)
+    case Isa::avx512: return avx512::score_loops;
+#endif
+#if defined(LOGITKIT_HAS_AVX2)
+    case Isa::avx2: return avx2::score_loops;
+#endif
+#if defined(LOGITKIT_HAS_NEON)
+    case Isa::neon: return neon::score_loops;
+#endif
+    default: return scalar::score_loops;
+  }
+}
+
+void stream_scores(const Matrix& a, const Matrix& b, const ScoreLoops& loops, std::size_t threads,
+                   const std::function<void(std::size_t panel, const Tile& tile)>& reduce) {
+  const std::size_t depth = a.columns, panel_floats = depth * loops.lanes;
+  const std::size_t panels = (a.rows + loops.lanes - 1) / loops.lanes;
+  const std::size_t group = panels_in_group(panel_floats);
+
+  parallel_for((panels + group - 1) / group, threads, [&](std::size_t g) {
+    const std::size_t first = g * group, last = std::min(first + group, panels);
+    Scratch packed((last - first) * panel_floats), scores(tile_rows * loops.lanes);
+    for (std::size_t p = first; p < last; ++p) {
+      const std::size_t row = p * loops.lanes;
+      loops.pack(a.data + row * depth, depth, std::min(loops.lanes, a.rows - row), depth,
+                 packed.data() + (p - first) * panel_floats);
+    }
+    const float* b_rows[tile_rows];
+    for (std::size_t j = 0; j < b.rows; j += tile_rows) {
+      const Tile tile = {scores.data(), j, std::min(tile_rows, b.rows - j)};
+      for (std::size_t r = 0; r < tile.rows; ++r) b_rows[r] = b.data + (j + r) * depth;
+      for (std::size_t p = first; p < last; ++p) {
+        loops.score(packed.data() + (p - first) * panel_floats, b_rows, 1, tile.rows, depth, false,
+                    scores.data());
+        reduce(p, tile);
+      }
+    }
+  });
+}
+
+}  // namespace logitkit

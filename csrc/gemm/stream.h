@@ -1,0 +1,33 @@
+// Streams S = A B^T past a reducer, a tile at a time.
+#pragma once
+
+#include <cstddef>
+#include <functional>
+
+#include "gemm/score.h"
+
+namespace logitkit {
+
+/// A dense row-major float32 matrix that somebody else owns.
+struct Matrix {
+  const float* data;
+  std::size_t rows, columns;
+};
+
+/// The scores of rows [first_row, first_row + rows) of B for one panel of rows of A.
+struct Tile {
+  const float* scores;  // scores[row][lane]
+  std::size_t first_row, rows;
+};
+
+/// Computes S = A B^T in tiles and hands each to reduce(panel, tile), where panel p holds the
+/// rows p * loops.lanes ... of A (the last panel is filled up with rows of zeros). A panel
+/// meets its tiles in ascending order of first_row, on one thread; different panels on
+/// different ones. Scores do not depend on how A is cut into panels, nor on `threads`.
+///   Traffic: one read of A; one of B for each group of up to 8 panels (all that fit half a
+///            MiB, so that a tile's rows of B come from the second-level cache but once).
+///   Memory:  half a MiB, or one panel if that is larger, for each thread.
+void stream_scores(const Matrix& a, const Matrix& b, const ScoreLoops& loops, std::size_t threads,
+                   const std::function<void(std::size_t panel, const Tile& tile)>& reduce);
+
+}  // namespace logitkit
