@@ -11,5 +11,8 @@ void expect(bool holds, const char* what, const char* file = __builtin_FILE(),
 void test_isa();
 void test_threads();
 void test_logsumexp();
+void test_gemm();
+void test_linear_argmax();
+void test_self_witness();
 
 }  // namespace logitkit::test

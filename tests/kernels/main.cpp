@@ -26,6 +26,9 @@ constexpr Test tests[] = {
     {"isa", test_isa},
     {"threads", test_threads},
     {"logsumexp", test_logsumexp},
+    {"gemm", test_gemm},
+    {"linear_argmax", test_linear_argmax},
+    {"self_witness", test_self_witness},
 };
 
 const char* name_of(Isa isa) {
