@@ -87,11 +87,14 @@ def _distinct_equations(group: Group) -> Index:
     rows = np.vstack([group.vertices, group.points])
     varying = np.flatnonzero((rows != rows[0]).any(axis=0))
     columns, low = two_difference(rows[:, varying], rows[0, varying])
+    if low.any():
+        columns = rows[:, varying]  # rounded differences may agree where rows do not
     first = columns[(columns != 0).argmax(axis=0), np.arange(varying.size)]
+    columns = columns * np.sign(first)
     exponent = power_of_two_above(first)
-    scaled = np.ldexp(columns * np.sign(first), -exponent)
-    if low.any() or not np.array_equal(np.ldexp(scaled, exponent), columns * np.sign(first)):
-        return varying  # the differences are rounded: equal ones need not be equal
+    scaled = np.ldexp(columns, -exponent)
+    if not np.array_equal(np.ldexp(scaled, exponent), columns):
+        return varying  # scaling underflows: leave it
     _, where = np.unique(scaled, axis=1, return_index=True)
     return varying[np.sort(where)]
 

@@ -17,9 +17,9 @@ Array = NDArray[np.float64]
 
 UNIT = 2.0**-53
 UNIT_FLOAT32 = 2.0**-24
-# Bounds are sums of non-negative numbers that are rounded themselves: fewer than 2^30
-# roundings of 2^-53 each stay below this factor.
-OUTWARD = 1.0 + 2.0**-20
+# Bounds are sums of non-negative numbers that are rounded themselves: a chain of fewer
+# than 2^22 roundings of 2^-53 each stays below this factor.
+OUTWARD = 1.0 + 2.0**-30
 # Absolute error of underflow, also where the hardware flushes subnormals to zero, for
 # quantities that were scaled to about one.
 TINY = 2.0**-900

@@ -93,7 +93,9 @@ def combine_exactly(
     matrix = [[row[j] - row[0] for j in range(1, k)] for row in whole]
     sides = [[value - row[0] for value in row[k:]] for row in whole]
     solve = _solve_python if flint is None else flint_solver(flint)
-    solution = solve([matrix[r] for r in equations], [sides[r] for r in equations])
+    solution: tuple[Integers, list[int]] | None = ([], [1] * g)  # of no equations
+    if equations and g:
+        solution = solve([matrix[r] for r in equations], [sides[r] for r in equations])
     if solution is None:
         return result
     numerators, denominators = solution
@@ -172,7 +174,7 @@ def _solve_python(matrix: Integers, sides: Integers) -> tuple[Integers, list[int
     """Solve by fraction-free elimination (E. H. Bareiss, Math. Comp. 22, 1968)."""
     m = len(matrix)
     rows = [[*a, *b] for a, b in zip(matrix, sides, strict=True)]
-    g = len(sides[0]) if m else 0
+    g = len(sides[0])
     previous = 1
     # Gauss-Jordan variant: it leaves det * I, so that the sides become det * solution.
     for p in range(m):

@@ -85,7 +85,7 @@ def prove_unargmaxable(
     >>> w = np.array([[1.0, 2.0], [2.0, 1.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
     >>> proved = prove_unargmaxable(w, None, np.array([4]), np.array([0, 2]))
     >>> proved.coefficients.tolist(), Proof(proved.proof[0]).name
-    ([[0.5, 0.5]], 'EXACT')
+    ([[0.5, 0.5]], 'INTERVAL')
     """
     flint = load_flint() if exact else None
     classes, support = np.asarray(classes, np.int64), np.asarray(support, np.int64)

@@ -106,7 +106,8 @@ def read_npz(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Return the fields of the report in an npz file."""
     kinds = {**_ARRAYS, **_CERTIFICATES}
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as opened:
+            file = np.load(opened, allow_pickle=False)
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise _Damaged("an npy file, not an npz file")
             missing = {"metadata", *kinds} - set(file.files)
