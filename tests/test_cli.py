@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 import logitkit
+from logitkit.cli import _nearest
 from logitkit.cli._app import app
 from logitkit.cli._visible import visible
 
@@ -36,7 +37,7 @@ class Check:
             below_rounding=np.arange(len(dead)) % 2 == 1,
             deployed_dtype=deployed_dtype,
             reasons=dict.fromkeys(undecided, "the pivots are singular"),
-            nearest_argmaxable=lambda i: 0 if len(live) else -1,
+            weight=WEIGHT,
             to_json=lambda path: path.write_text("{}"),
         )
 
@@ -99,7 +100,7 @@ def test_table(run, model):
     assert "yes" in rows[0]
     assert "U+0301 COMBINING ACUTE ACCENT" in rows[1]
     assert "not certain" in rows[1]
-    assert all("0 [red]" in row for row in rows)
+    assert all("0 [red]" in row for row in rows)  # the lowest of four, and the closest
     assert "W: 6 classes x 2 features, float32" in result.stdout
     assert str(labels) in result.stdout
 
@@ -161,6 +162,20 @@ def test_version(run):
 
 def test_without_arguments_prints_help(run):
     assert "check" in run().output
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-7])
+@pytest.mark.parametrize("block", [1 << 25, 8 * 7 * 11])
+def test_nearest_live(monkeypatch, scale, block):
+    monkeypatch.setattr(_nearest, "_BLOCK_BYTES", block)
+    rng = np.random.default_rng(5)
+    weight = (1 + scale * rng.normal(size=(300, 7))).astype(np.float32)
+    live, dead = np.arange(0, 300, 2), np.arange(1, 300, 2)
+    gap = weight[dead, None].astype(float) - weight[None, live]
+    found = _nearest.nearest_live(weight, live, dead)
+    distance = ((weight[dead].astype(float) - weight[found]) ** 2).sum(1)
+    np.testing.assert_allclose(distance, (gap**2).sum(2).min(1), rtol=1e-12)
+    assert not np.isin(found, dead).any()
 
 
 @pytest.mark.parametrize(

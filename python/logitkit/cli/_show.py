@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..argmaxable.readers import OutputLayer
+from ._nearest import nearest_live
 from ._visible import visible
 
 _WIDTH_IN_A_FILE = 120
@@ -71,13 +72,15 @@ def _table(report: Any, labels: Sequence[str] | None, limit: int) -> Table:
     if report.deployed_dtype:
         table.add_column(f"dead in {report.deployed_dtype}", no_wrap=True)
     table.add_column("nearest live class", overflow="fold")
-    for row, i in enumerate(report.unargmaxable[:limit]):
+    shown = report.unargmaxable[:limit]
+    nearest = nearest_live(report.weight, report.argmaxable, shown)
+    for row, i in enumerate(shown):
         cells = [str(i), f"{report.depth[row]:.3g}", f"{report.bias_depth[row]:.3g}"]
         if labels:
             cells.insert(1, visible(labels[i]))
         if report.deployed_dtype:
             cells.append("not certain" if report.below_rounding[row] else "yes")
-        cells.append(_neighbour(report.nearest_argmaxable(int(i)), labels))
+        cells.append(_neighbour(nearest[row], labels))
         table.add_row(*map(Text, cells))
     return table
 
