@@ -30,7 +30,7 @@ std::vector<const float*> rows_of(const std::vector<float>& b, std::size_t count
 
 void test_pack(const ScoreLoops& loops) {
   for (const std::size_t rows : {std::size_t{1}, loops.lanes / 2 + 1, loops.lanes})
-    for (const std::size_t depth : {1, 7, 8, 15, 16, 17, 33}) {
+    for (const std::size_t depth : {1u, 7u, 8u, 15u, 16u, 17u, 33u}) {
       const std::size_t stride = depth + 3;
       const std::vector<float> a = normal((rows - 1) * stride + depth, 1);
       Scratch panel(depth * loops.lanes);
