@@ -16,7 +16,7 @@ Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 
 # Centres that are tried for the classes of one support before it counts as hopeless.
-_CENTRES = 8
+CENTRES = 8
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def prove_by_enclosure(
         return open_
     vertices, points = group.vertices[:, keep], group.points[:, keep]
     unresolved: list[int] = []
-    for attempt in range(_CENTRES):
+    for attempt in range(CENTRES):
         if not open_.size:
             break
         # Small coordinates are accurate where the centre is close: it is the first open

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ._box_proof import prove_unargmaxable_in_box, rounding_loss_in_box
 from ._certificates import Group, SupportProof, set_coefficients
-from ._enclosure_proof import Rounding, prove_by_enclosure
+from ._enclosure_proof import CENTRES, Rounding, prove_by_enclosure
 from ._exact import LARGEST_PYTHON_SUPPORT, combine_exactly, load_flint
 from ._margins import exact_margin, witness_margins
 from ._rows import bias_as_float64, row_blocks, rows_as_float64
@@ -130,7 +130,8 @@ def prove_unargmaxable(
         if k <= LARGEST_PYTHON_SUPPORT and left.size:
             refuted = _prove_exactly(group.part(left), members[left], result, None)
             left = left[(result.proof[members[left]] == Proof.NONE) & ~refuted]
-        _prove_numerically(group.part(left), members[left], result)
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            _prove_numerically(group.part(left), members[left], result)
     return result
 
 
@@ -162,29 +163,52 @@ def _prove_exactly(
 
 def _prove_numerically(group: Group, members: Index, result: SupportProof) -> None:
     """Accept what holds to within `NUMERICAL_TOLERANCE`, under its own name."""
-    for i, member in enumerate(members):
-        # Scaled to unit length, so that vertices of a cluster count as much as far ones.
-        difference = group.vertices - group.points[i]
-        length = np.abs(difference).max(axis=1)
-        length[length == 0] = 1.0
-        total = length.min()
-        system = np.hstack([difference, np.full((length.size, 1), total)]) / length[:, None]
-        side = np.append(np.zeros(difference.shape[1]), total)
-        try:
-            scaled = np.linalg.lstsq(system.T, side, rcond=None)[0]
-        except np.linalg.LinAlgError:
-            continue  # no singular values, no coefficients: the class stays unproved
-        coefficients = np.maximum(scaled / length, 0.0)
-        if not coefficients.sum() > 0:
-            continue
-        coefficients /= coefficients.sum()
-        gap = group.vertex_bias - group.point_bias[i]
-        residual = np.abs(coefficients @ difference).max(initial=0.0)
-        slack = float(coefficients @ gap)
-        terms = (coefficients @ np.abs(difference)).max(initial=0.0)
-        if residual <= NUMERICAL_TOLERANCE * terms and slack >= -NUMERICAL_TOLERANCE * float(
-            coefficients @ np.abs(gap)
-        ):
-            result.proof[member] = Proof.NUMERICAL
-            result.slack[member] = slack
-            set_coefficients(group.part([i]), members[i : i + 1], result, coefficients[None])
+    open_ = np.arange(members.size)
+    for _ in range(CENTRES):
+        if not open_.size:
+            return
+        part = group.part(open_)
+        coefficients = _least_squares(part)
+        solved = np.array(
+            [_holds_numerically(part.part([i]), c) for i, c in enumerate(coefficients)]
+        )
+        done = members[open_[solved]]
+        result.proof[done] = Proof.NUMERICAL
+        gap = group.vertex_bias - part.point_bias[solved, None]
+        result.slack[done] = (coefficients[solved] * gap).sum(axis=1)
+        set_coefficients(part.part(solved), done, result, coefficients[solved])
+        solved[0] = True  # it was its own centre: nothing more can be done for it
+        open_ = open_[~solved]
+
+
+def _least_squares(group: Group) -> Array:
+    """Convex coefficients that solve the equations best, around the first class."""
+    centre = group.points[0]
+    difference = group.vertices - centre
+    # Scaled to unit length, so that vertices of a cluster count as much as far ones.
+    length = np.abs(difference).max(axis=1)
+    length[length == 0] = 1.0
+    total = length.min()
+    system = np.hstack([difference, np.full((length.size, 1), total)]).T / length
+    sides = np.hstack([group.points - centre, np.full((len(group.points), 1), total)]).T
+    try:
+        q, r = np.linalg.qr(system)
+        scaled = np.linalg.solve(r, q.T @ sides)
+        scaled += np.linalg.solve(r, q.T @ (sides - system @ scaled))
+    except np.linalg.LinAlgError:
+        scaled = np.linalg.lstsq(system, sides, rcond=None)[0]
+    coefficients = np.maximum(scaled.T / length, 0.0)
+    coefficients /= np.maximum(coefficients.sum(axis=1, keepdims=True), np.finfo(float).tiny)
+    return np.where(np.isfinite(coefficients), coefficients, 0.0)
+
+
+def _holds_numerically(group: Group, coefficients: Array) -> bool:
+    """Whether the equations of one class hold, and its slack is not negative, so far."""
+    if not coefficients.any():
+        return False
+    difference = group.vertices - group.points[0]
+    gap = group.vertex_bias - group.point_bias[0]
+    residual = np.abs(coefficients @ difference).max(initial=0.0)
+    terms = (coefficients @ np.abs(difference)).max(initial=0.0)
+    lost = NUMERICAL_TOLERANCE * float(coefficients @ np.abs(gap))
+    return bool(residual <= NUMERICAL_TOLERANCE * terms) and float(coefficients @ gap) >= -lost

@@ -75,6 +75,18 @@ class ArgmaxableReport:
         `(n, d)`. Taken from `weight` unless given.
     has_bias : bool
         Whether the layer has a bias. Taken from `bias` where there is a `weight`.
+
+    Examples
+    --------
+    >>> from logitkit import check_argmaxable
+    >>> w = np.array([[1.0, 2.0], [2.0, 1.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+    >>> report = check_argmaxable(w)
+    >>> report.unargmaxable.tolist()
+    [4]
+    >>> report.verdict(4).name, report.verify()
+    ('UNARGMAXABLE', True)
+    >>> report.margin(0) > 0
+    True
     """
 
     weight: NDArray[Any] | None
