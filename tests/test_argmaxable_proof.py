@@ -304,6 +304,29 @@ def test_rank_deficient_weights_are_numerical():
     assert prove_unargmaxable(flat, None, index(9), np.arange(8)).proof[0] == Proof.EXACT
 
 
+@pytest.mark.parametrize("d", [12, 50])
+def test_exact_tie_of_the_bias(d):
+    # The slack of all classes is exactly zero, with unequal biases: rounding cannot tell.
+    rng = np.random.default_rng(d)
+    counts = rng.multinomial(1024 - (d + 1), np.full(d + 1, 1 / (d + 1)), size=3) + 1
+    weight = rng.integers(-9, 10, size=(d + 1, d)).astype(float)
+    bias = rng.integers(-9, 10, size=d + 1).astype(float)
+    weight = np.vstack([weight, counts @ weight / 1024])
+    bias = np.r_[bias, counts @ bias / 1024]
+    classes, support = np.arange(d + 1, d + 4), np.arange(d + 1)
+    found = prove_unargmaxable(weight, bias, classes, support)
+    assert (found.proof == (Proof.EXACT if d < 32 else Proof.NUMERICAL)).all()
+    np.testing.assert_allclose(found.coefficients, counts / 1024, rtol=1e-10)
+    assert (found.depth > 0).all()
+    exact = prove_unargmaxable(weight, bias, classes, support, exact=True)
+    assert (exact.proof == Proof.EXACT).all()
+    assert (exact.slack == 0).all()
+    bias[classes] += 2.0**-30
+    for exactly in (False, True):
+        above = prove_unargmaxable(weight, bias, classes, support, exact=exactly)
+        assert (above.proof == Proof.NONE).all()
+
+
 def test_supports_that_prove_nothing():
     weight, classes, support, _ = planted(3, 2)
     cls = classes[:1]

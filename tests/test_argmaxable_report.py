@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -177,7 +178,7 @@ def test_repr():
 # Verification.
 
 
-@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float32, np.float64])
 @pytest.mark.parametrize("with_bias", [False, True])
 @pytest.mark.parametrize("deployed", [None, "float16", "int8"])
 @pytest.mark.parametrize("box", [None, Box(-100, 100)])

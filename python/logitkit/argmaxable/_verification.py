@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._deployed import rounding_of
+from ._features import Box
 from ._margins import certified_margins
 from ._proof import (
     NUMERICAL_TOLERANCE,
@@ -110,7 +111,7 @@ def faults(
     if report.features is None:
         yield from _faults_of_certificates(report, weight, bias, exact)
     else:
-        yield from _faults_of_box_certificates(report, weight, bias, exact)
+        yield from _faults_of_box_certificates(report, report.features, weight, bias, exact)
 
 
 def _faults_of_witnesses(
@@ -239,10 +240,13 @@ def _differences(
 
 
 def _faults_of_box_certificates(
-    report: ArgmaxableReport, weight: NDArray[Any], bias: NDArray[Any] | None, exact: bool
+    report: ArgmaxableReport,
+    box: Box,
+    weight: NDArray[Any],
+    bias: NDArray[Any] | None,
+    exact: bool,
 ) -> Iterator[str]:
-    assert report.features is not None
-    lo, hi = report.features.bounds(report.shape[1])
+    lo, hi = box.bounds(report.shape[1])
     unit, half_step = _rounding(report, weight)
     dead = report.unargmaxable
     for members, support, coefficients in _groups(report):
