@@ -33,8 +33,10 @@ def prove_unargmaxable_in_box(
 
     Parameters
     ----------
-    weight, bias
-        As in `prove_unargmaxable`.
+    weight : ndarray, shape (n, d)
+        Output layer: finite, of any float dtype.
+    bias : ndarray, shape (n,), or None
+        Its bias.
     lo, hi : ndarray of float64, shape (d,)
         Finite bounds.
     cls : int

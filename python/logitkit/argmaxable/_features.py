@@ -60,8 +60,10 @@ class Box:
 
         Returns
         -------
-        lo, hi : ndarray of float64, shape (d,)
-            Read-only.
+        lo : ndarray of float64, shape (d,)
+            Lower bounds, read-only.
+        hi : ndarray of float64, shape (d,)
+            Upper bounds, read-only.
 
         Raises
         ------

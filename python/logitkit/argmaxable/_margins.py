@@ -189,8 +189,10 @@ def exact_margin(weight: NDArray[Any], bias: NDArray[Any] | None, cls: int, x: A
 
     Parameters
     ----------
-    weight, bias
-        As in `witness_margins`.
+    weight : ndarray, shape (n, d)
+        Output layer: finite, of any float dtype.
+    bias : ndarray, shape (n,), or None
+        Its bias.
     cls : int
         The class that should win.
     x : ndarray of float64, shape (d,)

@@ -28,7 +28,7 @@ class ArgmaxableReport:
     `check_argmaxable` makes it. The arrays below are aligned with `classes`, those of
     certificates with `unargmaxable` (D classes).
 
-    Attributes
+    Parameters
     ----------
     weight, bias : ndarray, shape (n, d) and (n,), or None
         The layer itself. A report from a file holds neither; a layer may have no bias.
@@ -223,7 +223,7 @@ class ArgmaxableReport:
 
     def certificate(self, i: int) -> Certificate:
         """
-        Classes whose average class `i` can never beat.
+        Support of an average that class `i` can never beat.
 
         Parameters
         ----------

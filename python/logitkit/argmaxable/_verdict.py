@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-class Verdict(IntEnum):
+class Verdict(IntEnum):  # numpydoc ignore=PR01
     """
     Whether some feature vector gives a class the strictly largest logit.
 
@@ -27,7 +27,7 @@ class Verdict(IntEnum):
     """Some feature vector does: a `Witness` shows it."""
 
 
-class Proof(IntEnum):
+class Proof(IntEnum):  # numpydoc ignore=PR01
     """
     How far the certificate of an unargmaxable class is proved.
 
@@ -52,7 +52,7 @@ class Witness:
     """
     A feature vector for which a class wins.
 
-    Attributes
+    Parameters
     ----------
     x : ndarray of float64, shape (d,)
         The feature vector.
@@ -83,7 +83,7 @@ class Certificate:
     of them is at least as large. (For a box of features the average only has to hold
     inside the box.)
 
-    Attributes
+    Parameters
     ----------
     support : ndarray of int64, shape (k,)
         The classes `j` of the combination.
