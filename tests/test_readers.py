@@ -167,9 +167,11 @@ def test_onnx_dequantized_weight(tmp_path):
 
 
 @pytest.mark.parametrize("scale", [np.float32(0.5), np.arange(1, N + 1, dtype=np.float32)])
-def test_onnx_dynamically_quantized_layer(tmp_path, scale):
+@pytest.mark.parametrize("fused", [False, True])
+def test_onnx_dynamically_quantized_layer(tmp_path, scale, fused):
     stored = np.arange(N * D, dtype=np.uint8).reshape(D, N)
-    nodes = [
+    one = node("DynamicQuantizeMatMul", "x Q s z b", "y", domain="com.microsoft")
+    several = [
         node("DynamicQuantizeLinear", "x", "xq xs xz"),
         node("MatMulInteger", "xq Q xz z", "i"),
         node("Cast", "i", "c", to=1),
@@ -178,6 +180,7 @@ def test_onnx_dynamically_quantized_layer(tmp_path, scale):
         HEAD[1],
     ]
     tensors = {"Q": stored, "z": np.uint8(3), "s": scale, "b": BIAS}
+    nodes = [one] if fused else several
     layer = read_output_layer(save_onnx(tmp_path / "m.onnx", nodes, tensors))
     integers = (stored - 3.0).T
     if scale.ndim:
