@@ -8,14 +8,15 @@
 namespace logitkit {
 namespace {
 
-constexpr std::size_t group_bytes = std::size_t{1} << 19;  // of 1.25 MiB of second-level cache
+// Of a second-level cache of 1.25 MiB or more, for the panels of a group and a tile's rows of B.
+constexpr std::size_t cached_floats = (std::size_t{1} << 20) / sizeof(float);
 constexpr std::size_t max_group = 8;
 
 // How many panels go over a tile of B together.
-std::size_t panels_in_group(std::size_t panel_floats) {
-  const std::size_t fitting =
-      group_bytes / (std::max<std::size_t>(panel_floats, 1) * sizeof(float));
-  return std::clamp<std::size_t>(fitting, 1, max_group);
+std::size_t panels_in_group(std::size_t lanes, std::size_t depth) {
+  const std::size_t column = cached_floats / std::max<std::size_t>(depth, 1);
+  const std::size_t for_panels = column > tile_rows ? column - tile_rows : 0;
+  return std::clamp<std::size_t>(for_panels / lanes, 1, max_group);
 }
 
 }  // namespace
@@ -39,7 +40,7 @@ void stream_scores(const Matrix& a, const Matrix& b, const ScoreLoops& loops, st
                    const std::function<void(std::size_t panel, const Tile& tile)>& reduce) {
   const std::size_t depth = a.columns, panel_floats = depth * loops.lanes;
   const std::size_t panels = (a.rows + loops.lanes - 1) / loops.lanes;
-  const std::size_t group = panels_in_group(panel_floats);
+  const std::size_t group = panels_in_group(loops.lanes, depth);
 
   parallel_for((panels + group - 1) / group, threads, [&](std::size_t g) {
     const std::size_t first = g * group, last = std::min(first + group, panels);

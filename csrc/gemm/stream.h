@@ -24,9 +24,9 @@ struct Tile {
 /// rows p * loops.lanes ... of A (the last panel is filled up with rows of zeros). A panel
 /// meets its tiles in ascending order of first_row, on one thread; different panels on
 /// different ones. Scores do not depend on how A is cut into panels, nor on `threads`.
-///   Traffic: one read of A; one of B for each group of up to 8 panels (all that fit half a
-///            MiB, so that a tile's rows of B come from the second-level cache but once).
-///   Memory:  half a MiB, or one panel if that is larger, for each thread.
+///   Traffic: one read of A; one of B for each group of up to 8 panels, as many as fit 1 MiB
+///            with a tile's rows of B, which the group reads from the second-level cache.
+///   Memory:  1 MiB, or one panel if that is larger, for each thread.
 void stream_scores(const Matrix& a, const Matrix& b, const ScoreLoops& loops, std::size_t threads,
                    const std::function<void(std::size_t panel, const Tile& tile)>& reduce);
 

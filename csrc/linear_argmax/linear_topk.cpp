@@ -9,6 +9,8 @@
 namespace logitkit {
 namespace {
 
+constexpr float infinity = std::numeric_limits<float>::infinity();
+
 struct Candidate {
   float score;
   std::int64_t index;
@@ -59,7 +61,6 @@ void linear_topk(const Matrix& x, const Matrix& weight, const float* bias, std::
   std::vector<Candidate> heaps(x.rows * k);
   std::vector<Best> best;
   for (std::size_t i = 0; i < x.rows; ++i) best.emplace_back(heaps.data() + i * k, k);
-  // Each panel has max_lanes of them; rows that are not there want nothing.
   Scratch thresholds((x.rows + lanes - 1) / lanes * max_lanes);
 
   stream_scores(x, weight, score, threads, [&](std::size_t panel, const Tile& tile) {
@@ -67,7 +68,8 @@ void linear_topk(const Matrix& x, const Matrix& weight, const float* bias, std::
     const std::size_t first = panel * lanes, live = std::min(lanes, x.rows - first);
     float* threshold = thresholds.data() + panel * max_lanes;
     if (tile.first_row == 0)
-      for (std::size_t i = 0; i < live; ++i) threshold[i] = best[first + i].threshold();
+      for (std::size_t i = 0; i < lanes; ++i)
+        threshold[i] = i < live ? best[first + i].threshold() : infinity;
     std::uint64_t above[tile_rows];
     argmax.compare(tile.scores, tile.rows, tile_bias, threshold, above);
     for (std::size_t r = 0; r < tile.rows; ++r)

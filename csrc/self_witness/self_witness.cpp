@@ -112,8 +112,10 @@ class Walk {
     float* packed = packed_.data() + p * depth * lanes_;
     float* tails = lane_tails_.data() + p * (problem_.last_step() + 1) * lanes_;
     problem_.score.pack(problem_.z.data + first_row * depth, depth, rows, depth, packed);
-    for (std::size_t s = 0; s <= problem_.last_step(); ++s)
+    for (std::size_t s = 0; s <= problem_.last_step(); ++s) {
       std::copy_n(problem_.tails + s * n + first_row, rows, tails + s * lanes_);
+      std::fill_n(tails + s * lanes_ + rows, lanes_ - rows, 0.0f);
+    }
     Panel panel;
     panel.first_row = first_row, panel.rows = rows, panel.packed = packed, panel.tails = tails;
     std::fill_n(panel.squares, max_lanes, infinity);
