@@ -510,6 +510,24 @@ def test_truncated_files(tmp_path):
             read(path)
 
 
+@pytest.mark.parametrize("kind", ["json", "npz"])
+def test_flipped_bytes_are_seen_or_harmless(tmp_path, kind):
+    report = make_report()
+    path = tmp_path / "report"
+    (report.to_json if kind == "json" else report.save)(path)
+    whole = np.frombuffer(path.read_bytes(), np.uint8)
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        flipped = whole.copy()
+        flipped[rng.integers(whole.size, size=2)] = rng.integers(256, size=2)
+        path.write_bytes(flipped.tobytes())
+        try:
+            again = (ArgmaxableReport.from_json if kind == "json" else ArgmaxableReport.load)(path)
+            again.verify(report.weight, report.bias)
+        except ValueError:
+            continue  # seen
+
+
 def test_damaged_npz(tmp_path):
     path = tmp_path / "r.npz"
     np.savez(path, weight=np.zeros(3))

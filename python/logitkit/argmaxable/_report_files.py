@@ -8,6 +8,7 @@ import json
 import os
 import secrets
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -52,6 +53,19 @@ _NUMBERS = ("residual", "slack", "depth", "bias_depth")
 
 class _Damaged(Exception):
     """What is wrong with the contents of a file; the reader adds its name."""
+
+
+# What NumPy and zipfile raise for damaged files. A RuntimeError is an entry that calls
+# itself encrypted or compressed in an unknown way, an OSError an impossible position.
+_UNREADABLE = (
+    _Damaged,
+    ValueError,
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    RuntimeError,
+    OSError,
+)
 
 
 def write_json(report: ArgmaxableReport, path: str | os.PathLike[str]) -> None:
@@ -105,19 +119,24 @@ def write_npz(report: ArgmaxableReport, path: str | os.PathLike[str]) -> None:
 def read_npz(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Return the fields of the report in an npz file."""
     kinds = {**_ARRAYS, **_CERTIFICATES}
-    try:
-        with open(path, "rb") as opened:
-            file = np.load(opened, allow_pickle=False)
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise _Damaged("an npy file, not an npz file")
-            missing = {"metadata", *kinds} - set(file.files)
-            if missing:
-                raise _Damaged(f"{min(missing)} is missing: not a {FORMAT}")
-            values = _read_metadata(json.loads(file["metadata"].tobytes()))
-            arrays = {name: file[name] for name in kinds}
-        return _checked(values, arrays)
-    except (zipfile.BadZipFile, EOFError, ValueError, _Damaged) as error:
-        raise ValueError(f"{os.fspath(path)}: {error}") from error
+    with open(path, "rb") as opened:
+        try:
+            return _checked(*_read_arrays(opened, kinds))
+        except _UNREADABLE as error:
+            raise ValueError(f"{os.fspath(path)}: {error}") from error
+
+
+def _read_arrays(
+    opened: IO[bytes], kinds: Mapping[str, tuple[str, int]]
+) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    file = np.load(opened, allow_pickle=False)
+    if not isinstance(file, np.lib.npyio.NpzFile):
+        raise _Damaged("an npy file, not an npz file")
+    missing = {"metadata", *kinds} - set(file.files)
+    if missing:
+        raise _Damaged(f"{min(missing)} is missing: not a {FORMAT}")
+    values = _read_metadata(json.loads(file["metadata"].tobytes()))
+    return values, {name: file[name] for name in kinds}
 
 
 def _metadata(report: ArgmaxableReport) -> dict[str, Any]:
