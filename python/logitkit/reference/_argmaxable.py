@@ -79,7 +79,7 @@ def check_argmaxable(
 
 def _verdict(a: NDArray[np.float64], low: NDArray[np.float64], high: NDArray[np.float64]) -> int:
     """Whether some y between `low` and `high` has ``a @ y > 0``, as far as an LP can tell."""
-    from scipy.optimize import linprog  # type: ignore[import-untyped]
+    from scipy.optimize import linprog
 
     if len(a) == 0:
         return ARGMAXABLE
