@@ -1,3 +1,4 @@
+#include <pybind11/native_enum.h>
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -27,7 +28,14 @@ std::size_t rows_of(const LeastDistance& problem, const Matrix& vectors, const L
 }  // namespace
 
 void bind_least_distance(py::module_& m) {
-  py::class_<LeastDistance>(m, "LeastDistance")
+  py::class_<LeastDistance> least_distance(m, "LeastDistance");
+  py::native_enum<LeastDistance::Status>(least_distance, "Status", "enum.Enum")
+      .value("feasible", LeastDistance::Status::feasible)
+      .value("infeasible", LeastDistance::Status::infeasible)
+      .value("paused", LeastDistance::Status::paused)
+      .value("stalled", LeastDistance::Status::stalled)
+      .finalize();
+  least_distance
       .def(py::init<std::size_t>(), py::arg("dim"))
       .def(
           "add_points",
@@ -44,7 +52,7 @@ void bind_least_distance(py::module_& m) {
           "add_rays",
           [](LeastDistance& self, const Matrix& rays, const Labels& labels) {
             const std::size_t count = rows_of(self, rays, labels);
-            self.add_rays(rays.data(), labels.data(), count);
+            return self.add_rays(rays.data(), labels.data(), count);
           },
           py::arg("rays").noconvert(), py::arg("labels").noconvert())
       .def_property_readonly("direction",
@@ -58,23 +66,16 @@ void bind_least_distance(py::module_& m) {
       .def_property_readonly("constraints", &LeastDistance::constraints)
       .def_property_readonly("iterations", &LeastDistance::iterations);
 
-  // +1 feasible, -1 infeasible, 0 stalled.
   m.def(
       "solve_least_distances",
       [](const std::vector<LeastDistance*>& problems, std::size_t max_iterations,
          std::size_t threads, logitkit::Isa isa) {
-        std::vector<int> status(problems.size());
-        {
-          py::gil_scoped_release without_gil;
-          logitkit::parallel_for(problems.size(), threads, [&](std::size_t i) {
-            switch (problems[i]->solve(max_iterations, isa)) {
-              case LeastDistance::Status::feasible: status[i] = 1; break;
-              case LeastDistance::Status::infeasible: status[i] = -1; break;
-              case LeastDistance::Status::stalled: status[i] = 0; break;
-            }
-          });
-        }
-        return to_array(status);
+        std::vector<LeastDistance::Status> status(problems.size());
+        py::gil_scoped_release without_gil;
+        logitkit::parallel_for(problems.size(), threads, [&](std::size_t i) {
+          status[i] = problems[i]->solve(max_iterations, isa);
+        });
+        return status;
       },
       py::arg("problems"), py::kw_only(), py::arg("max_iterations"), py::arg("threads") = 0,
       py::arg_v("isa", logitkit::default_isa(), "default_isa()"));

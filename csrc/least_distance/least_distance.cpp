@@ -49,8 +49,16 @@ LeastDistance::LeastDistance(std::size_t dim)
   residual_[dim_] = 1.0;
 }
 
-void LeastDistance::append(const double* vector, double length, double right_side,
-                           std::int64_t label) {
+bool LeastDistance::has(std::int64_t label) const {
+  return std::find(labels_.begin(), labels_.end(), label) != labels_.end();
+}
+
+// False for a vector of length 0, which constrains nothing.
+bool LeastDistance::append(const double* vector, double right_side, std::int64_t label) {
+  double square = 0.0;
+  for (std::size_t k = 0; k < dim_; ++k) square += vector[k] * vector[k];
+  if (square == 0.0) return false;
+  const double length = std::sqrt(square);
   columns_.resize(columns_.size() + stride_, 0.0);
   double* column = columns_.data() + columns_.size() - stride_;
   for (std::size_t k = 0; k < dim_; ++k) column[k] = vector[k] / length;
@@ -58,33 +66,29 @@ void LeastDistance::append(const double* vector, double length, double right_sid
   lengths_.push_back(length);
   labels_.push_back(label);
   state_.push_back(is_free);
+  return true;
 }
 
 std::size_t LeastDistance::add_points(const double* center, const double* points,
                                       const std::int64_t* labels, std::size_t count) {
   forget_slack_constraints();
-  std::size_t coincident = 0;
+  columns_.reserve(columns_.size() + count * stride_);
+  std::size_t added = 0;
   std::vector<double> difference(dim_);
   for (std::size_t j = 0; j < count; ++j) {
-    double square = 0.0;
-    for (std::size_t k = 0; k < dim_; ++k) {
-      difference[k] = center[k] - points[j * dim_ + k];
-      square += difference[k] * difference[k];
-    }
-    if (square > 0.0)
-      append(difference.data(), std::sqrt(square), 1.0, labels[j]);
-    else
-      ++coincident;
+    if (has(labels[j])) continue;
+    for (std::size_t k = 0; k < dim_; ++k) difference[k] = center[k] - points[j * dim_ + k];
+    added += append(difference.data(), 1.0, labels[j]);
   }
-  return coincident;
+  return added;
 }
 
-void LeastDistance::add_rays(const double* rays, const std::int64_t* labels, std::size_t count) {
-  for (std::size_t j = 0; j < count; ++j) {
-    double square = 0.0;
-    for (std::size_t k = 0; k < dim_; ++k) square += rays[j * dim_ + k] * rays[j * dim_ + k];
-    if (square > 0.0) append(rays + j * dim_, std::sqrt(square), 0.0, labels[j]);
-  }
+std::size_t LeastDistance::add_rays(const double* rays, const std::int64_t* labels,
+                                    std::size_t count) {
+  std::size_t added = 0;
+  for (std::size_t j = 0; j < count; ++j)
+    if (!has(labels[j])) added += append(rays + j * dim_, 0.0, labels[j]);
+  return added;
 }
 
 // Keeps the scan short: of many constraints only those that are active or near
@@ -128,18 +132,29 @@ void LeastDistance::project_residual(const LeastDistanceLoops& loops) {
   residual_norm_ = norm(loops, residual_.data(), height_);
 }
 
+// Looks through the constraints in turns, a block at a time, and takes the most
+// violated one of the first block that has any (partial pricing).
 std::size_t LeastDistance::most_violated(const LeastDistanceLoops& loops) {
   const std::size_t count = labels_.size();
+  const std::size_t block = std::max<std::size_t>(64, count / 8);
   violation_.resize(count);
-  loops.dots(columns_.data(), stride_, count, residual_.data(), height_, violation_.data());
-  double largest = violation_tolerance * residual_norm_;
-  std::size_t column = none;
-  for (std::size_t j = 0; j < count; ++j)
-    if (state_[j] == is_free && violation_[j] > largest) {
-      largest = violation_[j];
-      column = j;
-    }
-  return column;
+  if (scan_ >= count) scan_ = 0;
+  for (std::size_t seen = 0; seen < count;) {
+    const std::size_t end = std::min(count, scan_ + block);
+    loops.dots(columns_.data() + scan_ * stride_, stride_, end - scan_, residual_.data(), height_,
+               violation_.data() + scan_);
+    double largest = violation_tolerance * residual_norm_;
+    std::size_t column = none;
+    for (std::size_t j = scan_; j < end; ++j)
+      if (state_[j] == is_free && violation_[j] > largest) {
+        largest = violation_[j];
+        column = j;
+      }
+    seen += end - scan_;
+    scan_ = end == count ? 0 : end;
+    if (column != none) return column;
+  }
+  return none;
 }
 
 // Appends a column to E_active = Q R. False if it lies in the span of the others.
@@ -164,7 +179,7 @@ bool LeastDistance::activate(const LeastDistanceLoops& loops, std::size_t column
     loops.combine(q_.data(), stride_, k, coefficient.data(), height_, q);
     const double after = norm(loops, q, height_);
     if (after <= 1e-13 * length) return false;
-    const bool cancelled = after < 0.7 * before;
+    const bool cancelled = after < 0.1 * before;
     before = after;
     if (!cancelled) break;
   }
@@ -259,11 +274,16 @@ bool LeastDistance::move_to_solution(const LeastDistanceLoops& loops, std::size_
 LeastDistance::Status LeastDistance::solve(std::size_t max_iterations, Isa isa) {
   const LeastDistanceLoops& loops = loops_for(isa);
   const std::size_t limit = iterations_ + max_iterations;
-  Status status = Status::stalled;
+  Status status = Status::paused;
   double best = std::numeric_limits<double>::infinity();
   std::size_t without_progress = 0;
+  double projected = std::numeric_limits<double>::infinity();  // |r| at the last projection
   while (iterations_ < limit) {
-    project_residual(loops);
+    residual_norm_ = norm(loops, residual_.data(), height_);
+    if (residual_norm_ < 0.1 * projected) {
+      project_residual(loops);
+      projected = residual_norm_;
+    }
     if (residual_norm_ <= zero_residual) {
       status = Status::infeasible;
       break;
@@ -275,6 +295,7 @@ LeastDistance::Status LeastDistance::solve(std::size_t max_iterations, Isa isa) 
       for (unsigned char& state : state_)
         if (state == is_banned) state = is_free;
     } else if (++without_progress > 50) {
+      status = Status::stalled;
       break;
     }
     const std::size_t column = most_violated(loops);
@@ -291,6 +312,7 @@ LeastDistance::Status LeastDistance::solve(std::size_t max_iterations, Isa isa) 
   }
   for (unsigned char& state : state_)
     if (state == is_banned) state = is_free;
+  project_residual(loops);
   const double length = norm(loops, residual_.data(), dim_);
   for (std::size_t i = 0; i < dim_; ++i)
     direction_[i] = length > 0.0 ? -residual_[i] / length : 0.0;

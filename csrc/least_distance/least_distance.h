@@ -30,7 +30,8 @@ class LeastDistance {
   enum class Status {
     feasible,    // y satisfies all constraints so far
     infeasible,  // |r| <= zero_residual: the weights combine to 0
-    stalled      // the iteration limit, or no pivot is usable: neither is shown
+    paused,      // the iteration limit was reached: call solve() again
+    stalled      // rounding leaves no usable pivot: neither is shown
   };
 
   /// |r| at or below this is taken for 0. The rounding of Q is near 1e-15.
@@ -39,12 +40,13 @@ class LeastDistance {
   explicit LeastDistance(std::size_t dim);
 
   /// Adds c = (center - point) / |center - point| for each of `count` points,
-  /// which lie dense in rows of `dim`. Returns how many coincide with the center
-  /// (these are not added).
+  /// which lie dense in rows of `dim`, unless its label is there already or it
+  /// coincides with the center. Returns how many were added.
   std::size_t add_points(const double* center, const double* points, const std::int64_t* labels,
                          std::size_t count);
-  /// Adds rays e, scaled to length 1; one of length 0 is dropped.
-  void add_rays(const double* rays, const std::int64_t* labels, std::size_t count);
+  /// Adds rays e, scaled to length 1, unless the label is there already or the length
+  /// is 0. Labels of rays and points must differ. Returns how many were added.
+  std::size_t add_rays(const double* rays, const std::int64_t* labels, std::size_t count);
 
   Status solve(std::size_t max_iterations, Isa isa);
 
@@ -62,7 +64,8 @@ class LeastDistance {
   std::size_t iterations() const { return iterations_; }
 
  private:
-  void append(const double* vector, double length, double right_side, std::int64_t label);
+  bool has(std::int64_t label) const;
+  bool append(const double* vector, double right_side, std::int64_t label);
   void forget_slack_constraints();
   void project_residual(const LeastDistanceLoops& loops);
   std::size_t most_violated(const LeastDistanceLoops& loops);
@@ -86,6 +89,7 @@ class LeastDistance {
   std::vector<double> residual_, work_, violation_, direction_;
   double residual_norm_ = 1.0;
   std::size_t iterations_ = 0;
+  std::size_t scan_ = 0;  // where the next block of constraints begins
 };
 
 }  // namespace logitkit

@@ -78,13 +78,16 @@ def prove_unargmaxable_in_box(
         # Each difference is rounded once, each sum of k products k times.
         bound = OUTWARD * gamma(support.size + 2)
         slope_error = bound * (coefficients @ np.abs(difference)) + TINY
-        height_error = bound * float(coefficients @ np.abs(gap)) + TINY
-        largest = np.maximum(np.abs(lo), np.abs(hi))
-        top = np.maximum(slope * lo, slope * hi)
+        height_error = bound * float(coefficients @ np.abs(gap))
+        height_error += TINY if gap.any() else 0.0  # equal biases cancel exactly
+        # The slope lies within slope_error; the worst end of each edge, either way. An end
+        # at 0 costs nothing, whatever the slope is.
+        ends = [slope * end + slope_error * np.abs(end) for end in (lo, hi)]
+        top = np.maximum(*ends)
         value = float(top.sum()) + height
-        error = float(slope_error @ largest) + height_error
-        error += gamma(d + 4) * (float(np.abs(slope) @ largest) + abs(height))
-        value = float(np.nextafter(value + error * OUTWARD, np.inf))
+        error = gamma(d + 4) * (float(np.abs(top).sum()) + abs(height)) + height_error
+        if value + error != 0.0:  # otherwise every term is 0, and so is the sum
+            value = float(np.nextafter(value + error * OUTWARD, np.inf))
     return value, Proof.INTERVAL if value <= 0 else Proof.NONE
 
 

@@ -76,6 +76,7 @@ class Simplex:
             step = np.abs(residual @ self.inverse)
             bound = bound + gamma(k) * np.abs(residual)
         else:
+            y = y + (b - y @ self.matrix) @ self.inverse  # to a small backward error
             residual = b - y @ self.matrix
             bound = np.abs(residual) + np.abs(b_low) + TINY
             bound += gamma(k + 2) * (np.abs(y) @ np.abs(self.matrix) + np.abs(b))

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._deployed import rounding_of
+from ._error_free import UNIT
 from ._features import Box
 from ._margins import certified_margins
 from ._proof import (
@@ -41,7 +42,9 @@ def feature_vectors(
     own = np.flatnonzero(scale > 0)
     if own.size and weight is not None:
         rows = rows_as_float64(weight, report.classes[positions[own]])
-        x[own] = scale[own, None] * (((rows - report.center) @ report.metric) @ report.metric.T)
+        # Of a damaged report these numbers may be anything; what is not finite proves nothing.
+        with np.errstate(over="ignore", invalid="ignore"):
+            x[own] = scale[own, None] * (((rows - report.center) @ report.metric) @ report.metric.T)
     row = report.witness_row[positions]
     stored = np.flatnonzero(~(scale > 0) & (row >= 0))
     x[stored] = report.witnesses[row[stored]]
@@ -217,6 +220,8 @@ def _differences(
         # Two convex combinations within the numerical tolerance of the equations.
         residual = np.abs(own @ difference).max(initial=0.0)
         allowed = 16 * NUMERICAL_TOLERANCE * (np.abs(own) @ np.abs(difference)).max(initial=0.0)
+        # ... or within the rounding of the rows themselves, which is more in a cluster.
+        allowed += 64 * UNIT * (np.abs(own) @ np.abs(vertices)).max(initial=0.0)
         if not ((own >= 0).all() and abs(own.sum() - 1.0) <= 16 * NUMERICAL_TOLERANCE):
             yield k, "the coefficients are not convex"
         elif not (residual <= allowed and residual <= stated.residual[k] + allowed):

@@ -1,0 +1,135 @@
+"""The output layer under check: validated, read in blocks, never copied whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+IndexArray = NDArray[np.int64]
+
+BLOCK_BYTES = 32 << 20  # of float64 rows that are in work at a time
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """
+    Logits ``W x + b`` of `n` classes over `d` features.
+
+    `weight` and `bias` are the arrays as given. `rows` and `blocks` read them
+    as float64, multiplied by `scale`, a power of two that brings the largest
+    weight near 1: exact, and no verdict depends on it.
+    """
+
+    weight: NDArray[Any]
+    bias: NDArray[Any] | None
+    scale: float
+
+    @property
+    def n(self) -> int:
+        """Number of classes."""
+        return int(self.weight.shape[0])
+
+    @property
+    def d(self) -> int:
+        """Number of features."""
+        return int(self.weight.shape[1])
+
+    def biases(self) -> FloatArray:
+        """Return the bias as float64, 0 where there is none."""
+        return np.zeros(self.n) if self.bias is None else self.bias.astype(np.float64)
+
+    def rows(self, index: IndexArray | slice) -> FloatArray:
+        """Return the scaled rows at `index` as float64."""
+        return self.weight[index].astype(np.float64) * self.scale
+
+    def slices(self) -> Iterator[slice]:
+        """Cut the classes into consecutive blocks of bounded size."""
+        step = max(1, BLOCK_BYTES // (8 * self.d))
+        for begin in range(0, self.n, step):
+            yield slice(begin, min(begin + step, self.n))
+
+
+def as_problem(weight: object, bias: object | None) -> Problem:
+    """Check an output layer; the errors name the value and its place."""
+    w = _as_numpy(weight, "weight")
+    if w.ndim != 2:
+        raise ValueError(f"weight must have shape (classes, features), not {w.shape}")
+    if w.shape[0] == 0 or w.shape[1] == 0:
+        raise ValueError(f"weight of shape {w.shape} has no classes or no features")
+    b = None
+    if bias is not None:
+        b = _as_numpy(bias, "bias")
+        if b.shape != (w.shape[0],):
+            raise ValueError(
+                f"bias must have shape ({w.shape[0]},), one value for each row of weight, "
+                f"not {b.shape}"
+            )
+        _require_finite(b, "bias", 0)
+    largest = 0.0
+    step = max(1, BLOCK_BYTES // (8 * w.shape[1]))
+    for begin in range(0, w.shape[0], step):
+        block = w[begin : begin + step]
+        if block.dtype.itemsize < 4:
+            block = block.astype(np.float32)
+        # NaN and infinity survive in the extremes, which need no temporary array.
+        low, high = float(block.min()), float(block.max())
+        if not (np.isfinite(low) and np.isfinite(high)):
+            _require_finite(block, "weight", begin)
+        largest = max(largest, abs(low), abs(high))
+    exponent = int(np.frexp(largest)[1]) if largest > 0.0 else 0
+    # 2^1074 is not a float64, so the smallest of all scales stays a little short.
+    return Problem(w, b, float(np.ldexp(1.0, min(-exponent, 1023))))
+
+
+def _as_numpy(array: object, name: str) -> NDArray[Any]:
+    """View `array` as NumPy without a copy where that is possible."""
+    if type(array).__module__.split(".")[0] == "torch":
+        array = _torch_as_numpy(array, name)
+    elif not isinstance(array, np.ndarray) and hasattr(array, "__dlpack__"):
+        try:
+            array = np.from_dlpack(array)
+        except (BufferError, RuntimeError, TypeError):
+            if not hasattr(array, "__array__"):
+                raise
+    result = np.asarray(array)
+    if result.dtype.kind in "iu":
+        return result.astype(np.float64)
+    # bfloat16 and its relatives of ml_dtypes are kind "V" to NumPy.
+    if result.dtype.kind != "f" and result.dtype.name != "bfloat16":
+        raise TypeError(
+            f"{name} must hold float16, bfloat16, float32 or float64 values, not {result.dtype}"
+        )
+    if result.dtype.itemsize > 8:
+        raise TypeError(f"{name} of dtype {result.dtype} would lose digits: convert it to float64")
+    return result
+
+
+def _torch_as_numpy(tensor: Any, name: str) -> NDArray[Any]:
+    if tensor.device.type != "cpu":
+        raise ValueError(
+            f"{name} is a torch tensor on {tensor.device}: the check runs on the CPU, "
+            f"pass {name}.cpu()"
+        )
+    tensor = tensor.detach()
+    if str(tensor.dtype) == "torch.bfloat16":  # unknown to NumPy, exact in float32
+        tensor = tensor.float()
+    array: NDArray[Any] = tensor.numpy()
+    return array
+
+
+def _require_finite(block: NDArray[Any], name: str, first_row: int) -> None:
+    bad = np.argwhere(~np.isfinite(block))
+    if len(bad) == 0:
+        return
+    place = [int(i) for i in bad[0]]
+    value = float(block[tuple(place)])
+    place[0] += first_row
+    raise ValueError(
+        f"{name}[{', '.join(map(str, place))}] is {value}: every value must be finite, "
+        f"since no logit of that class is defined"
+    )
