@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "gemm/scratch.h"
+#include "gemm/workspaces.h"
 #include "threads.h"
 
 namespace logitkit {
@@ -18,6 +19,10 @@ std::size_t panels_in_group(std::size_t lanes, std::size_t depth) {
   const std::size_t for_panels = column > tile_rows ? column - tile_rows : 0;
   return std::clamp<std::size_t>(for_panels / lanes, 1, max_group);
 }
+
+struct Buffers {
+  Scratch packed, scores;
+};
 
 }  // namespace
 
@@ -40,26 +45,33 @@ void stream_scores(const Matrix& a, const Matrix& b, const ScoreLoops& loops, st
                    const std::function<void(std::size_t panel, const Tile& tile)>& reduce) {
   const std::size_t depth = a.columns, panel_floats = depth * loops.lanes;
   const std::size_t panels = (a.rows + loops.lanes - 1) / loops.lanes;
-  const std::size_t group = panels_in_group(loops.lanes, depth);
+  const std::size_t group = std::min(panels_in_group(loops.lanes, depth), panels);
 
-  parallel_for((panels + group - 1) / group, threads, [&](std::size_t g) {
-    const std::size_t first = g * group, last = std::min(first + group, panels);
-    Scratch packed((last - first) * panel_floats), scores(tile_rows * loops.lanes);
+  const auto run_group = [&](std::size_t first, Buffers& buffers) {
+    const std::size_t last = std::min(first + group, panels);
     for (std::size_t p = first; p < last; ++p) {
       const std::size_t row = p * loops.lanes;
       loops.pack(a.data + row * depth, depth, std::min(loops.lanes, a.rows - row), depth,
-                 packed.data() + (p - first) * panel_floats);
+                 buffers.packed.data() + (p - first) * panel_floats);
     }
     const float* b_rows[tile_rows];
     for (std::size_t j = 0; j < b.rows; j += tile_rows) {
-      const Tile tile = {scores.data(), j, std::min(tile_rows, b.rows - j)};
+      const Tile tile = {buffers.scores.data(), j, std::min(tile_rows, b.rows - j)};
       for (std::size_t r = 0; r < tile.rows; ++r) b_rows[r] = b.data + (j + r) * depth;
       for (std::size_t p = first; p < last; ++p) {
-        loops.score(packed.data() + (p - first) * panel_floats, b_rows, 1, tile.rows, depth, false,
-                    scores.data());
+        loops.score(buffers.packed.data() + (p - first) * panel_floats, b_rows, 1, tile.rows, depth,
+                    false, buffers.scores.data());
         reduce(p, tile);
       }
     }
+  };
+
+  if (panels == 0) return;
+  Workspaces<Buffers> workspaces;
+  parallel_for((panels + group - 1) / group, threads, [&](std::size_t g) {
+    workspaces.lend(
+        [&] { return Buffers{Scratch(group * panel_floats), Scratch(tile_rows * loops.lanes)}; },
+        [&](Buffers& buffers) { run_group(g * group, buffers); });
   });
 }
 

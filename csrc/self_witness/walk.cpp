@@ -1,0 +1,152 @@
+#include "self_witness/walk.h"
+
+#include <algorithm>
+
+namespace logitkit::witness {
+namespace {
+
+// Lowers a slack to a margin; what is not positive, or NaN, is a failure.
+void lower(float& slack, float margin) {
+  if (!(margin >= slack)) slack = margin > 0.0f ? margin : 0.0f;
+}
+
+bool has_failed(const Panel& panel) {
+  return std::any_of(panel.slack, panel.slack + panel.rows, [](float s) { return s <= 0.0f; });
+}
+
+}  // namespace
+
+Walk::Walk(const Problem& problem, const std::vector<Extremes>& extremes)
+    : problem_(&problem),
+      extremes_(&extremes),
+      lanes_(problem.score.lanes),
+      packed_(panels_in_group * problem.z.columns * lanes_),
+      lane_tails_(panels_in_group * (problem.last_step() + 1) * lanes_),
+      tile_(tile_rows * lanes_),
+      slack_(problem.z.rows, infinity) {}
+
+void Walk::run(std::size_t begin, std::size_t end, const float* slack) {
+  panels_.clear();
+  for (std::size_t row = begin; row < end; row += lanes_)
+    add_panel(row, std::min(lanes_, end - row), slack);
+  for (std::size_t t = begin / tile_rows; t < extremes_->size(); ++t)
+    for (Panel& panel : panels_)
+      if (t >= panel.first_row / tile_rows) visit(panel, t);
+  for (const Panel& panel : panels_)
+    for (std::size_t i = 0; i < panel.rows; ++i) lower(slack_[panel.first_row + i], panel.slack[i]);
+}
+
+void Walk::add_panel(std::size_t first_row, std::size_t rows, const float* slack) {
+  const std::size_t n = problem_->z.rows, depth = problem_->z.columns, p = panels_.size();
+  float* packed = packed_.data() + p * depth * lanes_;
+  float* tails = lane_tails_.data() + p * (problem_->last_step() + 1) * lanes_;
+  problem_->score.pack(problem_->z.data + first_row * depth, depth, rows, depth, packed);
+  for (std::size_t s = 0; s <= problem_->last_step(); ++s) {
+    std::copy_n(problem_->tails + s * n + first_row, rows, tails + s * lanes_);
+    std::fill_n(tails + s * lanes_ + rows, lanes_ - rows, 0.0f);
+  }
+  Panel panel;
+  panel.first_row = first_row, panel.rows = rows, panel.packed = packed, panel.tails = tails;
+  std::fill_n(panel.squares, max_lanes, infinity);
+  std::fill_n(panel.slack, max_lanes, infinity);
+  std::fill_n(panel.limits, max_lanes, infinity);
+  std::copy_n(problem_->squares + first_row, rows, panel.squares);
+  std::copy_n(slack + first_row, rows, panel.slack);
+  panels_.push_back(panel);
+}
+
+bool Walk::set_limits(Panel& panel, const Extremes& tile, float& margin) const {
+  for (std::size_t i = 0; i < panel.rows; ++i)
+    panel.limits[i] = std::min(panel.squares[i], tile.least_square);
+  if (!has_failed(panel)) return true;
+  bool any = false;
+  for (std::size_t i = 0; i < panel.rows; ++i) {
+    if (panel.slack[i] <= 0.0f) {
+      const double product = double{panel.tails[i]} * double{tile.greatest_tail};
+      const auto apart = static_cast<float>(double{tile.least_square} - product);
+      panel.limits[i] = apart > 0.0f ? infinity : tile.least_square;
+      if (apart > 0.0f) margin = std::min(margin, apart);
+    }
+    any |= panel.limits[i] < infinity;
+  }
+  return any;
+}
+
+void Walk::visit(Panel& panel, std::size_t t) {
+  const std::size_t begin = t * tile_rows;
+  const std::size_t count = std::min(tile_rows, problem_->z.rows - begin);
+  float margin = infinity;  // between the tile's rows and all lanes
+  if (set_limits(panel, (*extremes_)[t], margin)) {
+    std::fill_n(panel.worst, max_lanes, -infinity);
+    compare(panel, begin, count);
+    for (std::size_t i = 0; i < panel.rows; ++i) {
+      const float lane_margin = panel.limits[i] - panel.worst[i];
+      margin = std::min(margin, lane_margin);
+      panel.slack[i] = std::min(panel.slack[i], lane_margin);
+    }
+  }
+  for (std::size_t j = begin; j < begin + count; ++j) slack_[j] = std::min(slack_[j], margin);
+}
+
+void Walk::compare(Panel& panel, std::size_t begin, std::size_t count) {
+  std::uint32_t rows[tile_rows], survivors[tile_rows];
+  const float* from[tile_rows];
+  float row_tails[tile_rows];
+  for (std::size_t r = 0; r < count; ++r) rows[r] = static_cast<std::uint32_t>(begin + r);
+
+  std::size_t depth = 0;
+  for (std::size_t step = panel.first_check;; ++step) {
+    const std::size_t end = std::min(step * witness_step, problem_->z.columns);
+    const float* lane_tails = panel.tails + step * lanes_;
+    for (std::size_t r = 0; r < count; ++r) {
+      from[r] = problem_->z.data + rows[r] * problem_->z.columns + depth;
+      row_tails[r] = problem_->tail(step, rows[r]);
+    }
+    problem_->score.score(panel.packed + depth * lanes_, from, 1, count, end - depth, depth > 0,
+                          tile_.data());
+    multiply_adds_ += count * lanes_ * (end - depth);
+    if (depth == 0) leave_out_diagonal(panel, begin, count);
+    const std::size_t left = problem_->witness.prune(tile_.data(), count, lane_tails, row_tails,
+                                                     panel.limits, panel.worst, survivors);
+    if (depth == 0) aim(panel, left, count);
+    for (std::size_t r = 0; r < left; ++r) {
+      rows[r] = rows[survivors[r]];
+      row_tails[r] = row_tails[survivors[r]];
+      std::copy_n(tile_.data() + survivors[r] * lanes_, lanes_, tile_.data() + r * lanes_);
+    }
+    if (step == problem_->last_step()) settle(panel, rows, left, lane_tails, row_tails);
+    if (step == problem_->last_step() || left == 0) return;
+    depth = end;
+    count = left;
+  }
+}
+
+void Walk::leave_out_diagonal(const Panel& panel, std::size_t begin, std::size_t count) {
+  for (std::size_t i = 0; i < panel.rows; ++i)
+    if (const std::size_t r = panel.first_row + i - begin; r < count)
+      tile_.data()[r * lanes_ + i] = -infinity;
+}
+
+void Walk::aim(Panel& panel, std::size_t left, std::size_t count) const {
+  panel.quiet = 16 * left <= count ? panel.quiet + 1 : 0;
+  if (2 * left > count && panel.first_check < problem_->last_step()) ++panel.first_check;
+  if (panel.quiet >= 4 && panel.first_check > 1) {
+    --panel.first_check;
+    panel.quiet = 0;
+  }
+}
+
+void Walk::settle(Panel& panel, const std::uint32_t* rows, std::size_t count,
+                  const float* lane_tails, const float* row_tails) {
+  for (std::size_t r = 0; r < count; ++r) {
+    const float* products = tile_.data() + r * lanes_;
+    float& slack = slack_[rows[r]];
+    for (std::size_t i = 0; i < panel.rows; ++i) {
+      const double bound = double{products[i]} + double{lane_tails[i]} * double{row_tails[r]};
+      lower(panel.slack[i], static_cast<float>(double{panel.squares[i]} - bound));
+      lower(slack, static_cast<float>(double{problem_->squares[rows[r]]} - bound));
+    }
+  }
+}
+
+}  // namespace logitkit::witness

@@ -1,0 +1,92 @@
+// The walk of a few panels of rows over all tiles from their own on.
+#pragma once
+
+#include <cstdint>
+#include <limits>
+#include <vector>
+
+#include "gemm/scratch.h"
+#include "self_witness/self_witness.h"
+
+namespace logitkit::witness {
+
+constexpr float infinity = std::numeric_limits<float>::infinity();
+
+// What self_witness is given, and the loops for it.
+struct Problem {
+  const Matrix& z;
+  const float* tails;
+  const float* squares;
+  const ScoreLoops& score;
+  const WitnessLoops& witness;
+
+  std::size_t last_step() const { return witness_tails(z.columns) - 1; }
+  float tail(std::size_t step, std::size_t j) const { return tails[step * z.rows + j]; }
+};
+
+// A tile's extremes: no row is shorter, none has a longer tail before the first step.
+struct Extremes {
+  float least_square = infinity, greatest_tail = 0.0f;
+};
+
+// Rows [first_row, first_row + rows) of z as lanes, and what is known of them.
+struct Panel {
+  std::size_t first_row, rows;
+  const float* packed;                   // [column][lane]
+  const float* tails;                    // [step][lane]
+  std::size_t first_check = 1;           // the step after which the next tile is looked at first
+  std::size_t quiet = 0;                 // tiles in a row in which that look left next to nothing
+  alignas(64) float squares[max_lanes];  // +inf in lanes without a row
+  float slack[max_lanes];
+  float limits[max_lanes];  // of the tile at hand: what a lane's bounds must stay below
+  float worst[max_lanes];   // and how high they came
+};
+
+// What one thread knows after the groups of panels that it has met.
+class Walk {
+ public:
+  static constexpr std::size_t panels_in_group = 8;  // stay in the cache, as a tile's rows do
+
+  Walk(const Problem& problem, const std::vector<Extremes>& extremes);
+
+  /// Compares rows [begin, end), at most a group, with all from the first tile of theirs on.
+  /// Rows whose slack is 0 at the start count as failed.
+  void run(std::size_t begin, std::size_t end, const float* slack);
+
+  const std::vector<float>& slack() const { return slack_; }  // of every row, +inf at first
+  std::uint64_t multiply_adds() const { return multiply_adds_; }
+
+ private:
+  void add_panel(std::size_t first_row, std::size_t rows, const float* slack);
+
+  // Sets what bounds must stay below for lane and row to be safe from each other. A failed
+  // lane is past saving, but rows must be safe from it; if even the product of the lengths
+  // shows that, it has no limit, and lowers `margin`. Returns whether any lane has a limit.
+  bool set_limits(Panel& panel, const Extremes& tile, float& margin) const;
+
+  // Compares a panel with a tile, and takes note of what that says about both.
+  void visit(Panel& panel, std::size_t t);
+
+  // Adds up products until every row of the tile is pruned or complete.
+  void compare(Panel& panel, std::size_t begin, std::size_t count);
+
+  // A class is not compared with itself. -inf stays -inf whatever is added.
+  void leave_out_diagonal(const Panel& panel, std::size_t begin, std::size_t count);
+
+  // Neighbouring tiles are alike: looks later when much survived, and now and then earlier.
+  void aim(Panel& panel, std::size_t left, std::size_t count) const;
+
+  // Complete rows, pair by pair.
+  void settle(Panel& panel, const std::uint32_t* rows, std::size_t count, const float* lane_tails,
+              const float* row_tails);
+
+  const Problem* problem_;
+  const std::vector<Extremes>* extremes_;
+  std::size_t lanes_;
+  Scratch packed_, lane_tails_, tile_;
+  std::vector<Panel> panels_;
+  std::vector<float> slack_;
+  std::uint64_t multiply_adds_ = 0;
+};
+
+}  // namespace logitkit::witness
