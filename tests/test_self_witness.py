@@ -85,6 +85,9 @@ CASES = {
     "many lengths of one direction": normal(1, 30) * np.exp(normal(300, 1)),
     "equal lengths": normal(500, 30) / np.linalg.norm(normal(500, 30), axis=1, keepdims=True),
     "orthogonal": np.eye(150),
+    "dead rows below longer ones": np.concatenate(
+        [np.repeat(np.eye(1, 150), 64, axis=0), 1.5 * np.eye(150)]
+    ),
     "zero rows": np.concatenate([np.zeros((70, 20)), normal(200, 20)]),
     "all zero": np.zeros((100, 7)),
     "small": 1e-15 * normal(300, 20),
@@ -108,6 +111,13 @@ def test_sound_and_complete(isa, case, factor):
 def test_rows_in_any_order(isa, case):
     z = CASES[case].astype(np.float32)
     assert_sound_and_complete(run(z, error_of(z), isa), z, error_of(z))
+
+
+def test_short_rows_after_long_ones(isa):
+    # Each short row is beaten by one long row, which is tiles away and settled itself.
+    z = np.concatenate([2 * np.eye(100), np.eye(100)]).astype(np.float32)
+    settled = assert_sound_and_complete(run(z, error_of(z), isa), z, error_of(z))
+    np.testing.assert_array_equal(settled, np.arange(200) < 100)
 
 
 def test_tiny_rows_are_never_settled_wrongly(isa):
