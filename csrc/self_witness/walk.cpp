@@ -10,8 +10,13 @@ void lower(float& slack, float margin) {
   if (!(margin >= slack)) slack = margin > 0.0f ? margin : 0.0f;
 }
 
-bool has_failed(const Panel& panel) {
-  return std::any_of(panel.slack, panel.slack + panel.rows, [](float s) { return s <= 0.0f; });
+// The least of max_lanes numbers, by eight at a time as a compiler can do at once.
+float least(const float* x) {
+  float of_eight[8];
+  std::copy_n(x, 8, of_eight);
+  for (std::size_t i = 8; i < max_lanes; i += 8)
+    for (std::size_t k = 0; k < 8; ++k) of_eight[k] = std::min(of_eight[k], x[i + k]);
+  return *std::min_element(of_eight, of_eight + 8);
 }
 
 }  // namespace
@@ -58,7 +63,7 @@ void Walk::add_panel(std::size_t first_row, std::size_t rows, const float* slack
 bool Walk::set_limits(Panel& panel, const Extremes& tile, float& margin) const {
   for (std::size_t i = 0; i < panel.rows; ++i)
     panel.limits[i] = std::min(panel.squares[i], tile.least_square);
-  if (!has_failed(panel)) return true;
+  if (least(panel.slack) > 0.0f) return true;
   bool any = false;
   for (std::size_t i = 0; i < panel.rows; ++i) {
     if (panel.slack[i] <= 0.0f) {
@@ -79,11 +84,12 @@ void Walk::visit(Panel& panel, std::size_t t) {
   if (set_limits(panel, (*extremes_)[t], margin)) {
     std::fill_n(panel.worst, max_lanes, -infinity);
     compare(panel, begin, count);
-    for (std::size_t i = 0; i < panel.rows; ++i) {
-      const float lane_margin = panel.limits[i] - panel.worst[i];
-      margin = std::min(margin, lane_margin);
-      panel.slack[i] = std::min(panel.slack[i], lane_margin);
+    float margins[max_lanes];  // +inf in lanes without a row
+    for (std::size_t i = 0; i < max_lanes; ++i) {
+      margins[i] = panel.limits[i] - panel.worst[i];
+      panel.slack[i] = std::min(panel.slack[i], margins[i]);
     }
+    margin = std::min(margin, least(margins));
   }
   for (std::size_t j = begin; j < begin + count; ++j) slack_[j] = std::min(slack_[j], margin);
 }
