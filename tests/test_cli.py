@@ -334,3 +334,40 @@ def test_process_interrupted(model):
     code, _, err = finish(process)
     assert (code, err) == (130, "logitkit: interrupted\n")
     assert time.monotonic() - start < 5
+
+
+# --- with the real check --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        ([], 0),
+        (["--fail-on-unargmaxable"], 1),
+        (["--threads", "1", "--box", "-100", "100", "--deployed-dtype", "int8"], 0),
+    ],
+)
+def test_process_end_to_end(model, options, code):
+    out = model.parent / "out.json"
+    labels = model.parent / "labels.txt"
+    arguments = ["check", model, "--labels", labels, "--json", out, *options]
+    returned, printed, err = finish(logitkit_process(*arguments))
+    assert (returned, err) == (code, "")
+    assert "U+0020 SPACE" in printed
+    assert "2 unargmaxable" in printed
+    report = logitkit.ArgmaxableReport.from_json(out)
+    np.testing.assert_array_equal(report.unargmaxable, [4, 5])
+    assert report.verify(WEIGHT, np.zeros(N, np.float32))
+
+
+def test_process_weight_that_is_not_finite(model):
+    weight = WEIGHT.copy()
+    weight[3, 1] = np.nan
+    np.savez(model, W=weight)
+    out = model.parent / "out.json"
+    code, _, err = finish(logitkit_process("check", model, "--json", out))
+    assert code == 2
+    assert err.startswith("logitkit: ")
+    assert "nan" in err
+    assert "Traceback" not in err
+    assert not out.exists()
