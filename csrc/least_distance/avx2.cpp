@@ -41,12 +41,30 @@ inline void dots_of(const double* rows, std::size_t stride, const double* v, std
   for (std::size_t k = 0; k < R; ++k) out[k] = sum(sum_f64x4[k]);
 }
 
+// One row, with four sums in flight.
+inline double dot(const double* row, const double* v, std::size_t n) {
+  __m256d sum_f64x4[4];
+  for (std::size_t k = 0; k < 4; ++k) sum_f64x4[k] = _mm256_setzero_pd();
+  std::size_t i = 0;
+  for (; i + 4 * lanes <= n; i += 4 * lanes)
+    for (std::size_t k = 0; k < 4; ++k)
+      sum_f64x4[k] = _mm256_fmadd_pd(_mm256_loadu_pd(row + i + k * lanes),
+                                     _mm256_loadu_pd(v + i + k * lanes), sum_f64x4[k]);
+  for (; i < n; i += lanes) {
+    const __m256i here = first(n - i);
+    sum_f64x4[0] = _mm256_fmadd_pd(_mm256_maskload_pd(row + i, here),
+                                   _mm256_maskload_pd(v + i, here), sum_f64x4[0]);
+  }
+  return sum(_mm256_add_pd(_mm256_add_pd(sum_f64x4[0], sum_f64x4[1]),
+                           _mm256_add_pd(sum_f64x4[2], sum_f64x4[3])));
+}
+
 void dots(const double* rows, std::size_t stride, std::size_t count, const double* v, std::size_t n,
           double* out) {
   std::size_t j = 0;
   for (; j + 8 <= count; j += 8) dots_of<8>(rows + j * stride, stride, v, n, out + j);
   for (; j + 2 <= count; j += 2) dots_of<2>(rows + j * stride, stride, v, n, out + j);
-  if (j < count) dots_of<1>(rows + j * stride, stride, v, n, out + j);
+  if (j < count) out[j] = dot(rows + j * stride, v, n);
 }
 
 // Columns i .. i+4V of y += sum_j coefficient[j] row_j, whole vectors.

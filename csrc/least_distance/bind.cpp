@@ -35,8 +35,7 @@ void bind_least_distance(py::module_& m) {
       .value("paused", LeastDistance::Status::paused)
       .value("stalled", LeastDistance::Status::stalled)
       .finalize();
-  least_distance
-      .def(py::init<std::size_t>(), py::arg("dim"))
+  least_distance.def(py::init<std::size_t>(), py::arg("dim"))
       .def(
           "add_points",
           [](LeastDistance& self, const Matrix& center, const Matrix& points,

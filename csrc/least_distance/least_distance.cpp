@@ -43,10 +43,13 @@ LeastDistance::LeastDistance(std::size_t dim)
     : dim_(dim),
       height_(dim + 1),
       stride_((dim + 8) / 8 * 8),
-      residual_(stride_, 0.0),
-      work_(stride_, 0.0),
-      direction_(dim, 0.0) {
+      q_(height_ * stride_),
+      r_(height_ * stride_),
+      by_slot_(stride_),
+      residual_(stride_),
+      direction_(dim) {
   residual_[dim_] = 1.0;
+  for (std::size_t slot = height_; slot-- > 0;) free_slots_.push_back(slot);
 }
 
 bool LeastDistance::has(std::int64_t label) const {
@@ -120,16 +123,21 @@ void LeastDistance::forget_slack_constraints() {
   for (std::size_t& column : active_) column = moved[column];
 }
 
-// r <- r - Q Q^T r, which leaves it orthogonal to the active columns to within
-// rounding of |r| itself, not of |f| = 1; then r = (-p, rho) with rho = |p|^2 to
-// the first order, scaled so that |r| stays the sine of the margin.
-void LeastDistance::project_residual(const LeastDistanceLoops& loops) {
+// v <- v - Q Q^T v, and work_ = Q^T v. A block of Q is used twice while it is in the
+// first-level cache; within a block this is the classical Gram-Schmidt process, from
+// block to block the modified one.
+void LeastDistance::project(const LeastDistanceLoops& loops, double* v) {
+  constexpr std::size_t block = 16;
   const std::size_t k = active_.size();
-  work_.resize(std::max(work_.size(), k));
-  loops.dots(q_.data(), stride_, k, residual_.data(), height_, work_.data());
-  for (std::size_t j = 0; j < k; ++j) work_[j] = -work_[j];
-  loops.combine(q_.data(), stride_, k, work_.data(), height_, residual_.data());
-  residual_norm_ = norm(loops, residual_.data(), height_);
+  work_.resize(k);
+  for (std::size_t j = 0; j < k; j += block) {
+    const std::size_t count = std::min(block, k - j);
+    const double* q = q_.data() + j * stride_;
+    double minus[block];
+    loops.dots(q, stride_, count, v, height_, work_.data() + j);
+    for (std::size_t i = 0; i < count; ++i) minus[i] = -work_[j + i];
+    loops.combine(q, stride_, count, minus, height_, v);
+  }
 }
 
 // Looks through the constraints in turns, a block at a time, and takes the most
@@ -161,22 +169,15 @@ std::size_t LeastDistance::most_violated(const LeastDistanceLoops& loops) {
 bool LeastDistance::activate(const LeastDistanceLoops& loops, std::size_t column) {
   const std::size_t k = active_.size();
   if (k == height_) return false;
-  q_.resize((k + 1) * stride_);
-  r_.resize((k + 1) * height_);
+  const std::size_t slot = free_slots_.back();
   double* q = q_.data() + k * stride_;
   std::copy_n(columns_.begin() + static_cast<std::ptrdiff_t>(column * stride_), stride_, q);
   const double length = norm(loops, q, height_);
   double before = length;
-  std::vector<double>& coefficient = work_;
-  coefficient.resize(std::max(coefficient.size(), k));
-  for (std::size_t j = 0; j < k; ++j) r_[j * height_ + k] = 0.0;
+  for (std::size_t j = 0; j < k; ++j) r_[j * stride_ + slot] = 0.0;
   for (int pass = 0; pass < 3; ++pass) {
-    loops.dots(q_.data(), stride_, k, q, height_, coefficient.data());
-    for (std::size_t j = 0; j < k; ++j) {
-      r_[j * height_ + k] += coefficient[j];
-      coefficient[j] = -coefficient[j];
-    }
-    loops.combine(q_.data(), stride_, k, coefficient.data(), height_, q);
+    project(loops, q);
+    for (std::size_t j = 0; j < k; ++j) r_[j * stride_ + slot] += work_[j];
     const double after = norm(loops, q, height_);
     if (after <= 1e-13 * length) return false;
     const bool cancelled = after < 0.1 * before;
@@ -184,7 +185,9 @@ bool LeastDistance::activate(const LeastDistanceLoops& loops, std::size_t column
     if (!cancelled) break;
   }
   for (std::size_t i = 0; i < height_; ++i) q[i] /= before;
-  r_[k * height_ + k] = before;
+  r_[k * stride_ + slot] = before;
+  slots_.push_back(slot);
+  free_slots_.pop_back();
 
   double along;
   loops.dots(q, stride_, 1, residual_.data(), height_, &along);
@@ -199,21 +202,20 @@ bool LeastDistance::activate(const LeastDistanceLoops& loops, std::size_t column
 
 void LeastDistance::deactivate(const LeastDistanceLoops& loops, std::size_t position) {
   const std::size_t last = active_.size() - 1;
+  const auto at = static_cast<std::ptrdiff_t>(position);
   state_[active_[position]] = is_free;
-  active_.erase(active_.begin() + static_cast<std::ptrdiff_t>(position));
-  x_.erase(x_.begin() + static_cast<std::ptrdiff_t>(position));
-  for (std::size_t i = 0; i <= last; ++i) {  // take the column out of R
-    double* row = r_.data() + i * height_;
-    std::copy(row + std::max(i, position + 1), row + last + 1, row + std::max(i, position + 1) - 1);
-  }
-  // R is now upper Hessenberg from `position` on: rotate it back.
+  free_slots_.push_back(slots_[position]);
+  active_.erase(active_.begin() + at);
+  slots_.erase(slots_.begin() + at);
+  x_.erase(x_.begin() + at);
+  // Without that column R is upper Hessenberg from `position` on: rotate it back.
   for (std::size_t i = position; i < last; ++i) {
-    double* upper = r_.data() + i * height_;
-    double* lower = upper + height_;
-    const double length = std::hypot(upper[i], lower[i]);
-    const double c = upper[i] / length, s = lower[i] / length;
-    loops.rotate(upper + i, lower + i, last - i, c, s);
-    lower[i] = 0.0;
+    double* upper = r_.data() + i * stride_;
+    double* lower = upper + stride_;
+    const double a = upper[slots_[i]], b = lower[slots_[i]];
+    const double length = std::sqrt(a * a + b * b);  // columns have length 1 or sqrt(2)
+    const double c = a / length, s = b / length;
+    loops.rotate(upper, lower, height_, c, s);
     loops.rotate(q_.data() + i * stride_, q_.data() + (i + 1) * stride_, height_, c, s);
     const double above = projection_[i], below = projection_[i + 1];
     projection_[i] = c * above + s * below;
@@ -225,15 +227,17 @@ void LeastDistance::deactivate(const LeastDistanceLoops& loops, std::size_t posi
   projection_.pop_back();
 }
 
-// R solution = Q^T f by back-substitution.
+// R solution = Q^T f by back-substitution. Slots of columns yet to be solved, or of
+// none, count for nothing: their entry of by_slot_ is 0.
 void LeastDistance::solve_active(const LeastDistanceLoops& loops) {
   const std::size_t k = active_.size();
-  solution_.assign(k, 0.0);
+  solution_.resize(k);
+  std::fill(by_slot_.begin(), by_slot_.end(), 0.0);
   for (std::size_t i = k; i-- > 0;) {
-    const double* row = r_.data() + i * height_;
-    double known = 0.0;
-    if (i + 1 < k) loops.dots(row + i + 1, 1, 1, solution_.data() + i + 1, k - i - 1, &known);
-    solution_[i] = (projection_[i] - known) / row[i];
+    const double* row = r_.data() + i * stride_;
+    double known;
+    loops.dots(row, stride_, 1, by_slot_.data(), height_, &known);
+    solution_[i] = by_slot_[slots_[i]] = (projection_[i] - known) / row[slots_[i]];
   }
 }
 
@@ -281,8 +285,10 @@ LeastDistance::Status LeastDistance::solve(std::size_t max_iterations, Isa isa) 
   while (iterations_ < limit) {
     residual_norm_ = norm(loops, residual_.data(), height_);
     if (residual_norm_ < 0.1 * projected) {
-      project_residual(loops);
-      projected = residual_norm_;
+      // Leaves r orthogonal to the active columns to within rounding of |r| itself,
+      // where its updates have left rounding of |f| = 1.
+      project(loops, residual_.data());
+      projected = residual_norm_ = norm(loops, residual_.data(), height_);
     }
     if (residual_norm_ <= zero_residual) {
       status = Status::infeasible;
@@ -312,7 +318,8 @@ LeastDistance::Status LeastDistance::solve(std::size_t max_iterations, Isa isa) 
   }
   for (unsigned char& state : state_)
     if (state == is_banned) state = is_free;
-  project_residual(loops);
+  project(loops, residual_.data());
+  residual_norm_ = norm(loops, residual_.data(), height_);
   const double length = norm(loops, residual_.data(), dim_);
   for (std::size_t i = 0; i < dim_; ++i)
     direction_[i] = length > 0.0 ? -residual_[i] / length : 0.0;

@@ -67,7 +67,7 @@ class LeastDistance {
   bool has(std::int64_t label) const;
   bool append(const double* vector, double right_side, std::int64_t label);
   void forget_slack_constraints();
-  void project_residual(const LeastDistanceLoops& loops);
+  void project(const LeastDistanceLoops& loops, double* v);
   std::size_t most_violated(const LeastDistanceLoops& loops);
   bool activate(const LeastDistanceLoops& loops, std::size_t column);
   void deactivate(const LeastDistanceLoops& loops, std::size_t position);
@@ -84,8 +84,11 @@ class LeastDistance {
   std::vector<std::size_t> active_;   // columns, in the order of Q and R
   std::vector<double> x_, solution_;  // weights, and the unconstrained least-squares ones
   std::vector<double> q_;             // rows: orthonormal vectors, stride_ apart
-  std::vector<double> r_;             // rows of the upper triangle, height_ apart
-  std::vector<double> projection_;    // Q^T f
+  std::vector<double> r_;             // rows of R, stride_ apart; a column keeps its slot:
+  std::vector<std::size_t> slots_;    // entry (i, j) is r_[i * stride_ + slots_[j]]
+  std::vector<std::size_t> free_slots_;
+  std::vector<double> by_slot_;     // the solution, for products with rows of R
+  std::vector<double> projection_;  // Q^T f
   std::vector<double> residual_, work_, violation_, direction_;
   double residual_norm_ = 1.0;
   std::size_t iterations_ = 0;
