@@ -12,6 +12,7 @@ void test_isa();
 void test_threads();
 void test_logsumexp();
 void test_gemm();
+void test_least_distance();
 void test_linear_argmax();
 void test_self_witness();
 

@@ -27,6 +27,7 @@ constexpr Test tests[] = {
     {"threads", test_threads},
     {"logsumexp", test_logsumexp},
     {"gemm", test_gemm},
+    {"least_distance", test_least_distance},
     {"linear_argmax", test_linear_argmax},
     {"self_witness", test_self_witness},
 };
