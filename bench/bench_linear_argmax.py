@@ -25,7 +25,8 @@ from harness import Call, print_machine
 from logitkit import _cpu, linear_argmax, linear_topk, reference
 
 torch.set_num_threads(1)
-PEAK_WORK = 2 * 10**8  # multiply-adds in one look at the peak: a few milliseconds
+PEAK_WORK = 10**9  # multiply-adds in one look at the peak: ten milliseconds
+SAMPLE_WORK = 4 * 10**9  # and, at least, in one sample: small calls are repeated
 
 # m rows of A, n rows of B, d columns.
 SHAPES = [
@@ -54,9 +55,9 @@ def main(shapes: list[tuple[int, int, int]], rounds: int) -> None:
         )
         candidates = candidates_for(x, weight, bias)
         check(x, weight, bias)
-        times, peaks = measure(candidates, rounds)
+        work = m * n * d
+        times, peaks = measure(candidates, rounds, repeats=-(-SAMPLE_WORK // work))
         for name, samples in times.items():
-            work = m * n * d
             shares = [work / t / peak for t, peak in zip(samples, peaks[name], strict=True)]
             ratios = [t / ours for t, ours in zip(samples, times["linear_argmax"], strict=True)]
             t = statistics.median(samples)
@@ -98,17 +99,18 @@ def check(x: NDArray[np.float32], weight: NDArray[np.float32], bias: NDArray[np.
 
 
 def measure(
-    candidates: dict[str, Call], rounds: int
+    candidates: dict[str, Call], rounds: int, repeats: int
 ) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
-    """Return the seconds of each candidate's samples, and the peak around each."""
+    """Return the seconds of a call in each candidate's samples, and the peak around each."""
     times: dict[str, list[float]] = {name: [] for name in candidates}
     peaks: dict[str, list[float]] = {name: [] for name in candidates}
     for _ in range(rounds):
         before = fma_peak()
         for name, call in candidates.items():
             start = time.process_time()
-            call()
-            times[name].append(time.process_time() - start)
+            for _ in range(repeats):
+                call()
+            times[name].append((time.process_time() - start) / repeats)
             after = fma_peak()
             peaks[name].append((before + after) / 2)
             before = after
