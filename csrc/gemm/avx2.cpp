@@ -65,7 +65,7 @@ void score_rows(const float* panel, const float* const* b, std::size_t stride, s
     for (std::size_t v = 0; v < vectors; ++v)
       sum_f32x8[j][v] = accumulate ? _mm256_load_ps(tile + j * lanes + 8 * v) : _mm256_setzero_ps();
   }
-// Counting the loop takes turns on the ports of the multiply-adds: 5 % if it is not unrolled.
+  // Counting takes turns on the ports of the multiply-adds: 5 % lost where it is not unrolled.
 #pragma GCC unroll 4
   for (std::size_t k = 0; k < depth; ++k) {
     __m256 a_f32x8[vectors];

@@ -74,7 +74,7 @@ void score_rows(const float* panel, const float* const* b, std::size_t stride, s
       sum_f32x16[j][v] =
           accumulate ? _mm512_load_ps(tile + j * lanes + 16 * v) : _mm512_setzero_ps();
   }
-// Counting the loop takes turns on the ports of the multiply-adds: 5 % if it is not unrolled.
+  // Counting takes turns on the ports of the multiply-adds: 5 % lost where it is not unrolled.
 #pragma GCC unroll 4
   for (std::size_t k = 0; k < depth; ++k) {
     __m512 a_f32x16[vectors];
