@@ -5,6 +5,7 @@
 
 #include "least_distance/least_distance.h"
 #include "threads.h"
+#include "without_gil.h"
 
 namespace py = pybind11;
 using logitkit::LeastDistance;
@@ -70,9 +71,10 @@ void bind_least_distance(py::module_& m) {
       [](const std::vector<LeastDistance*>& problems, std::size_t max_iterations,
          std::size_t threads, logitkit::Isa isa) {
         std::vector<LeastDistance::Status> status(problems.size());
-        py::gil_scoped_release without_gil;
-        logitkit::parallel_for(problems.size(), threads, [&](std::size_t i) {
-          status[i] = problems[i]->solve(max_iterations, isa);
+        logitkit::without_gil([&] {
+          logitkit::parallel_for(problems.size(), threads, [&](std::size_t i) {
+            status[i] = problems[i]->solve(max_iterations, isa);
+          });
         });
         return status;
       },

@@ -17,7 +17,8 @@ from ._box_rays import BoxRays
 from ._deployed import deployed_dtype_name, rounding_of
 from ._exact import load_flint
 from ._features import Box
-from ._hard import HardClasses, Outcome
+from ._hard import decide_hard
+from ._ledger import Ledger
 from ._lifted import LiftedClasses
 from ._problem import FloatArray, IndexArray, Problem, as_problem
 from ._proof import prove_unargmaxable, witness_margins
@@ -124,7 +125,7 @@ def check_argmaxable(
     count = Counter(len(wanted), progress)
     rounding = None if deployed is None else rounding_of(deployed, problem.weight)
     workers = _cpu.default_threads() if threads is None else _positive(threads)
-    search = partial(HardClasses, rounding=rounding, threads=workers)
+    ledger = partial(Ledger, problem, rounding=rounding)
     clock.lap("read")
     whitening = whiten(problem)
     lifted = LiftedClasses(problem, whitening, with_bias=bool(np.ptp(problem.biases()) > 0.0))
@@ -133,7 +134,8 @@ def check_argmaxable(
     slack = _self_witnesses(lifted, wanted, workers, settled)
     scale, margins = _self_scales(lifted, slack)
     clock.lap("self-witness product")
-    outcome = search(lifted, on_settled=settled).decide(wanted[scale[wanted] == 0.0])
+    outcome = ledger(on_settled=settled)
+    decide_hard(lifted, outcome, wanted[scale[wanted] == 0.0], threads=workers)
     clock.lap("hard classes")
     if features is not None:
         count(len(outcome.certificates))
@@ -142,7 +144,9 @@ def check_argmaxable(
         _move_into_box(lifted, box, slack, scale, margins, outcome)
         left = np.setdiff1d(wanted[scale[wanted] == 0.0], outcome.settled())
         count(len(wanted) - len(left) - count.done)
-        outcome.update(search(boxed, on_settled=count, box=box).decide(left))
+        inside = ledger(on_settled=count, box=box)
+        decide_hard(boxed, inside, left, threads=workers, box=box)
+        outcome.update(inside)
         clock.lap("box")
     if exact:
         _confirm(problem, outcome)
@@ -241,7 +245,7 @@ def _self_scales(lifted: LiftedClasses, slack: FloatArray) -> tuple[FloatArray, 
     return scale, margins
 
 
-def _confirm(problem: Problem, outcome: Outcome) -> None:
+def _confirm(problem: Problem, outcome: Ledger) -> None:
     """Prove every certificate in rational arithmetic; what fails is undecided."""
     groups: dict[bytes, list[int]] = {}
     for i, certificate in outcome.certificates.items():
@@ -272,7 +276,7 @@ def _move_into_box(
     slack: FloatArray,
     scale: FloatArray,
     margins: FloatArray,
-    outcome: Outcome,
+    outcome: Ledger,
 ) -> None:
     """Shorten the witnesses so that they lie in the box; drop those that then lose."""
     problem = lifted.problem
@@ -303,7 +307,7 @@ def _report(
     wanted: IndexArray,
     scale: FloatArray,
     margins: FloatArray,
-    outcome: Outcome,
+    outcome: Ledger,
     features: Box | None,
     deployed: str | None,
     clock: Clock,

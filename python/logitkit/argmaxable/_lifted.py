@@ -62,8 +62,9 @@ class LiftedClasses:
 
     def points(self, classes: IndexArray) -> FloatArray:
         """Return g of `classes` in float64."""
-        missing = np.unique(classes[~self._known[classes]])
+        missing = classes[~self._known[classes]]
         if len(missing):
+            missing = np.unique(missing)
             rank = self.whitening.rank
             self._exact[missing, :rank] = self.whitening(self.problem.rows(missing))
             if self.with_bias:
@@ -94,6 +95,15 @@ class LiftedClasses:
             values[rows] = v * factor[:, None].astype(np.float32)
             index[rows] = self.order[i]
         return values, index
+
+    def exact_scores(self, y: FloatArray) -> FloatArray:
+        """Return the float64 scores of all classes in one direction."""
+        rank = self.whitening.rank
+        x = self.whitening.transform @ y[:rank]
+        scores = y[rank] * self.beta if self.with_bias else np.zeros(self.problem.n)
+        for block in self.problem.slices():
+            scores[block] += (self.problem.rows(block) - self.whitening.center) @ x
+        return scores
 
     def score_error(self, y: FloatArray) -> FloatArray:
         """Bound the error of any float32 score of each direction."""
