@@ -8,6 +8,7 @@ who still beats i there, or weights that show i inside the hull of the working s
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 
 import numpy as np
@@ -21,6 +22,9 @@ from ._problem import FloatArray, IndexArray
 
 FIRST_COMPETITORS = 48  # of each first direction
 MORE_COMPETITORS = 32  # a round
+RELAXED_COMPETITORS = 8
+RELAXED_MARGIN = 0.05  # aimed at, as the sine of an angle times sqrt(dim)
+RELAXED_SHARE = 0.01  # a round that settles less is the last
 FIRST_FLIGHT = 16  # classes that start before any is solved
 NEIGHBOURS = 2  # solved classes whose competitors a new class inherits
 # Competitors this close, relative to the distance from the mean, say more about the cluster
@@ -52,25 +56,66 @@ class Search:
         self.flight: dict[int, _cpu.LeastDistance] = {}
 
     def try_first_directions(self, classes: IndexArray) -> None:
-        """Try C^-1 (w_i - center) and w_i - center, and keep who beats them."""
+        """Try C^-1 (w_i - center) and w_i - center, then what relaxation makes of the first."""
         lifted = self.lifted
-        g = lifted.points(classes)
         rank = lifted.whitening.rank
         variance = lifted.whitening.variance
-        k = min(FIRST_COMPETITORS + 1, lifted.problem.n)
-        found = []
-        for weight in (np.ones(rank), variance / variance.max(initial=1e-300)):
-            y = np.zeros_like(g)
+        g = lifted.points(classes)
+        y = np.zeros_like(g)
+        for weight in (variance / variance.max(initial=1e-300), np.ones(rank)):
             y[:, :rank] = g[:, :rank] * weight
-            values, index = lifted.best_scores(y, k, self.threads)
-            values[index == classes[:, None]] = -np.inf
-            slack = np.einsum("ij,ij->i", y, g) - values.max(axis=1, initial=-np.inf)
-            self._nominate(classes, y, slack, lifted.score_error(y))
-            self.ledger.certify()
-            found.append(index)
-        for i, index in zip(classes.tolist(), np.hstack(found), strict=True):
-            if i in self.ledger.open:
-                self.competitors[i] = np.unique(index)
+            index = self._try(classes, y, FIRST_COMPETITORS)[0]
+            for i, others in zip(classes.tolist(), index, strict=True):
+                self.competitors[i] = np.union1d(self.competitors.get(i, others[:0]), others)
+        self._relax(classes, y)
+        self.ledger.certify()
+        for i in classes.tolist():
+            if i not in self.ledger.open:
+                del self.competitors[i]
+
+    def _try(
+        self, classes: IndexArray, y: FloatArray, k: int
+    ) -> tuple[IndexArray, FloatArray, set[int]]:
+        """Nominate where `y` wins; return the `k` best others and how far they are ahead."""
+        lifted = self.lifted
+        values, index = lifted.best_scores(y, min(k + 1, lifted.problem.n), self.threads)
+        own = np.einsum("ij,ij->i", y, lifted.points(classes))
+        ahead = np.where(index == classes[:, None], -np.inf, values - own[:, None])
+        slack = -ahead.max(axis=1, initial=-np.inf)
+        return index, ahead, self._nominate(classes, y, slack, lifted.score_error(y))
+
+    def _relax(self, classes: IndexArray, y: FloatArray) -> None:
+        """
+        Move each y over the hyperplanes of those who beat its class, all at once.
+
+        The relaxation method for linear inequalities (Agmon 1954, Motzkin and Schoenberg
+        1954), in Cimmino's simultaneous form. A round costs one product, and a few rounds
+        settle most live classes; the search is for those that they do not.
+        """
+        lifted = self.lifted
+        left = np.flatnonzero([i in self.ledger.open for i in classes.tolist()])
+        if len(left) == 0:
+            return
+        classes, y = classes[left], y[left].copy()
+        for turn in itertools.count():
+            index, ahead, nominated = self._try(classes, y, RELAXED_COMPETITORS)
+            going = np.array([i not in nominated for i in classes.tolist()])
+            few = turn > 0 and np.count_nonzero(~going) < RELAXED_SHARE * len(classes)
+            classes, y, index, ahead = classes[going], y[going], index[going], ahead[going]
+            for i, others, lead in zip(classes.tolist(), index, ahead, strict=True):
+                self.competitors[i] = np.union1d(self.competitors[i], others[lead > 0.0])
+            if few or len(classes) == 0:
+                return
+            g = lifted.points(classes)
+            normal = g[:, None, :] - lifted.points(index.ravel()).reshape(*index.shape, -1)
+            square = np.einsum("ijk,ijk->ij", normal, normal)
+            square[square == 0.0] = 1.0  # the class itself, or its twin: a step of length 0
+            wanted = RELAXED_MARGIN * np.sqrt(square / lifted.dim)
+            wanted *= np.linalg.norm(y, axis=1, keepdims=True)
+            step = np.maximum(ahead + wanted, 0.0) / square
+            y += np.einsum("ij,ijk->ik", step, normal)
+            if lifted.with_bias:
+                y[:, -1] = np.maximum(y[:, -1], 0.0)
 
     def run(self) -> None:
         """Settle every open class, or give it up."""
