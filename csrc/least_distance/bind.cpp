@@ -3,6 +3,8 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
+
 #include "least_distance/least_distance.h"
 #include "threads.h"
 #include "without_gil.h"
@@ -70,6 +72,12 @@ void bind_least_distance(py::module_& m) {
       "solve_least_distances",
       [](const std::vector<LeastDistance*>& problems, std::size_t max_iterations,
          std::size_t threads, logitkit::Isa isa) {
+        std::vector<LeastDistance*> sorted(problems);
+        std::sort(sorted.begin(), sorted.end());
+        if (std::adjacent_find(sorted.begin(), sorted.end()) != sorted.end())
+          throw py::value_error("a problem stands in the list twice");
+        if (!sorted.empty() && sorted.front() == nullptr)
+          throw py::type_error("expected LeastDistance, not None");
         std::vector<LeastDistance::Status> status(problems.size());
         logitkit::without_gil([&] {
           logitkit::parallel_for(problems.size(), threads, [&](std::size_t i) {

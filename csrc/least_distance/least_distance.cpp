@@ -14,7 +14,7 @@ constexpr std::size_t none = std::numeric_limits<std::size_t>::max();
 enum : unsigned char { is_free, is_active, is_banned };
 
 // A violation below this share of |r| is rounding.
-constexpr double violation_tolerance = 1e-11;
+constexpr double violation_tolerance = 1e-13;
 
 const LeastDistanceLoops& loops_for(Isa isa) {
   switch (isa) {
@@ -69,6 +69,7 @@ bool LeastDistance::append(const double* vector, double right_side, std::int64_t
   lengths_.push_back(length);
   labels_.push_back(label);
   state_.push_back(is_free);
+  without_progress_ = 0;
   return true;
 }
 
@@ -279,8 +280,6 @@ LeastDistance::Status LeastDistance::solve(std::size_t max_iterations, Isa isa) 
   const LeastDistanceLoops& loops = loops_for(isa);
   const std::size_t limit = iterations_ + max_iterations;
   Status status = Status::paused;
-  double best = std::numeric_limits<double>::infinity();
-  std::size_t without_progress = 0;
   double projected = std::numeric_limits<double>::infinity();  // |r| at the last projection
   while (iterations_ < limit) {
     residual_norm_ = norm(loops, residual_.data(), height_);
@@ -295,12 +294,12 @@ LeastDistance::Status LeastDistance::solve(std::size_t max_iterations, Isa isa) 
       break;
     }
     // The residual falls with every change of the active set, but for rounding.
-    if (residual_norm_ < best * (1.0 - 1e-12)) {
-      best = residual_norm_;
-      without_progress = 0;
+    if (residual_norm_ < best_ * (1.0 - 1e-12)) {
+      best_ = residual_norm_;
+      without_progress_ = 0;
       for (unsigned char& state : state_)
         if (state == is_banned) state = is_free;
-    } else if (++without_progress > 50) {
+    } else if (++without_progress_ > 50) {
       status = Status::stalled;
       break;
     }

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 #include "isa.h"
@@ -18,8 +19,8 @@ namespace logitkit {
 /// E = [c_j, e; 1, 0] and f = (0, 1) solve min |E x - f| over x >= 0. A residual
 /// r = f - E x = (-p, |r|^2) other than 0 gives y = p / |r|^2; a residual of 0
 /// gives x >= 0 with sum x_j c_j + sum x_e e = 0 (Farkas). The constraints are
-/// scaled to |c_j| = 1, which moves no half-space, so that |r| is the sine of
-/// the widest margin and near-coincident points do not spoil the condition.
+/// scaled to |c_j| = 1, which moves no half-space: near-coincident points do not spoil
+/// the condition, and |r| = m / sqrt(1 + m^2) with m the widest margin.
 ///
 /// Constraints may be added between calls of solve(), which goes on from where
 /// it stopped. The factorisation E_active = Q R is updated: Gram-Schmidt with a
@@ -52,7 +53,7 @@ class LeastDistance {
 
   /// The unit vector p / |p|: c_j . direction >= margin() for every constraint.
   const std::vector<double>& direction() const { return direction_; }
-  /// Sine of the widest margin, |r|; 0 when infeasible.
+  /// |r|: nearly the widest margin where that is small; 0 when infeasible.
   double margin() const { return residual_norm_; }
   /// The active columns and their weights in terms of the given points and rays,
   /// scaled so that the weights of the points add up to 1.
@@ -91,6 +92,8 @@ class LeastDistance {
   std::vector<double> projection_;  // Q^T f
   std::vector<double> residual_, work_, violation_, direction_;
   double residual_norm_ = 1.0;
+  double best_ = std::numeric_limits<double>::infinity();  // the least |r| so far
+  std::size_t without_progress_ = 0;                       // steps since then
   std::size_t iterations_ = 0;
   std::size_t scan_ = 0;  // where the next block of constraints begins
 };

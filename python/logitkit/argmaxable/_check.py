@@ -135,7 +135,13 @@ def check_argmaxable(
     scale, margins = _self_scales(lifted, slack)
     clock.lap("self-witness product")
     outcome = ledger(on_settled=settled)
-    decide_hard(lifted, outcome, wanted[scale[wanted] == 0.0], threads=workers)
+    decide_hard(
+        lifted,
+        outcome,
+        wanted[scale[wanted] == 0.0],
+        threads=workers,
+        all_were_tried=len(wanted) == problem.n,
+    )
     clock.lap("hard classes")
     if features is not None:
         count(len(outcome.certificates))

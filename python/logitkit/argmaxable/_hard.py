@@ -20,12 +20,15 @@ def decide_hard(
     classes: IndexArray,
     *,
     threads: int,
+    all_were_tried: bool = False,
     box: BoxRays | None = None,
 ) -> None:
     """Settle `classes` in `ledger`, each as far as float64 allows."""
     ledger.open = set(classes.tolist())
     if box is None:
-        _settle_trivial_classes(ledger)
+        # Self-witnesses settle no class that has a twin. If they were tried for all classes,
+        # twins are among the hard ones.
+        _settle_trivial_classes(ledger, classes if all_were_tried else np.arange(lifted.problem.n))
     search = Search(lifted, ledger, threads=threads, box=box)
     left = np.array(sorted(ledger.open), np.int64)
     for begin in range(0, len(left), DIRECTIONS_TOGETHER):
@@ -33,9 +36,9 @@ def decide_hard(
     search.run()
 
 
-def _settle_trivial_classes(ledger: Ledger) -> None:
+def _settle_trivial_classes(ledger: Ledger, among: IndexArray) -> None:
     problem = ledger.problem
-    for killer, killed in find_duplicates(problem).items():
+    for killer, killed in find_duplicates(problem, among).items():
         twins = np.array([j for j in killed.tolist() if j in ledger.open], np.int64)
         if len(twins):
             ledger.prove(twins, np.array([killer]))

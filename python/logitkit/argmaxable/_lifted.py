@@ -53,11 +53,13 @@ class LiftedClasses:
         farthest = 0.0
         for block in self.problem.slices():
             rows = self.problem.rows(block)
-            farthest = max(
-                farthest, float(np.linalg.norm(rows - self.whitening.center, axis=1).max())
-            )
-            z[block] = self.whitening(rows)
-            norms[block] = np.sqrt(np.einsum("ij,ij->i", z[block], z[block], dtype=np.float64))
+            rows -= self.whitening.center
+            squares = np.einsum("ij,ij->i", rows, rows)
+            farthest = max(farthest, float(np.sqrt(squares.max())))
+            exact = self.whitening.of_centered(rows)
+            z[block] = exact
+            # 2^-22 covers the rounding of z to float32, and of the sum.
+            norms[block] = np.sqrt(np.einsum("ij,ij->i", exact, exact)) * (1.0 + 2.0**-22)
         return z, norms, farthest
 
     def points(self, classes: IndexArray) -> FloatArray:

@@ -45,7 +45,8 @@ class Problem:
 
     def rows(self, index: IndexArray | slice) -> FloatArray:
         """Return the scaled rows at `index` as float64."""
-        return self.weight[index].astype(np.float64) * self.scale
+        rows: FloatArray = np.multiply(self.weight[index], self.scale, dtype=np.float64)
+        return rows
 
     def slices(self) -> Iterator[slice]:
         """Cut the classes into consecutive blocks of bounded size."""

@@ -49,7 +49,11 @@ class Whitening:
 
     def __call__(self, rows: FloatArray) -> FloatArray:
         """Return z for each row, in float64."""
-        z: FloatArray = (rows - self.center) @ self.transform
+        return self.of_centered(rows - self.center)
+
+    def of_centered(self, rows: FloatArray) -> FloatArray:
+        """Return z for each row of w - center."""
+        z: FloatArray = rows @ self.transform
         return z
 
 
@@ -112,5 +116,7 @@ def _diagonalise(problem: Problem, sample: IndexArray, center: FloatArray) -> Wh
     # Rows that agree along a direction still differ there by the rounding of the
     # product with it, up to about sqrt(d) 2^-53 |w|.
     floor = 8.0 * np.sqrt(d) * UNIT_ROUNDOFF * (norm + float(np.linalg.norm(center)))
-    keep = np.flatnonzero(np.sqrt(variance) > floor)[::-1]  # the largest first
+    # The smallest first: there the outliers stand out, which helps the self-witness
+    # product to see early that a pair is harmless.
+    keep = np.flatnonzero(np.sqrt(variance) > floor)
     return Whitening(center, basis[:, keep] / np.sqrt(variance[keep]), variance[keep])
