@@ -201,6 +201,19 @@ def test_outward_near_duplicates():
     assert_decided(check_argmaxable(weight), live)
 
 
+@pytest.mark.parametrize("with_bias", [False, True])
+@pytest.mark.parametrize(("n", "d"), [(27, 3), (81, 4), (200, 6)])
+def test_small_integers_are_full_of_ties(n, d, with_bias):
+    rng = generator(23, n, with_bias)
+    weight = rng.integers(-2, 3, size=(n, d)).astype(np.float32)
+    bias = rng.integers(-2, 3, size=n).astype(np.float32) if with_bias else None
+    report = check_argmaxable(weight, bias)
+    oracle = reference.check_argmaxable(weight, bias)
+    assert not np.any(report.verdicts * oracle < 0)
+    assert len(report.undecided) == 0
+    assert report.verify()
+
+
 def test_all_rows_equal():
     weight = np.full((9, 4), 1.5, np.float32)
     assert_decided(check_argmaxable(weight), np.zeros(9, bool))

@@ -81,6 +81,35 @@ def below_facet(lifted: LiftedClasses, support: IndexArray, point: FloatArray) -
     return np.delete(support, int(np.argmin(steps)))
 
 
+def affinely_independent(
+    lifted: LiftedClasses, support: IndexArray, weights: FloatArray
+) -> IndexArray:
+    """
+    Drop classes of a convex combination until their rows are affinely independent.
+
+    Caratheodory's reduction: weights may move along an affine dependence until one of them
+    is 0. The direction is the one in which the bias of the combination does not fall.
+    """
+    rank = lifted.whitening.rank
+    present = weights > 1e-12 * weights.max()
+    support, weights = support[present], weights[present]
+    while len(support) > 1:
+        z = lifted.points(support)[:, :rank]
+        _, singular, rows = np.linalg.svd(np.vstack([z.T, np.ones(len(support))]))
+        if len(support) == np.count_nonzero(singular > 1e-9 * singular[0]):
+            break
+        dependence = rows[-1]
+        if dependence @ lifted.beta[support] < 0.0:
+            dependence = -dependence
+        falling = dependence < 0.0
+        steps = np.full(len(support), np.inf)
+        steps[falling] = weights[falling] / -dependence[falling]
+        leaving = int(np.argmin(steps))
+        weights = np.delete(weights + steps[leaving] * dependence, leaving)
+        support = np.delete(support, leaving)
+    return support
+
+
 def clusters(points: FloatArray, classes: IndexArray) -> dict[int, IndexArray]:
     """Group classes around leaders: {leader: the others within a tenth of its length}."""
     points = points.astype(np.float32)

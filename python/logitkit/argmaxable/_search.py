@@ -15,7 +15,7 @@ import numpy as np
 
 from .. import _cpu
 from ._box_rays import BoxRays
-from ._cover import Cover, below_facet, clusters
+from ._cover import Cover, affinely_independent, below_facet, clusters
 from ._ledger import CERTIFIED_TOGETHER, Ledger
 from ._lifted import LiftedClasses
 from ._problem import FloatArray, IndexArray
@@ -258,6 +258,10 @@ class Search:
             support = np.sort(below_facet(self.lifted, labels[named], point))
             covered = set(self.cover.inside(support).tolist()) & self.ledger.open
             self.ledger.prove(np.array([i, *sorted(covered - {i})], np.int64), support)
+            if i in self.ledger.open:  # a tie: the rows may depend on each other
+                weights = problem.active_weights[named]
+                support = np.sort(affinely_independent(self.lifted, labels[named], weights))
+                self.ledger.prove(np.array([i]), support)
         if i in self.ledger.open:
             self._give_up(i, "float64 cannot tell it from a tie")
 
