@@ -42,7 +42,9 @@ class Cover:
         # The steepest coordinates tell most; float32 is enough to rule out.
         steepest = np.argsort(-np.abs(inverse).sum(axis=1), kind="stable")[:FILTER_ROWS]
         rows = inverse[steepest].astype(np.float32)
-        noise = 1e-6 * np.abs(rows).sum(axis=1, keepdims=True) * np.abs(self.columns).max()
+        noise = (
+            1e-6 * np.abs(rows).sum(axis=1, keepdims=True) * np.abs(self.columns).max(initial=0.0)
+        )
         likely = (rows @ self.columns > -noise).all(axis=0)
         candidates = self.classes[likely]
         points = lifted.points(candidates)

@@ -20,8 +20,6 @@ from ._proof import (
 )
 from ._verdict import Certificate, Proof
 
-CERTIFIED_TOGETHER = 256  # witnesses: each product reads all weights
-
 
 class Ledger:
     """Evidence by class, in terms of the original layer."""
@@ -71,19 +69,20 @@ class Ledger:
         self.nominees[i] = x
         return True
 
-    def certify(self, *, at_least: int = 1) -> None:
-        """Certify the nominees, if they are as many; those that fail stay open."""
-        if len(self.nominees) < at_least:
-            return
+    def certify(self) -> list[int]:
+        """Certify the nominees; return those that fail, which stay open."""
+        if not self.nominees:
+            return []
         classes = np.array(list(self.nominees))
         x = np.array(list(self.nominees.values()))
-        margins = witness_margins(self.problem.weight, self.problem.bias, classes, x)
-        for i, vector, margin in zip(classes.tolist(), x, margins.tolist(), strict=True):
-            if margin > 0.0 and i in self.open:
-                self.witnesses[i] = vector
-                self.margins[i] = margin
-                self.settle([i])
         self.nominees.clear()
+        margins = witness_margins(self.problem.weight, self.problem.bias, classes, x)
+        won = margins > 0.0
+        for q in np.flatnonzero(won).tolist():
+            self.witnesses[int(classes[q])] = x[q]
+            self.margins[int(classes[q])] = float(margins[q])
+        self.settle(classes[won].tolist())
+        return [int(i) for i in classes[~won]]
 
     def prove(self, classes: IndexArray, support: IndexArray) -> None:
         """Record the `classes` that `support` proves unargmaxable."""

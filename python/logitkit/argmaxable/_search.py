@@ -16,7 +16,7 @@ import numpy as np
 from .. import _cpu
 from ._box_rays import BoxRays
 from ._cover import Cover, affinely_independent, below_facet, clusters
-from ._ledger import CERTIFIED_TOGETHER, Ledger
+from ._ledger import Ledger
 from ._lifted import LiftedClasses
 from ._problem import FloatArray, IndexArray
 
@@ -32,6 +32,7 @@ NEIGHBOURS = 2  # solved classes whose competitors a new class inherits
 # no other violates as much as a tenth of the worst.
 MATE = 0.1
 VIOLATION_SHARE = 0.1
+CERTIFIED_TOGETHER = 256  # witnesses: each certification reads all weights
 FLIGHT_BYTES = 192 << 20  # of solver state for the classes in work at a time
 STEP_MULTIPLY_ADDS = 1e9  # of the solver between two looks at the keyboard
 BIAS_RAY = -1  # label of the constraint t >= 0
@@ -53,6 +54,7 @@ class Search:
         # Classes with an optimal working set: their points, and who was active in it.
         self.solved = np.zeros((0, lifted.dim), np.float32)
         self.active: list[IndexArray] = []
+        self.queue: deque[int] = deque()
         self.flight: dict[int, _cpu.LeastDistance] = {}
 
     def try_first_directions(self, classes: IndexArray) -> None:
@@ -62,16 +64,13 @@ class Search:
         variance = lifted.whitening.variance
         g = lifted.points(classes)
         y = np.zeros_like(g)
+        self.competitors.update(dict.fromkeys(classes.tolist(), classes[:0]))
         for weight in (variance / variance.max(initial=1e-300), np.ones(rank)):
             y[:, :rank] = g[:, :rank] * weight
             index = self._try(classes, y, FIRST_COMPETITORS)[0]
             for i, others in zip(classes.tolist(), index, strict=True):
-                self.competitors[i] = np.union1d(self.competitors.get(i, others[:0]), others)
+                self.competitors[i] = np.union1d(self.competitors[i], others)
         self._relax(classes, y)
-        self.ledger.certify()
-        for i in classes.tolist():
-            if i not in self.ledger.open:
-                del self.competitors[i]
 
     def _try(
         self, classes: IndexArray, y: FloatArray, k: int
@@ -93,7 +92,8 @@ class Search:
         settle most live classes; the search is for those that they do not.
         """
         lifted = self.lifted
-        left = np.flatnonzero([i in self.ledger.open for i in classes.tolist()])
+        done = self.ledger.nominees
+        left = np.flatnonzero([i in self.ledger.open and i not in done for i in classes.tolist()])
         if len(left) == 0:
             return
         classes, y = classes[left], y[left].copy()
@@ -120,28 +120,21 @@ class Search:
     def run(self) -> None:
         """Settle every open class, or give it up."""
         ledger = self.ledger
-        classes = np.array(sorted(ledger.open), np.int64)
-        points = self.lifted.points(classes)
+        classes = np.array(sorted(ledger.open - set(ledger.nominees)), np.int64)
         self.cover = Cover(self.lifted, classes)
-        waiting = clusters(points, classes)  # followers learn from their leader
-        queue = deque(waiting)
-        while queue or self.flight or ledger.nominees:
-            self._start(queue)
+        waiting = clusters(self.lifted.points(classes), classes)  # they learn from their leader
+        self.queue = deque(waiting)
+        while self.queue or self.flight or ledger.nominees:
+            self._start()
             if self.flight:
                 self._round()
             else:
-                self._certify_the_last()
+                self._certify()
             self.cover.keep(ledger.open)
-            started = [i for i in waiting if i not in self.flight and i not in self.competitors]
-            for leader in started:
-                queue.extend(j for j in waiting.pop(leader).tolist() if j in ledger.open)
-
-    def _certify_the_last(self) -> None:
-        doubtful = list(self.ledger.nominees)
-        self.ledger.certify()
-        for i in doubtful:
-            if i in self.ledger.open:
-                self.ledger.give_up(i, "its best witness fails in float64")
+            for leader in [
+                i for i in waiting if i not in self.flight and i not in self.competitors
+            ]:
+                self.queue.extend(j for j in waiting.pop(leader).tolist() if j in ledger.open)
 
     def _nominate(
         self, classes: IndexArray, y: FloatArray, slack: FloatArray, error: FloatArray
@@ -164,24 +157,33 @@ class Search:
             for i, vector in zip(classes[likely].tolist(), x, strict=True)
             if self.ledger.nominate(i, vector)
         }
-        self.ledger.certify(at_least=CERTIFIED_TOGETHER)
+        if len(self.ledger.nominees) >= CERTIFIED_TOGETHER:
+            self._certify()
         return nominated
+
+    def _certify(self) -> None:
+        """Certify the nominees; who fails is searched for, or was and is given up."""
+        for i in self.ledger.certify():
+            if i in self.competitors:
+                self.queue.append(i)
+            else:
+                self.ledger.give_up(i, "its best witness fails in float64")
 
     # The classes in flight.
 
-    def _start(self, queue: deque[int]) -> None:
+    def _start(self) -> None:
         """Let classes take off while there is room; the first few teach the others."""
         lifted = self.lifted
         height = lifted.dim + 1
         room = int(np.clip(FLIGHT_BYTES / (8 * 6 * height**2), 4, 256))
         room = min(room, FIRST_FLIGHT + len(self.active)) - len(self.flight)
         starting: list[int] = []
-        while queue and len(starting) < room:
-            i = queue.popleft()
+        while self.queue and len(starting) < room:
+            i = self.queue.popleft()
             if i in self.ledger.open:
                 starting.append(i)
             else:
-                self.competitors.pop(i, None)
+                del self.competitors[i]
         if not starting:
             return
         inherited = self._neighbours(np.array(starting))
