@@ -486,3 +486,27 @@ def test_report_survives_a_file(tmp_path):
         again = read(tmp_path / name)
         np.testing.assert_array_equal(again.verdicts, report.verdicts)
         assert again.verify(weight, bias)
+
+
+def test_exact_in_a_box():
+    pytest.importorskip("flint")
+    weight, bias = planted(60, 4, 8, seed=12), generator(24).normal(size=60)
+    box = Box(-0.5, 0.5)
+    report = check_argmaxable(weight, bias, features=box, exact=True)
+    np.testing.assert_array_equal(
+        report.verdicts, check_argmaxable(weight, bias, features=box).verdicts
+    )
+    assert report.verify(exact=True)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "int8"])
+def test_deployed_dtype_flags_shallow_certificates(dtype):
+    weight = planted(300, 6, 40, seed=13)
+    weight[0] *= 4.0  # a corner of the hull, and class 299 just inside it
+    weight[299] = weight[0] * np.float32(1 - 2.0**-20) + np.float32(2.0**-20) * weight[299]
+    report = check_argmaxable(weight, deployed_dtype=dtype)
+    assert report.deployed_dtype == dtype
+    assert report.certificate(299).below_rounding
+    deepest = report.unargmaxable[np.argmax(report.depth)]
+    assert report.certificate(deepest).depth > 100 * report.certificate(299).depth
+    assert report.verify()

@@ -53,6 +53,18 @@ class Ledger:
         """Return the classes with a witness or a certificate."""
         return np.array([*self.witnesses, *self.certificates], np.int64)
 
+    def move_into(self, box: BoxRays) -> None:
+        """Shorten the witnesses so that they lie in the box, and drop those that then lose."""
+        if not self.witnesses:
+            return
+        classes = np.array(list(self.witnesses), np.int64)
+        x = np.array(list(self.witnesses.values()))
+        x *= box.shrunk(x)[:, None]
+        margins = witness_margins(self.problem.weight, self.problem.bias, classes, x)
+        kept = (margins > 0.0) & (box.clip(x) == x).all(axis=1)
+        self.witnesses = {int(classes[q]): x[q] for q in np.flatnonzero(kept)}
+        self.margins = {int(classes[q]): float(margins[q]) for q in np.flatnonzero(kept)}
+
     def update(self, other: Ledger) -> None:
         """Add what another search has found out."""
         self.witnesses.update(other.witnesses)
