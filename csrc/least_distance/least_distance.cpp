@@ -16,7 +16,15 @@ enum : unsigned char { is_free, is_active, is_banned };
 // A violation below this share of |r| is rounding.
 constexpr double violation_tolerance = 1e-13;
 
-const LeastDistanceLoops& loops_for(Isa isa) {
+double norm(const LeastDistanceLoops& loops, const double* v, std::size_t n) {
+  double square;
+  loops.dots(v, n, 1, v, n, &square);
+  return std::sqrt(square);
+}
+
+}  // namespace
+
+const LeastDistanceLoops& least_distance_loops(Isa isa) {
   switch (isa) {
 #if defined(LOGITKIT_HAS_AVX512)
     case Isa::avx512: return avx512::least_distance_loops;
@@ -30,14 +38,6 @@ const LeastDistanceLoops& loops_for(Isa isa) {
     default: return scalar::least_distance_loops;
   }
 }
-
-double norm(const LeastDistanceLoops& loops, const double* v, std::size_t n) {
-  double square;
-  loops.dots(v, n, 1, v, n, &square);
-  return std::sqrt(square);
-}
-
-}  // namespace
 
 LeastDistance::LeastDistance(std::size_t dim)
     : dim_(dim),
@@ -277,7 +277,7 @@ bool LeastDistance::move_to_solution(const LeastDistanceLoops& loops, std::size_
 }
 
 LeastDistance::Status LeastDistance::solve(std::size_t max_iterations, Isa isa) {
-  const LeastDistanceLoops& loops = loops_for(isa);
+  const LeastDistanceLoops& loops = least_distance_loops(isa);
   const std::size_t limit = iterations_ + max_iterations;
   Status status = Status::paused;
   double projected = std::numeric_limits<double>::infinity();  // |r| at the last projection

@@ -12,6 +12,9 @@
 
 namespace logitkit {
 
+/// The loops of an instruction set.
+const LeastDistanceLoops& least_distance_loops(Isa isa);
+
 /// Finds the shortest y with c_j . y >= 1 for every constraint and e . y >= 0 for
 /// every ray, or weights that show that there is none.
 ///

@@ -14,21 +14,6 @@ namespace {
 
 using Vector = std::vector<double>;
 
-const LeastDistanceLoops& loops_of(Isa isa) {
-  switch (isa) {
-#if defined(LOGITKIT_HAS_AVX512)
-    case Isa::avx512: return avx512::least_distance_loops;
-#endif
-#if defined(LOGITKIT_HAS_AVX2)
-    case Isa::avx2: return avx2::least_distance_loops;
-#endif
-#if defined(LOGITKIT_HAS_NEON)
-    case Isa::neon: return neon::least_distance_loops;
-#endif
-    default: return scalar::least_distance_loops;
-  }
-}
-
 // Sizes are exact, for the sanitizer to see an over-read.
 Vector normal(std::size_t count, unsigned seed) {
   std::mt19937 random(seed);
@@ -189,7 +174,7 @@ void test_solve(Isa isa) {
 
 void test_least_distance() {
   for (const Isa isa : supported_isas()) {
-    test_loops(loops_of(isa));
+    test_loops(least_distance_loops(isa));
     test_solve(isa);
   }
 }

@@ -163,7 +163,7 @@ class Counter:
 
     def __call__(self, settled: int) -> None:
         """Add `settled` classes."""
-        self.done += settled  # a class may count twice if its proof is repeated
+        self.done += settled  # twice for a self-witness that is dropped later
         if self.progress is not None and settled:
             self.progress(min(self.done, self.total), self.total)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ._problem import BLOCK_BYTES, IndexArray, Problem
+from ._problem import IndexArray, Problem
+from ._rows import row_blocks
 
 _WORDS = {2: np.uint16, 4: np.uint32, 8: np.uint64}
 
@@ -62,10 +63,9 @@ def _checksums(problem: Problem, classes: IndexArray) -> NDArray[np.uint64]:
     multipliers = np.random.Generator(np.random.Philox(0)).integers(
         0, 2**63, size=problem.d, dtype=np.uint64
     ) * np.uint64(2) + np.uint64(1)
-    step = max(1, BLOCK_BYTES // (8 * problem.d))
-    for begin in range(0, len(classes), step):
-        rows = problem.weight[classes[begin : begin + step]]
+    for block in row_blocks(len(classes), problem.d):
+        rows = problem.weight[classes[block]]
         rows = np.ascontiguousarray(rows) + problem.weight.dtype.type(0)  # no -0
         words = rows.view(_WORDS[rows.dtype.itemsize])
-        checksums[begin : begin + step] = (words * multipliers).sum(axis=1, dtype=np.uint64)
+        checksums[block] = (words * multipliers).sum(axis=1, dtype=np.uint64)
     return checksums

@@ -82,7 +82,7 @@ class Ledger:
         return True
 
     def certify(self) -> list[int]:
-        """Certify the nominees; return those that fail, which stay open."""
+        """Certify the nominees; return the open ones that fail."""
         if not self.nominees:
             return []
         classes = np.array(list(self.nominees))
@@ -94,7 +94,8 @@ class Ledger:
             self.witnesses[int(classes[q])] = x[q]
             self.margins[int(classes[q])] = float(margins[q])
         self.settle(classes[won].tolist())
-        return [int(i) for i in classes[~won]]
+        # A simplex may have covered a nominee in the meantime.
+        return [i for i in classes[~won].tolist() if i in self.open]
 
     def prove(self, classes: IndexArray, support: IndexArray) -> None:
         """Record the `classes` that `support` proves unargmaxable."""

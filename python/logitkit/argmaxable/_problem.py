@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ._rows import bias_as_float64, row_blocks
+
 FloatArray = NDArray[np.float64]
 IndexArray = NDArray[np.int64]
 
@@ -20,9 +22,9 @@ class Problem:
     """
     Logits ``W x + b`` of `n` classes over `d` features.
 
-    `weight` and `bias` are the arrays as given. `rows` and `blocks` read them
-    as float64, multiplied by `scale`, a power of two that brings the largest
-    weight near 1: exact, and no verdict depends on it.
+    `weight` and `bias` are the arrays as given. `rows` reads the weight as float64,
+    multiplied by `scale`, a power of two that brings the largest weight near 1: exact, and
+    no verdict depends on it.
     """
 
     weight: NDArray[Any]
@@ -41,7 +43,7 @@ class Problem:
 
     def biases(self) -> FloatArray:
         """Return the bias as float64, 0 where there is none."""
-        return np.zeros(self.n) if self.bias is None else self.bias.astype(np.float64)
+        return bias_as_float64(self.bias, self.n)
 
     def rows(self, index: IndexArray | slice) -> FloatArray:
         """Return the scaled rows at `index` as float64."""
@@ -50,9 +52,7 @@ class Problem:
 
     def slices(self) -> Iterator[slice]:
         """Cut the classes into consecutive blocks of bounded size."""
-        step = max(1, BLOCK_BYTES // (8 * self.d))
-        for begin in range(0, self.n, step):
-            yield slice(begin, min(begin + step, self.n))
+        return row_blocks(self.n, self.d, limit=BLOCK_BYTES)
 
 
 def as_problem(weight: object, bias: object | None) -> Problem:
@@ -72,15 +72,14 @@ def as_problem(weight: object, bias: object | None) -> Problem:
             )
         _require_finite(b, "bias", 0)
     largest = 0.0
-    step = max(1, BLOCK_BYTES // (8 * w.shape[1]))
-    for begin in range(0, w.shape[0], step):
-        block = w[begin : begin + step]
+    for rows in row_blocks(w.shape[0], w.shape[1], limit=BLOCK_BYTES):
+        block = w[rows]
         if block.dtype.itemsize < 4:
             block = block.astype(np.float32)
         # NaN and infinity survive in the extremes, which need no temporary array.
         low, high = float(block.min()), float(block.max())
         if not (np.isfinite(low) and np.isfinite(high)):
-            _require_finite(block, "weight", begin)
+            _require_finite(block, "weight", rows.start)
         largest = max(largest, abs(low), abs(high))
     exponent = int(np.frexp(largest)[1]) if largest > 0.0 else 0
     # 2^1074 is not a float64, so the smallest of all scales stays a little short.
