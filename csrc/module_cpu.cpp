@@ -12,6 +12,8 @@ void bind_least_distance(py::module_& m);
 void bind_linear_argmax(py::module_& m);
 void bind_logsumexp(py::module_& m);
 void bind_self_witness(py::module_& m);
+void bind_softmax(py::module_& m);
+void bind_softmax_stats(py::module_& m);
 
 PYBIND11_MODULE(_cpu, m, py::mod_gil_not_used()) {
   py::native_enum<logitkit::Isa>(m, "Isa", "enum.Enum")
@@ -29,4 +31,6 @@ PYBIND11_MODULE(_cpu, m, py::mod_gil_not_used()) {
   bind_linear_argmax(m);
   bind_logsumexp(m);
   bind_self_witness(m);
+  bind_softmax(m);
+  bind_softmax_stats(m);
 }

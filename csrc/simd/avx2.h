@@ -1,0 +1,179 @@
+// Vectors of floats and doubles for AVX2 with FMA; avx512.h says what the operations are.
+// Include only from avx2.cpp files.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstddef>
+#include <cstdint>
+
+namespace logitkit::avx2 {
+namespace {
+
+using std::size_t;
+
+/// Masks of the first n <= 8 and of the first n <= 4 lanes.
+inline __m256i first8(size_t n) {
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)),
+                            _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+inline __m128i first4(size_t n) {
+  return _mm_cmpgt_epi32(_mm_set1_epi32(static_cast<int>(n)), _mm_setr_epi32(0, 1, 2, 3));
+}
+
+struct F64 {
+  using Element = double;
+  using Wide = F64;
+  static constexpr size_t width = 4;
+  static F64 all(double a) { return {_mm256_set1_pd(a)}; }
+  static F64 load(const double* x) { return {_mm256_loadu_pd(x)}; }
+  static F64 load(const float* x) { return {_mm256_cvtps_pd(_mm_loadu_ps(x))}; }
+  static F64 load_first(const double* x, size_t n, F64 rest) {
+    const __m256i first = _mm256_cvtepi32_epi64(first4(n));
+    return {_mm256_blendv_pd(rest.v, _mm256_maskload_pd(x, first), _mm256_castsi256_pd(first))};
+  }
+  static F64 load_first(const float* x, size_t n, F64 rest) {
+    const __m128i first = first4(n);
+    const __m256d some = _mm256_cvtps_pd(_mm_maskload_ps(x, first));
+    const __m256i wide = _mm256_cvtepi32_epi64(first);
+    return {_mm256_blendv_pd(rest.v, some, _mm256_castsi256_pd(wide))};
+  }
+  static F64 narrow(const F64 (&wide)[1]) { return wide[0]; }
+  void store(double* x) const { _mm256_storeu_pd(x, v); }
+  void store_first(double* x, size_t n) const {
+    _mm256_maskstore_pd(x, _mm256_cvtepi32_epi64(first4(n)), v);
+  }
+  static void prefetch(const void* x) {
+    _mm_prefetch(static_cast<const char*>(x), _MM_HINT_T0);
+  }
+  __m256d v;
+};
+
+struct F32 {
+  using Element = float;
+  using Wide = F64;
+  static constexpr size_t width = 8;
+  static F32 all(float a) { return {_mm256_set1_ps(a)}; }
+  static F32 load(const float* x) { return {_mm256_loadu_ps(x)}; }
+  static F32 load_first(const float* x, size_t n, F32 rest) {
+    const __m256i first = first8(n);
+    return {_mm256_blendv_ps(rest.v, _mm256_maskload_ps(x, first), _mm256_castsi256_ps(first))};
+  }
+  static F32 narrow(const F64 (&wide)[2]) {
+    return {_mm256_set_m128(_mm256_cvtpd_ps(wide[1].v), _mm256_cvtpd_ps(wide[0].v))};
+  }
+  void store(float* x) const { _mm256_storeu_ps(x, v); }
+  void store_first(float* x, size_t n) const { _mm256_maskstore_ps(x, first8(n), v); }
+  static void prefetch(const void* x) {
+    _mm_prefetch(static_cast<const char*>(x), _MM_HINT_T0);
+  }
+  __m256 v;
+};
+
+inline F64 operator+(F64 a, F64 b) { return {_mm256_add_pd(a.v, b.v)}; }
+inline F64 operator-(F64 a, F64 b) { return {_mm256_sub_pd(a.v, b.v)}; }
+inline F64 operator*(F64 a, F64 b) { return {_mm256_mul_pd(a.v, b.v)}; }
+inline F64 operator/(F64 a, F64 b) { return {_mm256_div_pd(a.v, b.v)}; }
+inline F32 operator+(F32 a, F32 b) { return {_mm256_add_ps(a.v, b.v)}; }
+inline F32 operator-(F32 a, F32 b) { return {_mm256_sub_ps(a.v, b.v)}; }
+inline F32 operator*(F32 a, F32 b) { return {_mm256_mul_ps(a.v, b.v)}; }
+
+inline F64 fma(F64 a, F64 b, F64 c) { return {_mm256_fmadd_pd(a.v, b.v, c.v)}; }
+inline F64 fms(F64 a, F64 b, F64 c) { return {_mm256_fmsub_pd(a.v, b.v, c.v)}; }
+inline F64 fnma(F64 a, F64 b, F64 c) { return {_mm256_fnmadd_pd(a.v, b.v, c.v)}; }
+inline F32 fma(F32 a, F32 b, F32 c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
+inline F32 fnma(F32 a, F32 b, F32 c) { return {_mm256_fnmadd_ps(a.v, b.v, c.v)}; }
+
+inline F64 max(F64 a, F64 b) { return {_mm256_max_pd(a.v, b.v)}; }
+inline F32 max(F32 a, F32 b) { return {_mm256_max_ps(a.v, b.v)}; }
+inline F64 min(F64 a, F64 b) { return {_mm256_min_pd(a.v, b.v)}; }
+inline F32 min(F32 a, F32 b) { return {_mm256_min_ps(a.v, b.v)}; }
+
+struct Mask64 {
+  __m256d m;
+};
+struct Mask32 {
+  __m256 m;
+};
+inline Mask64 greater(F64 a, F64 b) { return {_mm256_cmp_pd(a.v, b.v, _CMP_GT_OQ)}; }
+inline Mask32 greater(F32 a, F32 b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_GT_OQ)}; }
+inline Mask64 equal(F64 a, F64 b) { return {_mm256_cmp_pd(a.v, b.v, _CMP_EQ_OQ)}; }
+inline bool any(Mask64 mask) { return _mm256_movemask_pd(mask.m) != 0; }
+inline bool any(Mask32 mask) { return _mm256_movemask_ps(mask.m) != 0; }
+inline F64 select(Mask64 mask, F64 a, F64 b) { return {_mm256_blendv_pd(b.v, a.v, mask.m)}; }
+inline F32 select(Mask32 mask, F32 a, F32 b) { return {_mm256_blendv_ps(b.v, a.v, mask.m)}; }
+
+inline F64 add_bits(F64 a, F64 b) {
+  return {_mm256_castsi256_pd(
+      _mm256_add_epi64(_mm256_castpd_si256(a.v), _mm256_castpd_si256(b.v)))};
+}
+inline F64 sub_bits(F64 a, F64 b) {
+  return {_mm256_castsi256_pd(
+      _mm256_sub_epi64(_mm256_castpd_si256(a.v), _mm256_castpd_si256(b.v)))};
+}
+inline F32 sub_bits(F32 a, F32 b) {
+  return {_mm256_castsi256_ps(
+      _mm256_sub_epi32(_mm256_castps_si256(a.v), _mm256_castps_si256(b.v)))};
+}
+inline F64 to_exponent(F64 a) {
+  return {_mm256_castsi256_pd(_mm256_slli_epi64(_mm256_castpd_si256(a.v), 52))};
+}
+inline F32 to_exponent(F32 a) {
+  return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(a.v), 23))};
+}
+inline F64 from_exponent(F64 a) {
+  return {_mm256_castsi256_pd(_mm256_srli_epi64(_mm256_castpd_si256(a.v), 52))};
+}
+
+inline void widen(F32 a, F64 (&wide)[2]) {
+  wide[0] = {_mm256_cvtps_pd(_mm256_castps256_ps128(a.v))};
+  wide[1] = {_mm256_cvtps_pd(_mm256_extractf128_ps(a.v, 1))};
+}
+inline void widen(F64 a, F64 (&wide)[1]) { wide[0] = a; }
+
+inline double largest_lane(F64 a) {
+  const __m128d pair = _mm_max_pd(_mm256_castpd256_pd128(a.v), _mm256_extractf128_pd(a.v, 1));
+  return _mm_cvtsd_f64(_mm_max_sd(pair, _mm_unpackhi_pd(pair, pair)));
+}
+inline float largest_lane(F32 a) {
+  __m128 lanes = _mm_max_ps(_mm256_castps256_ps128(a.v), _mm256_extractf128_ps(a.v, 1));
+  lanes = _mm_max_ps(lanes, _mm_movehl_ps(lanes, lanes));
+  return _mm_cvtss_f32(_mm_max_ss(lanes, _mm_movehdup_ps(lanes)));
+}
+inline double sum_of_lanes(F64 a) {
+  const __m128d pair = _mm_add_pd(_mm256_castpd256_pd128(a.v), _mm256_extractf128_pd(a.v, 1));
+  return _mm_cvtsd_f64(_mm_add_sd(pair, _mm_unpackhi_pd(pair, pair)));
+}
+
+inline void transpose(F32 (&x)[8]) {
+  __m256 y[8];
+#pragma GCC unroll 4
+  for (size_t i = 0; i < 8; i += 2) {
+    y[i] = _mm256_unpacklo_ps(x[i].v, x[i + 1].v);
+    y[i + 1] = _mm256_unpackhi_ps(x[i].v, x[i + 1].v);
+  }
+  __m256 z[8];
+#pragma GCC unroll 2
+  for (size_t i = 0; i < 8; i += 4) {
+    z[i] = _mm256_shuffle_ps(y[i], y[i + 2], 0x44);
+    z[i + 1] = _mm256_shuffle_ps(y[i], y[i + 2], 0xee);
+    z[i + 2] = _mm256_shuffle_ps(y[i + 1], y[i + 3], 0x44);
+    z[i + 3] = _mm256_shuffle_ps(y[i + 1], y[i + 3], 0xee);
+  }
+#pragma GCC unroll 4
+  for (size_t i = 0; i < 4; ++i) {
+    x[i].v = _mm256_permute2f128_ps(z[i], z[i + 4], 0x20);
+    x[i + 4].v = _mm256_permute2f128_ps(z[i], z[i + 4], 0x31);
+  }
+}
+inline void transpose(F64 (&x)[4]) {
+  const __m256d a = _mm256_unpacklo_pd(x[0].v, x[1].v), b = _mm256_unpackhi_pd(x[0].v, x[1].v);
+  const __m256d c = _mm256_unpacklo_pd(x[2].v, x[3].v), d = _mm256_unpackhi_pd(x[2].v, x[3].v);
+  x[0].v = _mm256_permute2f128_pd(a, c, 0x20);
+  x[1].v = _mm256_permute2f128_pd(b, d, 0x20);
+  x[2].v = _mm256_permute2f128_pd(a, c, 0x31);
+  x[3].v = _mm256_permute2f128_pd(b, d, 0x31);
+}
+
+}  // namespace
+}  // namespace logitkit::avx2

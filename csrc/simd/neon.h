@@ -1,0 +1,146 @@
+// Vectors of floats and doubles for 64-bit NEON; avx512.h says what the operations are.
+// Include only from neon.cpp files.
+#pragma once
+
+#include <arm_neon.h>
+
+#include <cstddef>
+#include <cstdint>
+
+namespace logitkit::neon {
+namespace {
+
+using std::size_t;
+
+struct F64 {
+  using Element = double;
+  using Wide = F64;
+  static constexpr size_t width = 2;
+  static F64 all(double a) { return {vdupq_n_f64(a)}; }
+  static F64 load(const double* x) { return {vld1q_f64(x)}; }
+  static F64 load(const float* x) { return {vcvt_f64_f32(vld1_f32(x))}; }
+  // NEON has no masked load.
+  template <class T> static F64 load_first(const T* x, size_t n, F64 rest) {
+    double lanes[2];
+    vst1q_f64(lanes, rest.v);
+    for (size_t i = 0; i < n; ++i) lanes[i] = double{x[i]};
+    return {vld1q_f64(lanes)};
+  }
+  static F64 narrow(const F64 (&wide)[1]) { return wide[0]; }
+  void store(double* x) const { vst1q_f64(x, v); }
+  void store_first(double* x, size_t n) const {
+    double lanes[2];
+    vst1q_f64(lanes, v);
+    for (size_t i = 0; i < n; ++i) x[i] = lanes[i];
+  }
+  static void prefetch(const void* x) { __builtin_prefetch(x); }
+  float64x2_t v;
+};
+
+struct F32 {
+  using Element = float;
+  using Wide = F64;
+  static constexpr size_t width = 4;
+  static F32 all(float a) { return {vdupq_n_f32(a)}; }
+  static F32 load(const float* x) { return {vld1q_f32(x)}; }
+  static F32 load_first(const float* x, size_t n, F32 rest) {
+    float lanes[4];
+    vst1q_f32(lanes, rest.v);
+    for (size_t i = 0; i < n; ++i) lanes[i] = x[i];
+    return {vld1q_f32(lanes)};
+  }
+  static F32 narrow(const F64 (&wide)[2]) {
+    return {vcvt_high_f32_f64(vcvt_f32_f64(wide[0].v), wide[1].v)};
+  }
+  void store(float* x) const { vst1q_f32(x, v); }
+  void store_first(float* x, size_t n) const {
+    float lanes[4];
+    vst1q_f32(lanes, v);
+    for (size_t i = 0; i < n; ++i) x[i] = lanes[i];
+  }
+  static void prefetch(const void* x) { __builtin_prefetch(x); }
+  float32x4_t v;
+};
+
+inline F64 operator+(F64 a, F64 b) { return {vaddq_f64(a.v, b.v)}; }
+inline F64 operator-(F64 a, F64 b) { return {vsubq_f64(a.v, b.v)}; }
+inline F64 operator*(F64 a, F64 b) { return {vmulq_f64(a.v, b.v)}; }
+inline F64 operator/(F64 a, F64 b) { return {vdivq_f64(a.v, b.v)}; }
+inline F32 operator+(F32 a, F32 b) { return {vaddq_f32(a.v, b.v)}; }
+inline F32 operator-(F32 a, F32 b) { return {vsubq_f32(a.v, b.v)}; }
+inline F32 operator*(F32 a, F32 b) { return {vmulq_f32(a.v, b.v)}; }
+
+inline F64 fma(F64 a, F64 b, F64 c) { return {vfmaq_f64(c.v, a.v, b.v)}; }
+inline F64 fms(F64 a, F64 b, F64 c) { return {vnegq_f64(vfmsq_f64(c.v, a.v, b.v))}; }
+inline F64 fnma(F64 a, F64 b, F64 c) { return {vfmsq_f64(c.v, a.v, b.v)}; }
+inline F32 fma(F32 a, F32 b, F32 c) { return {vfmaq_f32(c.v, a.v, b.v)}; }
+inline F32 fnma(F32 a, F32 b, F32 c) { return {vfmsq_f32(c.v, a.v, b.v)}; }
+
+// A NaN here if either is one.
+inline F64 max(F64 a, F64 b) { return {vmaxq_f64(a.v, b.v)}; }
+inline F32 max(F32 a, F32 b) { return {vmaxq_f32(a.v, b.v)}; }
+inline F64 min(F64 a, F64 b) { return {vminq_f64(a.v, b.v)}; }
+inline F32 min(F32 a, F32 b) { return {vminq_f32(a.v, b.v)}; }
+
+struct Mask64 {
+  uint64x2_t m;
+};
+struct Mask32 {
+  uint32x4_t m;
+};
+inline Mask64 greater(F64 a, F64 b) { return {vcgtq_f64(a.v, b.v)}; }
+inline Mask32 greater(F32 a, F32 b) { return {vcgtq_f32(a.v, b.v)}; }
+inline Mask64 equal(F64 a, F64 b) { return {vceqq_f64(a.v, b.v)}; }
+inline bool any(Mask64 mask) { return vmaxvq_u32(vreinterpretq_u32_u64(mask.m)) != 0; }
+inline bool any(Mask32 mask) { return vmaxvq_u32(mask.m) != 0; }
+inline F64 select(Mask64 mask, F64 a, F64 b) { return {vbslq_f64(mask.m, a.v, b.v)}; }
+inline F32 select(Mask32 mask, F32 a, F32 b) { return {vbslq_f32(mask.m, a.v, b.v)}; }
+
+inline F64 add_bits(F64 a, F64 b) {
+  return {vreinterpretq_f64_s64(
+      vaddq_s64(vreinterpretq_s64_f64(a.v), vreinterpretq_s64_f64(b.v)))};
+}
+inline F64 sub_bits(F64 a, F64 b) {
+  return {vreinterpretq_f64_s64(
+      vsubq_s64(vreinterpretq_s64_f64(a.v), vreinterpretq_s64_f64(b.v)))};
+}
+inline F32 sub_bits(F32 a, F32 b) {
+  return {vreinterpretq_f32_s32(
+      vsubq_s32(vreinterpretq_s32_f32(a.v), vreinterpretq_s32_f32(b.v)))};
+}
+inline F64 to_exponent(F64 a) {
+  return {vreinterpretq_f64_s64(vshlq_n_s64(vreinterpretq_s64_f64(a.v), 52))};
+}
+inline F32 to_exponent(F32 a) {
+  return {vreinterpretq_f32_s32(vshlq_n_s32(vreinterpretq_s32_f32(a.v), 23))};
+}
+inline F64 from_exponent(F64 a) {
+  return {vreinterpretq_f64_u64(vshrq_n_u64(vreinterpretq_u64_f64(a.v), 52))};
+}
+
+inline void widen(F32 a, F64 (&wide)[2]) {
+  wide[0] = {vcvt_f64_f32(vget_low_f32(a.v))};
+  wide[1] = {vcvt_high_f64_f32(a.v)};
+}
+inline void widen(F64 a, F64 (&wide)[1]) { wide[0] = a; }
+
+inline float largest_lane(F32 a) { return vmaxvq_f32(a.v); }
+inline double largest_lane(F64 a) { return vmaxvq_f64(a.v); }
+inline double sum_of_lanes(F64 a) { return vaddvq_f64(a.v); }
+
+inline void transpose(F32 (&x)[4]) {
+  const float32x4_t a = vzip1q_f32(x[0].v, x[2].v), b = vzip2q_f32(x[0].v, x[2].v);
+  const float32x4_t c = vzip1q_f32(x[1].v, x[3].v), d = vzip2q_f32(x[1].v, x[3].v);
+  x[0].v = vzip1q_f32(a, c);
+  x[1].v = vzip2q_f32(a, c);
+  x[2].v = vzip1q_f32(b, d);
+  x[3].v = vzip2q_f32(b, d);
+}
+inline void transpose(F64 (&x)[2]) {
+  const float64x2_t first = vzip1q_f64(x[0].v, x[1].v);
+  x[1].v = vzip2q_f64(x[0].v, x[1].v);
+  x[0].v = first;
+}
+
+}  // namespace
+}  // namespace logitkit::neon

@@ -1,0 +1,113 @@
+// Vectors of one float or double, for any processor; avx512.h says what the operations are.
+#pragma once
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+namespace logitkit::scalar {
+namespace {
+
+using std::size_t;
+
+template <class Integer, class Float> inline Integer bits_of(Float a) {
+  Integer bits;
+  std::memcpy(&bits, &a, sizeof bits);
+  return bits;
+}
+template <class Float, class Integer> inline Float from_bits(Integer bits) {
+  Float a;
+  std::memcpy(&a, &bits, sizeof a);
+  return a;
+}
+
+struct F64 {
+  using Element = double;
+  using Wide = F64;
+  static constexpr size_t width = 1;
+  static F64 all(double a) { return {a}; }
+  static F64 load(const double* x) { return {*x}; }
+  static F64 load(const float* x) { return {double{*x}}; }
+  template <class T> static F64 load_first(const T* x, size_t n, F64 rest) {
+    return n > 0 ? load(x) : rest;
+  }
+  static F64 narrow(const F64 (&wide)[1]) { return wide[0]; }
+  void store(double* x) const { *x = v; }
+  void store_first(double* x, size_t n) const {
+    if (n > 0) *x = v;
+  }
+  static void prefetch(const void*) {}
+  double v;
+};
+
+struct F32 {
+  using Element = float;
+  using Wide = F64;
+  static constexpr size_t width = 1;
+  static F32 all(float a) { return {a}; }
+  static F32 load(const float* x) { return {*x}; }
+  static F32 load_first(const float* x, size_t n, F32 rest) { return n > 0 ? load(x) : rest; }
+  static F32 narrow(const F64 (&wide)[1]) { return {static_cast<float>(wide[0].v)}; }
+  void store(float* x) const { *x = v; }
+  void store_first(float* x, size_t n) const {
+    if (n > 0) *x = v;
+  }
+  static void prefetch(const void*) {}
+  float v;
+};
+
+inline F64 operator+(F64 a, F64 b) { return {a.v + b.v}; }
+inline F64 operator-(F64 a, F64 b) { return {a.v - b.v}; }
+inline F64 operator*(F64 a, F64 b) { return {a.v * b.v}; }
+inline F64 operator/(F64 a, F64 b) { return {a.v / b.v}; }
+inline F32 operator+(F32 a, F32 b) { return {a.v + b.v}; }
+inline F32 operator-(F32 a, F32 b) { return {a.v - b.v}; }
+inline F32 operator*(F32 a, F32 b) { return {a.v * b.v}; }
+
+inline F64 fma(F64 a, F64 b, F64 c) { return {std::fma(a.v, b.v, c.v)}; }
+inline F64 fms(F64 a, F64 b, F64 c) { return {std::fma(a.v, b.v, -c.v)}; }
+inline F64 fnma(F64 a, F64 b, F64 c) { return {std::fma(-a.v, b.v, c.v)}; }
+inline F32 fma(F32 a, F32 b, F32 c) { return {std::fma(a.v, b.v, c.v)}; }
+inline F32 fnma(F32 a, F32 b, F32 c) { return {std::fma(-a.v, b.v, c.v)}; }
+
+inline F64 max(F64 a, F64 b) { return a.v > b.v ? a : b; }
+inline F32 max(F32 a, F32 b) { return a.v > b.v ? a : b; }
+inline F64 min(F64 a, F64 b) { return a.v < b.v ? a : b; }
+inline F32 min(F32 a, F32 b) { return a.v < b.v ? a : b; }
+
+struct Mask {
+  bool m;
+};
+inline Mask greater(F64 a, F64 b) { return {a.v > b.v}; }
+inline Mask greater(F32 a, F32 b) { return {a.v > b.v}; }
+inline Mask equal(F64 a, F64 b) { return {a.v == b.v}; }
+inline bool any(Mask mask) { return mask.m; }
+inline F64 select(Mask mask, F64 a, F64 b) { return mask.m ? a : b; }
+inline F32 select(Mask mask, F32 a, F32 b) { return mask.m ? a : b; }
+
+inline F64 add_bits(F64 a, F64 b) {
+  return {from_bits<double>(bits_of<std::uint64_t>(a.v) + bits_of<std::uint64_t>(b.v))};
+}
+inline F64 sub_bits(F64 a, F64 b) {
+  return {from_bits<double>(bits_of<std::uint64_t>(a.v) - bits_of<std::uint64_t>(b.v))};
+}
+inline F32 sub_bits(F32 a, F32 b) {
+  return {from_bits<float>(bits_of<std::uint32_t>(a.v) - bits_of<std::uint32_t>(b.v))};
+}
+inline F64 to_exponent(F64 a) { return {from_bits<double>(bits_of<std::uint64_t>(a.v) << 52)}; }
+inline F32 to_exponent(F32 a) { return {from_bits<float>(bits_of<std::uint32_t>(a.v) << 23)}; }
+inline F64 from_exponent(F64 a) { return {from_bits<double>(bits_of<std::uint64_t>(a.v) >> 52)}; }
+
+inline void widen(F32 a, F64 (&wide)[1]) { wide[0] = {double{a.v}}; }
+inline void widen(F64 a, F64 (&wide)[1]) { wide[0] = a; }
+
+inline float largest_lane(F32 a) { return a.v; }
+inline double largest_lane(F64 a) { return a.v; }
+inline double sum_of_lanes(F64 a) { return a.v; }
+
+inline void transpose(F32 (&)[1]) {}
+inline void transpose(F64 (&)[1]) {}
+
+}  // namespace
+}  // namespace logitkit::scalar

@@ -1,0 +1,91 @@
+#include "softmax/softmax.h"
+
+#include <cmath>
+#include <limits>
+
+#include "logsumexp/logsumexp.h"
+#include "simd/flush_denormals.h"
+
+namespace logitkit {
+namespace {
+
+/// Where y has the element that x has at `at`.
+template <class T> T* same_place(const T* at, const T* x, T* y) { return y + (at - x); }
+
+/// Softmax of an item that the loops have not been made for.
+template <class T>
+void softmax_of_item(const Block<T>& block, std::size_t item, double max, double log_sum, T* y) {
+  if (!std::isfinite(log_sum)) log_sum = std::numeric_limits<double>::quiet_NaN();
+  const std::size_t first = item * block.item_step;
+  for (std::size_t j = 0; j < block.terms; ++j) {
+    const std::size_t at = first + j * block.term_step;
+    y[at] = static_cast<T>(std::exp((double{block.x[at]} - max) - log_sum));
+  }
+}
+
+}  // namespace
+
+template <class T>
+void softmax(const T* x, const Layout& layout, T* y, std::size_t threads, Isa isa) {
+  const AllSumExpLoops& loops = sum_exp_loops(isa);
+  BlockTask<T> task;
+  task.sum = [&](const Block<T>& block, const ItemSums& sums) {
+    const FlushDenormals flush(FlushDenormals::What::results_and_operands);
+    loops_for<T>(loops).sum(block, sums.sums());
+  };
+  task.finish = [&](const Block<T>& block, const ItemSums& sums, std::size_t) {
+    const SumExp of = sums.sums();
+    for (std::size_t i = 0; i < block.items; ++i) {
+      double& scale = sums.result()[i];
+      if (!sums.usable(i)) {
+        of.sum[i] = log_sum_of_item(block, i, Origin::max, of.max[i]);
+        scale = 0.0;
+        continue;
+      }
+      // 1 / (sum 2^exponent) = scale 2^-exponent', 1/2 < scale <= 1
+      int power;
+      const double fraction = std::frexp(of.sum[i] + of.rest[i], &power);
+      scale = 0.5 / fraction;
+      of.exponent[i] += power - 1;
+    }
+  };
+  task.write = [&](const Block<T>& block, const ItemSums& sums) {
+    const SumExp of = sums.sums();
+    T* to = same_place(block.x, x, y);
+    const auto usable = [&](std::size_t i) { return sums.result()[i] > 0.0; };
+    for_each_run(block.items, usable, [&](std::size_t begin, std::size_t count) {
+      const FlushDenormals flush(FlushDenormals::What::results_and_operands);
+      const Scaled scaled = {of.exponent + begin, sums.result() + begin};
+      loops_for<T>(loops).softmax(block.part(begin, count), scaled,
+                                  to + begin * block.item_step);
+    });
+    for (std::size_t i = 0; i < block.items; ++i)
+      if (!usable(i)) softmax_of_item(block, i, of.max[i], of.sum[i], to);
+  };
+  for_each_block(x, layout, loops, threads, task);
+}
+
+template <class T>
+void log_softmax(const T* x, const Layout& layout, T* y, std::size_t threads, Isa isa) {
+  const AllSumExpLoops& loops = sum_exp_loops(isa);
+  BlockTask<T> task;
+  task.sum = [&](const Block<T>& block, const ItemSums& sums) {
+    const FlushDenormals flush(FlushDenormals::What::results_and_operands);
+    loops_for<T>(loops).sum(block, sums.sums());
+  };
+  task.finish = [&](const Block<T>& block, const ItemSums& sums, std::size_t) {
+    log_sums(block, sums, Origin::max, loops);
+  };
+  task.write = [&](const Block<T>& block, const ItemSums& sums) {
+    loops_for<T>(loops).log_softmax(block, sums.sums().max, sums.result(),
+                                    same_place(block.x, x, y));
+  };
+  for_each_block(x, layout, loops, threads, task);
+}
+
+template void softmax(const float*, const Layout&, float*, std::size_t, Isa);
+template void softmax(const double*, const Layout&, double*, std::size_t, Isa);
+template void log_softmax(const float*, const Layout&, float*, std::size_t, Isa);
+template void log_softmax(const double*, const Layout&, double*, std::size_t, Isa);
+
+}  // namespace logitkit

@@ -1,0 +1,142 @@
+#include "sum_exp/item_sums.h"
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "threads.h"
+
+namespace logitkit {
+namespace {
+
+constexpr std::size_t max_items = 1024;        // of a block: its sums stay in the cache
+constexpr std::size_t task_size = 1u << 16;    // elements of a task, some 10 microseconds
+constexpr std::size_t segment_size = 1u << 20;  // elements of a segment
+
+std::size_t divide_up(std::size_t a, std::size_t b) { return (a + b - 1) / b; }
+
+/// How an array is cut into blocks, and their terms into segments.
+template <class T> class Grid {
+ public:
+  Grid(const T* x, const Layout& layout) : x_(x), layout_(layout) {
+    const std::size_t terms = std::max<std::size_t>(1, layout.terms);
+    // Rows are items, or where there is an inner axis, columns.
+    const std::size_t items = has_rows() ? layout.outer : layout.inner;
+    const std::size_t fit = has_rows() ? std::max<std::size_t>(1, task_size / terms) : max_items;
+    items_of_block_ = std::max<std::size_t>(1, std::min({items, fit, max_items}));
+    blocks_of_row_ = divide_up(items, items_of_block_);
+    blocks_ = blocks_of_row_ * (has_rows() ? 1 : layout.outer);
+    const std::size_t segment = std::max<std::size_t>(64, segment_size / items_of_block_ / 8 * 8);
+    terms_of_segment_ = terms < 2 * segment ? terms : segment;
+    segments_ = divide_up(terms, terms_of_segment_);
+    blocks_of_task_ = std::max<std::size_t>(1, task_size / (items_of_block_ * terms));
+  }
+
+  std::size_t blocks() const { return blocks_; }
+  std::size_t segments() const { return segments_; }
+  std::size_t tasks() const { return divide_up(blocks_, blocks_of_task_); }
+  std::size_t first_block(std::size_t task) const {
+    return std::min(blocks_, task * blocks_of_task_);
+  }
+
+  std::size_t first_item(std::size_t block) const {
+    const std::size_t row = block / blocks_of_row_, column = block % blocks_of_row_;
+    return row * (has_rows() ? layout_.outer : layout_.inner) + column * items_of_block_;
+  }
+
+  Block<T> block(std::size_t block) const {
+    const std::size_t column = block % blocks_of_row_ * items_of_block_;
+    if (has_rows())
+      return {x_ + column * layout_.terms, std::min(items_of_block_, layout_.outer - column),
+              layout_.terms, layout_.terms, 1};
+    const std::size_t row = block / blocks_of_row_;
+    return {x_ + row * layout_.terms * layout_.inner + column,
+            std::min(items_of_block_, layout_.inner - column), layout_.terms, 1, layout_.inner};
+  }
+
+  Block<T> segment(const Block<T>& block, std::size_t segment) const {
+    const std::size_t begin = segment * terms_of_segment_;
+    Block<T> part = block;
+    part.x += begin * block.term_step;
+    part.terms = std::min(terms_of_segment_, block.terms - begin);
+    return part;
+  }
+
+ private:
+  bool has_rows() const { return layout_.inner == 1; }
+
+  const T* x_;
+  Layout layout_;
+  std::size_t items_of_block_, blocks_of_row_, blocks_, terms_of_segment_, segments_,
+      blocks_of_task_;
+};
+
+}  // namespace
+
+bool ItemSums::usable(std::size_t i) const {
+  const SumExp of = sums();
+  // A NaN fails both.
+  return std::abs(of.exponent[i]) < exponent_limit && of.sum[i] + of.rest[i] < HUGE_VAL;
+}
+
+template <class T>
+void for_each_block(const T* x, const Layout& layout, const AllSumExpLoops& loops,
+                    std::size_t threads, const BlockTask<T>& task) {
+  const Grid<T> grid(x, layout);
+  const std::size_t segments = grid.segments();
+  if (segments == 1) {
+    parallel_for(grid.tasks(), threads, [&](std::size_t i) {
+      for (std::size_t b = grid.first_block(i); b < grid.first_block(i + 1); ++b) {
+        const Block<T> block = grid.block(b);
+        const ItemSums sums(block.items);
+        task.sum(block, sums);
+        task.finish(block, sums, grid.first_item(b));
+        if (task.write) task.write(block, sums);
+      }
+    });
+    return;
+  }
+  std::vector<ItemSums> sums;
+  sums.reserve(grid.blocks() * segments);
+  for (std::size_t b = 0; b < grid.blocks(); ++b)
+    for (std::size_t s = 0; s < segments; ++s) sums.emplace_back(grid.block(b).items);
+  parallel_for(sums.size(), threads, [&](std::size_t i) {
+    task.sum(grid.segment(grid.block(i / segments), i % segments), sums[i]);
+  });
+  parallel_for(grid.blocks(), threads, [&](std::size_t b) {
+    const Block<T> block = grid.block(b);
+    const ItemSums& total = sums[b * segments];
+    for (std::size_t s = 1; s < segments; ++s)
+      loops.log.add(block.items, total.moments(), sums[b * segments + s].moments());
+    task.finish(block, total, grid.first_item(b));
+  });
+  if (!task.write) return;
+  parallel_for(sums.size(), threads, [&](std::size_t i) {
+    task.write(grid.segment(grid.block(i / segments), i % segments), sums[i / segments * segments]);
+  });
+}
+
+template void for_each_block(const float*, const Layout&, const AllSumExpLoops&, std::size_t,
+                             const BlockTask<float>&);
+template void for_each_block(const double*, const Layout&, const AllSumExpLoops&, std::size_t,
+                             const BlockTask<double>&);
+
+template <> const SumExpLoops<float>& loops_for(const AllSumExpLoops& all) { return all.f32; }
+template <> const SumExpLoops<double>& loops_for(const AllSumExpLoops& all) { return all.f64; }
+
+const AllSumExpLoops& sum_exp_loops(Isa isa) {
+  switch (isa) {
+#if defined(LOGITKIT_HAS_NEON)
+    case Isa::neon: return neon::sum_exp_loops;
+#endif
+#if defined(LOGITKIT_HAS_AVX2)
+    case Isa::avx2: return avx2::sum_exp_loops;
+#endif
+#if defined(LOGITKIT_HAS_AVX512)
+    case Isa::avx512: return avx512::sum_exp_loops;
+#endif
+    default: return scalar::sum_exp_loops;
+  }
+}
+
+}  // namespace logitkit

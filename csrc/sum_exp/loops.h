@@ -1,0 +1,109 @@
+// The loops over exponentials that log-sum-exp, softmax and their relatives share.
+#pragma once
+
+#include <cstddef>
+
+#include "isa.h"
+
+namespace logitkit {
+
+/// A dense matrix of items, each of which has `terms` to be summed over. In rows terms are
+/// adjacent, term_step = 1; in columns items are, item_step = 1.
+template <class T> struct Block {
+  const T* x;
+  std::size_t items, terms;
+  std::size_t item_step, term_step;
+
+  bool has_rows() const { return term_step == 1; }
+  /// The items from `begin` on.
+  Block part(std::size_t begin, std::size_t count) const {
+    return {x + begin * item_step, count, terms, item_step, term_step};
+  }
+};
+
+/// For each item the sum of its exponentials, (sum + rest) 2^exponent.
+///
+/// The sum is a NaN if a term is a NaN or +inf; |exponent| >= exponent_limit if a term is so
+/// large, or if none is large enough, that the loops are not made for it. All else is within
+/// the error that the loop promises.
+struct SumExp {
+  double* exponent;
+  double* sum;
+  double* rest;
+  double* max;  // of the terms, where the sum is usable
+
+  SumExp from(std::size_t i) const { return {exponent + i, sum + i, rest + i, max + i}; }
+};
+constexpr double exponent_limit = 0x1p20;
+
+/// SumExp, and with p = softmax of an item's terms z the means that softmax_stats needs.
+struct SumExpMoments {
+  SumExp sums;
+  double* mean;            // sum p z - exponent ln 2
+  double* sum_of_squares;  // sum p^2
+};
+
+/// For each item sum_j exp(x_j - max) = count + high + low, count terms being equal to max.
+struct ExactSumExp {
+  double* count;
+  double* high;
+  double* low;
+};
+
+/// What softmax writes: e^x scale 2^-exponent, for 1/2 <= scale <= 1.
+struct Scaled {
+  const double* exponent;
+  const double* scale;
+};
+
+/// The loops of one instruction set for elements of one type. They accept any number of
+/// items and terms, zero included, and any alignment. What an item gets does not depend on
+/// the others.
+template <class T> struct SumExpLoops {
+  /// Sums of exponentials in the precision of T.
+  ///   Error:     relative, 2.2e-7 in float and 4.2e-16 in double, a fifth of that unless made
+  ///              for the purpose
+  ///   Operands:  denormals may count as zero
+  void (*sum)(const Block<T>& block, SumExp sums);
+  /// The same with the error of double.
+  void (*sum_wide)(const Block<T>& block, SumExp sums);
+  /// Sums with the moments of z = scale * x, scale > 0.
+  void (*sum_moments)(const Block<T>& block, T scale, SumExpMoments moments);
+  /// sum_j exp(x_j - max) from the maxima, which are finite.
+  ///   Error:  2^-100 relative
+  void (*sum_exactly)(const Block<T>& block, const double* max, ExactSumExp sums);
+  /// y = exp(x) scale 2^-exponent for the block that begins at y, with the steps of x.
+  ///   Error:  1.5 ulp
+  void (*softmax)(const Block<T>& block, Scaled scaled, T* y);
+  /// y = (x - max) - log_sum.
+  void (*log_softmax)(const Block<T>& block, const double* max, const double* log_sum, T* y);
+};
+
+/// Loops over what the sums give, whose type does not matter any more.
+struct LogLoops {
+  /// into += from; moments that are not set stay so.
+  void (*add)(std::size_t items, SumExpMoments into, SumExpMoments from);
+  /// high + low = log((sum + rest) 2^exponent)
+  ///   Error:  2^-54 + 2^-53 |result|
+  void (*log)(std::size_t items, SumExp sums, double* high, double* low);
+  /// high + low = log(count + high + low), in place.
+  ///   Error:  2^-100; relative where the result is below 2^-30
+  void (*log_exactly)(std::size_t items, ExactSumExp sums);
+};
+
+/// All loops of one instruction set.
+struct AllSumExpLoops {
+  SumExpLoops<float> f32;
+  SumExpLoops<double> f64;
+  LogLoops log;
+};
+
+/// The loops of `isa`, which this build must have.
+const AllSumExpLoops& sum_exp_loops(Isa isa);
+
+namespace scalar { extern const AllSumExpLoops sum_exp_loops; }
+namespace neon { extern const AllSumExpLoops sum_exp_loops; }
+namespace avx2 { extern const AllSumExpLoops sum_exp_loops; }
+namespace avx512 { extern const AllSumExpLoops sum_exp_loops; }
+
+}  // namespace logitkit

@@ -1,0 +1,352 @@
+// The loops of loops.h, made of the vectors of one instruction set. Include only from files
+// with an instruction set of their own, after that one's vectors.
+#pragma once
+
+#include <cstddef>
+
+#include "simd/log.h"
+#include "sum_exp/exact_lanes.h"
+#include "sum_exp/lanes.h"
+#include "sum_exp/loops.h"
+#include "sum_exp/scaled_exp.h"
+
+namespace logitkit {
+namespace {
+
+// Rows of at most so many terms are transposed, V::width of them at a time, and then summed as
+// columns: a sum over the lanes of a vector would cost more than the sum over the row.
+constexpr size_t short_row = 64;
+
+// The vectors of a strip of columns: 2 KiB of each row at most. Wider strips suit the memory
+// better, narrower ones leave the sums in the first-level cache.
+constexpr size_t strip = 32;
+
+template <class V> inline V lowest_vector() { return V::all(minus_infinity); }
+
+/// The first n elements of x, or a whole vector if n is larger; -inf in the other lanes.
+template <class V, class T> inline V load_some(const T* x, size_t n) {
+  return n >= V::width ? V::load(x) : V::load_first(x, n, lowest_vector<V>());
+}
+template <class V> inline void store_some(V v, typename V::Element* x, size_t n) {
+  if (n >= V::width) v.store(x);
+  else v.store_first(x, n);
+}
+
+template <class V> struct AsIs {
+  V operator()(V x) const { return x; }
+};
+template <class V> struct Times {
+  V factor;
+  V operator()(V x) const { return x * factor; }
+};
+
+/// Gives a row to an accumulator, V::width terms in a vector, each after `change`.
+template <class V, class T, class Lanes, class Change>
+inline void add_row(const T* x, size_t terms, Lanes& lanes, const Change& change) {
+  constexpr size_t step = 8 * V::width, ahead = 4096 / sizeof(T);
+  size_t j = 0;
+  for (; j + step <= terms; j += step) {
+    V v[8];
+#pragma GCC unroll 8
+    for (size_t k = 0; k < 8; ++k) {
+      const T* from = x + j + k * V::width;
+      v[k] = change(V::load(from));
+      if (k * V::width * sizeof(T) % 64 == 0) V::prefetch(from + ahead);
+    }
+    lanes.template add<8>(v);
+  }
+  if (j + 4 * V::width <= terms) {
+    V v[4];
+    for (size_t k = 0; k < 4; ++k, j += V::width) v[k] = change(V::load(x + j));
+    lanes.template add<4>(v);
+  }
+  for (; j < terms; j += V::width) {
+    const V v = change(load_some<V>(x + j, terms - j));
+    lanes.template add<1>(&v);
+  }
+}
+
+/// tile[j][i] = the term j of row i, for the V::width rows from x on; -inf where there is none.
+template <class V, class T>
+inline void load_tile(const T* x, size_t rows, size_t row_step, size_t terms, V* tile) {
+  for (size_t j = 0; j < terms; j += V::width) {
+    V block[V::width];
+    for (size_t i = 0; i < V::width; ++i)
+      block[i] =
+          i < rows ? load_some<V>(x + i * row_step + j, terms - j) : lowest_vector<V>();
+    transpose(block);
+    for (size_t k = 0; k < V::width && j + k < terms; ++k) tile[j + k] = block[k];
+  }
+}
+
+/// The way back.
+template <class V>
+inline void store_tile(V* tile, size_t rows, size_t row_step, size_t terms,
+                       typename V::Element* x) {
+  for (size_t j = 0; j < terms; j += V::width) {
+    V block[V::width];
+    for (size_t k = 0; k < V::width; ++k)
+      block[k] = j + k < terms ? tile[j + k] : lowest_vector<V>();
+    transpose(block);
+    for (size_t i = 0; i < V::width && i < rows; ++i)
+      store_some(block[i], x + i * row_step + j, terms - j);
+  }
+}
+
+/// Gives vectors that lie in memory one after the other to an accumulator.
+template <class V, class Lanes, class Change>
+inline void add_tile(const V* tile, size_t terms, Lanes& lanes, const Change& change) {
+  size_t j = 0;
+  for (; j + 8 <= terms; j += 8) {
+    V v[8];
+    for (size_t k = 0; k < 8; ++k) v[k] = change(tile[j + k]);
+    lanes.template add<8>(v);
+  }
+  for (; j < terms; ++j) {
+    const V v = change(tile[j]);
+    lanes.template add<1>(&v);
+  }
+}
+
+/// Gives `count` <= 8 rows of a strip of columns to its accumulators.
+template <size_t count, class V, class T, class Lanes, class Change>
+inline void add_strip(const T* x, size_t row_step, size_t columns, Lanes* lanes,
+                      const Change& change) {
+  for (size_t c = 0; c < columns; c += V::width, ++lanes) {
+    V v[count];
+#pragma GCC unroll 8
+    for (size_t k = 0; k < count; ++k)
+      v[k] = change(load_some<V>(x + k * row_step + c, columns - c));
+    lanes->template add<count>(v);
+  }
+}
+
+template <class V, class T, class Lanes, class Change>
+inline void add_columns(const T* x, size_t terms, size_t row_step, size_t columns, Lanes* lanes,
+                        const Change& change) {
+  size_t j = 0;
+  for (; j + 8 <= terms; j += 8)
+    add_strip<8, V>(x + j * row_step, row_step, columns, lanes, change);
+  for (; j < terms; ++j)
+    add_strip<1, V>(x + j * row_step, row_step, columns, lanes, change);
+}
+
+/// The sums of all items of a block. start(i, n) makes the accumulator of items i .. i + n - 1,
+/// one in a lane, or of item i in all lanes if n = 0.
+template <class V, class T, class Lanes, class Start, class Out, class Change>
+inline void sum_items(const Block<T>& block, const Start& start, Out out, const Change& change) {
+  if (!block.has_rows()) {
+    for (size_t c = 0; c < block.items; c += strip * V::width) {
+      const size_t columns = block.items - c < strip * V::width ? block.items - c : strip * V::width;
+      Lanes lanes[strip];
+      for (size_t k = 0; k < columns; k += V::width)
+        lanes[k / V::width] = start(c + k, columns - k < V::width ? columns - k : V::width);
+      add_columns<V>(block.x + c, block.terms, block.term_step, columns, lanes, change);
+      for (size_t k = 0; k < columns; k += V::width)
+        lanes[k / V::width].store(out, c + k, columns - k < V::width ? columns - k : V::width);
+    }
+  } else if (block.terms <= short_row) {
+    for (size_t i = 0; i < block.items; i += V::width) {
+      const size_t rows = block.items - i < V::width ? block.items - i : V::width;
+      V tile[short_row];
+      load_tile(block.x + i * block.item_step, rows, block.item_step, block.terms, tile);
+      Lanes lanes = start(i, rows);
+      add_tile(tile, block.terms, lanes, change);
+      lanes.store(out, i, rows);
+    }
+  } else {
+    for (size_t i = 0; i < block.items; ++i) {
+      Lanes lanes = start(i, 0);
+      add_row<V>(block.x + i * block.item_step, block.terms, lanes, change);
+      lanes.store_sum(out, i);
+    }
+  }
+}
+
+template <class V, class T> void sum(const Block<T>& block, SumExp sums) {
+  using Sums = Lanes<V, false>;
+  sum_items<V, T, Sums>(
+      block, [](size_t, size_t) { return Sums(); }, SumExpMoments{sums, nullptr, nullptr},
+      AsIs<V>());
+}
+
+template <class V, class T>
+void sum_moments(const Block<T>& block, T scale, SumExpMoments moments) {
+  using Sums = Lanes<V, true>;
+  sum_items<V, T, Sums>(
+      block, [](size_t, size_t) { return Sums(); }, moments, Times<V>{V::all(scale)});
+}
+
+/// max[i] .. max[i + n - 1], one in a lane; max[i] in all lanes if n = 0.
+template <class F64> inline F64 load_lanes(const double* x, size_t i, size_t n) {
+  return n == 0 ? F64::all(x[i]) : F64::load_first(x + i, n, F64::all(0.0));
+}
+
+template <class F64, class T>
+void sum_exactly(const Block<T>& block, const double* max, ExactSumExp sums) {
+  using Sums = ExactLanes<F64>;
+  sum_items<F64, T, Sums>(
+      block, [max](size_t i, size_t n) { return Sums(load_lanes<F64>(max, i, n)); }, sums,
+      AsIs<F64>());
+}
+
+/// As load_lanes(), rounded to the elements of V.
+template <class V> inline V load_narrow(const double* x, size_t i, size_t n) {
+  using F64 = typename V::Wide;
+  constexpr size_t parts = V::width / F64::width;
+  F64 wide[parts];
+  for (size_t p = 0; p < parts; ++p) {
+    const size_t begin = p * F64::width;
+    const size_t rest = n > begin ? n - begin : 0;
+    wide[p] = n == 0      ? F64::all(x[i])
+              : rest == 0 ? F64::all(0.0)
+                          : F64::load_first(x + i + begin, rest < F64::width ? rest : F64::width,
+                                            F64::all(0.0));
+  }
+  return V::narrow(wide);
+}
+
+/// y = map(x) for all items of a block. start(i, n) makes the map of items i .. i + n - 1, one
+/// in a lane, or of item i in all lanes if n = 0.
+template <class V, class Start>
+inline void map_items(const Block<typename V::Element>& block, const Start& start,
+                      typename V::Element* y) {
+  using Map = decltype(start(0, 0));
+  constexpr size_t step = 4 * V::width;
+  const size_t width = block.has_rows() ? block.terms : block.items;
+  if (block.has_rows() && block.terms <= short_row) {
+    for (size_t i = 0; i < block.items; i += V::width) {
+      const size_t rows = block.items - i < V::width ? block.items - i : V::width;
+      V tile[short_row];
+      load_tile(block.x + i * block.item_step, rows, block.item_step, block.terms, tile);
+      const Map map = start(i, rows);
+      for (size_t j = 0; j < block.terms; ++j) map.template apply<1>(tile + j);
+      store_tile(tile, rows, block.item_step, block.terms, y + i * block.item_step);
+    }
+  } else if (block.has_rows()) {
+    for (size_t i = 0; i < block.items; ++i) {
+      const Map map = start(i, 0);
+      const typename V::Element* from = block.x + i * block.item_step;
+      typename V::Element* to = y + i * block.item_step;
+      size_t j = 0;
+      for (; j + step <= width; j += step) {
+        V v[4];
+        for (size_t k = 0; k < 4; ++k) v[k] = V::load(from + j + k * V::width);
+        map.template apply<4>(v);
+        for (size_t k = 0; k < 4; ++k) v[k].store(to + j + k * V::width);
+      }
+      for (; j < width; j += V::width) {
+        V v = load_some<V>(from + j, width - j);
+        map.template apply<1>(&v);
+        store_some(v, to + j, width - j);
+      }
+    }
+  } else {
+    for (size_t c = 0; c < width; c += V::width) {
+      const size_t n = width - c < V::width ? width - c : V::width;
+      const Map map = start(c, n);
+      for (size_t j = 0; j < block.terms; ++j) {
+        V v = load_some<V>(block.x + j * block.term_step + c, n);
+        map.template apply<1>(&v);
+        store_some(v, y + j * block.term_step + c, n);
+      }
+    }
+  }
+}
+
+template <class V> struct Softmax {
+  ScaledExp<V> exp;
+  template <size_t count> void apply(V* x) const {
+    V least = x[0];
+    for (size_t k = 1; k < count; ++k) least = min(least, x[k]);
+    if (exp.any_small(least))
+      for (size_t k = 0; k < count; ++k) x[k] = exp.any_size(x[k]);
+    else
+      for (size_t k = 0; k < count; ++k) x[k] = exp.normal(x[k]);
+  }
+};
+
+template <class V> struct LogSoftmax {
+  V max, log_sum;
+  template <size_t count> void apply(V* x) const {
+    for (size_t k = 0; k < count; ++k) x[k] = (x[k] - max) - log_sum;
+  }
+};
+
+template <class V>
+void softmax(const Block<typename V::Element>& block, Scaled scaled, typename V::Element* y) {
+  map_items<V>(
+      block,
+      [scaled](size_t i, size_t n) {
+        return Softmax<V>{ScaledExp<V>(load_narrow<V>(scaled.exponent, i, n),
+                                       load_narrow<V>(scaled.scale, i, n))};
+      },
+      y);
+}
+
+template <class V>
+void log_softmax(const Block<typename V::Element>& block, const double* max,
+                 const double* log_sum, typename V::Element* y) {
+  map_items<V>(
+      block,
+      [max, log_sum](size_t i, size_t n) {
+        return LogSoftmax<V>{load_narrow<V>(max, i, n), load_narrow<V>(log_sum, i, n)};
+      },
+      y);
+}
+
+/// f(i, n) for i = 0, width, ..., of n <= width items.
+template <class F64, class F> inline void for_vectors(size_t items, const F& f) {
+  for (size_t i = 0; i < items; i += F64::width)
+    f(i, items - i < F64::width ? items - i : F64::width);
+}
+
+template <class F64> void add_sums(size_t items, SumExpMoments into, SumExpMoments from) {
+  for_vectors<F64>(items, [&](size_t i, size_t n) {
+    Lanes<F64, true> a, b;
+    a.load(into, i, n);
+    b.load(from, i, n);
+    const F64 base = max(a.base, b.base);
+    a.rescale(0, a.base - base);
+    b.rescale(0, b.base - base);
+    const DoubleDouble<F64> sum = two_sum(a.sum[0], b.sum[0]);
+    a.base = base;
+    a.top = max(a.top, b.top);
+    a.sum[0] = sum.high;
+    a.rest[0] = a.rest[0] + b.rest[0] + sum.low;
+    a.mean[0] = a.mean[0] + b.mean[0];
+    a.squares[0] = a.squares[0] + b.squares[0];
+    a.store(into, i, n);
+  });
+}
+
+template <class F64> void log_sums(size_t items, SumExp sums, double* high, double* low) {
+  for_vectors<F64>(items, [&](size_t i, size_t n) {
+    const auto load = [=](const double* x) { return F64::load_first(x + i, n, F64::all(1.0)); };
+    const DoubleDouble<F64> sum = two_sum(load(sums.sum), load(sums.rest));
+    const DoubleDouble<F64> result = log(sum.high, sum.low, load(sums.exponent));
+    result.high.store_first(high + i, n);
+    result.low.store_first(low + i, n);
+  });
+}
+
+template <class F64> void log_exactly(size_t items, ExactSumExp sums) {
+  for_vectors<F64>(items, [&](size_t i, size_t n) {
+    const auto load = [=](const double* x) { return F64::load_first(x + i, n, F64::all(1.0)); };
+    const DoubleDouble<F64> result =
+        exact_log<F64>(load(sums.count), {load(sums.high), load(sums.low)});
+    result.high.store_first(sums.high + i, n);
+    result.low.store_first(sums.low + i, n);
+  });
+}
+
+template <class F32, class F64> constexpr AllSumExpLoops make_loops() {
+  return {{sum<F32, float>, sum<F64, float>, sum_moments<F32, float>, sum_exactly<F64, float>,
+           softmax<F32>, log_softmax<F32>},
+          {sum<F64, double>, sum<F64, double>, sum_moments<F64, double>,
+           sum_exactly<F64, double>, softmax<F64>, log_softmax<F64>},
+          {add_sums<F64>, log_sums<F64>, log_exactly<F64>}};
+}
+
+}  // namespace
+}  // namespace logitkit
