@@ -43,9 +43,7 @@ struct F64 {
   void store_first(double* x, size_t n) const {
     _mm256_maskstore_pd(x, _mm256_cvtepi32_epi64(first4(n)), v);
   }
-  static void prefetch(const void* x) {
-    _mm_prefetch(static_cast<const char*>(x), _MM_HINT_T0);
-  }
+  static void prefetch(const void* x) { _mm_prefetch(static_cast<const char*>(x), _MM_HINT_T0); }
   __m256d v;
 };
 
@@ -64,9 +62,7 @@ struct F32 {
   }
   void store(float* x) const { _mm256_storeu_ps(x, v); }
   void store_first(float* x, size_t n) const { _mm256_maskstore_ps(x, first8(n), v); }
-  static void prefetch(const void* x) {
-    _mm_prefetch(static_cast<const char*>(x), _MM_HINT_T0);
-  }
+  static void prefetch(const void* x) { _mm_prefetch(static_cast<const char*>(x), _MM_HINT_T0); }
   __m256 v;
 };
 
@@ -104,16 +100,16 @@ inline F64 select(Mask64 mask, F64 a, F64 b) { return {_mm256_blendv_pd(b.v, a.v
 inline F32 select(Mask32 mask, F32 a, F32 b) { return {_mm256_blendv_ps(b.v, a.v, mask.m)}; }
 
 inline F64 add_bits(F64 a, F64 b) {
-  return {_mm256_castsi256_pd(
-      _mm256_add_epi64(_mm256_castpd_si256(a.v), _mm256_castpd_si256(b.v)))};
+  return {
+      _mm256_castsi256_pd(_mm256_add_epi64(_mm256_castpd_si256(a.v), _mm256_castpd_si256(b.v)))};
 }
 inline F64 sub_bits(F64 a, F64 b) {
-  return {_mm256_castsi256_pd(
-      _mm256_sub_epi64(_mm256_castpd_si256(a.v), _mm256_castpd_si256(b.v)))};
+  return {
+      _mm256_castsi256_pd(_mm256_sub_epi64(_mm256_castpd_si256(a.v), _mm256_castpd_si256(b.v)))};
 }
 inline F32 sub_bits(F32 a, F32 b) {
-  return {_mm256_castsi256_ps(
-      _mm256_sub_epi32(_mm256_castps_si256(a.v), _mm256_castps_si256(b.v)))};
+  return {
+      _mm256_castsi256_ps(_mm256_sub_epi32(_mm256_castps_si256(a.v), _mm256_castps_si256(b.v)))};
 }
 inline F64 to_exponent(F64 a) {
   return {_mm256_castsi256_pd(_mm256_slli_epi64(_mm256_castpd_si256(a.v), 52))};

@@ -37,9 +37,7 @@ struct F64 {
     _mm512_mask_storeu_pd(x, static_cast<__mmask8>((1u << n) - 1), v);
   }
   /// Asks for the cache line of x ahead of its use.
-  static void prefetch(const void* x) {
-    _mm_prefetch(static_cast<const char*>(x), _MM_HINT_T0);
-  }
+  static void prefetch(const void* x) { _mm_prefetch(static_cast<const char*>(x), _MM_HINT_T0); }
   __m512d v;
 };
 
@@ -61,9 +59,7 @@ struct F32 {
     _mm512_mask_storeu_ps(x, static_cast<__mmask16>((1u << n) - 1), v);
   }
   /// Asks for the cache line of x ahead of its use.
-  static void prefetch(const void* x) {
-    _mm_prefetch(static_cast<const char*>(x), _MM_HINT_T0);
-  }
+  static void prefetch(const void* x) { _mm_prefetch(static_cast<const char*>(x), _MM_HINT_T0); }
   __m512 v;
 };
 
@@ -105,16 +101,16 @@ inline F32 select(Mask32 mask, F32 a, F32 b) { return {_mm512_mask_blend_ps(mask
 
 /// Sum and difference of the bits as integers.
 inline F64 add_bits(F64 a, F64 b) {
-  return {_mm512_castsi512_pd(
-      _mm512_add_epi64(_mm512_castpd_si512(a.v), _mm512_castpd_si512(b.v)))};
+  return {
+      _mm512_castsi512_pd(_mm512_add_epi64(_mm512_castpd_si512(a.v), _mm512_castpd_si512(b.v)))};
 }
 inline F64 sub_bits(F64 a, F64 b) {
-  return {_mm512_castsi512_pd(
-      _mm512_sub_epi64(_mm512_castpd_si512(a.v), _mm512_castpd_si512(b.v)))};
+  return {
+      _mm512_castsi512_pd(_mm512_sub_epi64(_mm512_castpd_si512(a.v), _mm512_castpd_si512(b.v)))};
 }
 inline F32 sub_bits(F32 a, F32 b) {
-  return {_mm512_castsi512_ps(
-      _mm512_sub_epi32(_mm512_castps_si512(a.v), _mm512_castps_si512(b.v)))};
+  return {
+      _mm512_castsi512_ps(_mm512_sub_epi32(_mm512_castps_si512(a.v), _mm512_castps_si512(b.v)))};
 }
 /// The low bits of a, shifted to where the exponent stands; and back.
 inline F64 to_exponent(F64 a) {

@@ -14,25 +14,29 @@ namespace logitkit {
 namespace {
 
 /// high + low, |low| <= ulp(high).
-template <class F64> struct DoubleDouble {
+template <class F64>
+struct DoubleDouble {
   F64 high, low;
 };
 
 /// a + b exactly.
-template <class F64> inline DoubleDouble<F64> two_sum(F64 a, F64 b) {
+template <class F64>
+inline DoubleDouble<F64> two_sum(F64 a, F64 b) {
   const F64 sum = a + b;
   const F64 b_part = sum - a;
   return {sum, (a - (sum - b_part)) + (b - b_part)};
 }
 
 /// a + b exactly, where |a| >= |b| or a = 0.
-template <class F64> inline DoubleDouble<F64> fast_two_sum(F64 a, F64 b) {
+template <class F64>
+inline DoubleDouble<F64> fast_two_sum(F64 a, F64 b) {
   const F64 sum = a + b;
   return {sum, b - (sum - a)};
 }
 
 /// a * b exactly.
-template <class F64> inline DoubleDouble<F64> multiply(F64 a, F64 b) {
+template <class F64>
+inline DoubleDouble<F64> multiply(F64 a, F64 b) {
   const F64 product = a * b;
   return {product, fms(a, b, product)};
 }
@@ -59,21 +63,21 @@ inline DoubleDouble<F64> operator+(DoubleDouble<F64> a, DoubleDouble<F64> b) {
 }
 
 /// e^x = 2^n (1 + t) as exp_parts() has it.
-template <class F64> struct ExactExpParts {
+template <class F64>
+struct ExactExpParts {
   F64 n;
   DoubleDouble<F64> t;
 };
 
 /// 1/k! for k = 1 .. 8, and the rest of each.
-constexpr double inverse_factorial[8][2] = {
-    {1.0, 0.0},
-    {0.5, 0.0},
-    {0x1.5555555555555p-3, 0x1.5555555555555p-57},
-    {0x1.5555555555555p-5, 0x1.5555555555555p-59},
-    {0x1.1111111111111p-7, 0x1.1111111111111p-63},
-    {0x1.6c16c16c16c17p-10, -0x1.f49f49f49f49fp-65},
-    {0x1.a01a01a01a01ap-13, 0x1.a01a01a01a01ap-73},
-    {0x1.a01a01a01a01ap-16, 0x1.a01a01a01a01ap-76}};
+constexpr double inverse_factorial[8][2] = {{1.0, 0.0},
+                                            {0.5, 0.0},
+                                            {0x1.5555555555555p-3, 0x1.5555555555555p-57},
+                                            {0x1.5555555555555p-5, 0x1.5555555555555p-59},
+                                            {0x1.1111111111111p-7, 0x1.1111111111111p-63},
+                                            {0x1.6c16c16c16c17p-10, -0x1.f49f49f49f49fp-65},
+                                            {0x1.a01a01a01a01ap-13, 0x1.a01a01a01a01ap-73},
+                                            {0x1.a01a01a01a01ap-16, 0x1.a01a01a01a01ap-76}};
 
 /// 1/k! for k = 9 .. 16, where double precision is enough.
 constexpr double small_inverse_factorial[8] = {
@@ -82,7 +86,8 @@ constexpr double small_inverse_factorial[8] = {
 
 /// The parts of e^x for |x| < 1022 ln 2.
 ///   Error:  2^-101; e^0 is exactly 1
-template <class F64> inline ExactExpParts<F64> exact_exp_parts(DoubleDouble<F64> x) {
+template <class F64>
+inline ExactExpParts<F64> exact_exp_parts(DoubleDouble<F64> x) {
   using C = ExpConstants<double>;
   const F64 n = fma(x.high, all<F64>(C::log2_e), all<F64>(C::magic));
   const F64 n_float = n - all<F64>(C::magic);
@@ -98,8 +103,7 @@ template <class F64> inline ExactExpParts<F64> exact_exp_parts(DoubleDouble<F64>
   const DoubleDouble<F64> s = {r.high * eighth, r.low * eighth};
   F64 p = all<F64>(small_inverse_factorial[7]);
 #pragma GCC unroll 7
-  for (std::size_t k = 7; k > 0; --k)
-    p = fma(p, s.high, all<F64>(small_inverse_factorial[k - 1]));
+  for (std::size_t k = 7; k > 0; --k) p = fma(p, s.high, all<F64>(small_inverse_factorial[k - 1]));
   DoubleDouble<F64> series = {p, all<F64>(0.0)};
 #pragma GCC unroll 8
   for (std::size_t k = 8; k > 0; --k) {

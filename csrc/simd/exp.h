@@ -8,9 +8,11 @@ namespace logitkit {
 namespace {
 
 /// The constants of exp_parts() for floats and doubles.
-template <class Element> struct ExpConstants;
+template <class Element>
+struct ExpConstants;
 
-template <> struct ExpConstants<float> {
+template <>
+struct ExpConstants<float> {
   static constexpr float log2_e = 0x1.715476p+0f;
   static constexpr float ln_2 = 0x1.62e43p-1f, ln_2_rest = -0x1.05c61p-29f;
   static constexpr float magic = 0x1.8p+23f;  // x + magic rounds x to an integer
@@ -20,7 +22,8 @@ template <> struct ExpConstants<float> {
                                  0x1.6a23dp-10f};
 };
 
-template <> struct ExpConstants<double> {
+template <>
+struct ExpConstants<double> {
   static constexpr double log2_e = 0x1.71547652b82fep+0;
   static constexpr double ln_2 = 0x1.62e42fefa39efp-1, ln_2_rest = 0x1.abc9e3b39803fp-56;
   static constexpr double magic = 0x1.8p+52;
@@ -34,18 +37,23 @@ template <> struct ExpConstants<double> {
 
 /// e^x = 2^n (1 + t), |t| < 0.42. Sums of 2^n and of 2^n t keep a digit more than a sum of their
 /// rounded sum; and no maximum need be subtracted from x before.
-template <class V> struct ExpParts {
+template <class V>
+struct ExpParts {
   V n;  // magic + n, so that the low bits are those of the integer n
   V t;
 };
 
 /// The constant c in every lane.
-template <class V> inline V all(typename V::Element c) { return V::all(c); }
+template <class V>
+inline V all(typename V::Element c) {
+  return V::all(c);
+}
 
 /// The parts of e^x for |x| < 2^20 ln 2.
 ///   Error:     t is within 3.4e-8 for floats and 8e-17 for doubles; e^0 is exactly 1
 ///   Specials:  t is a NaN if x is a NaN or infinite
-template <class V> inline ExpParts<V> exp_parts(V x) {
+template <class V>
+inline ExpParts<V> exp_parts(V x) {
   using C = ExpConstants<typename V::Element>;
   const V n = fma(x, all<V>(C::log2_e), all<V>(C::magic));
   const V n_float = n - all<V>(C::magic);
@@ -61,22 +69,28 @@ template <class V> inline ExpParts<V> exp_parts(V x) {
 }
 
 /// What power_of_two() takes for `bias` to give 2^(n - base), for the n of exp_parts().
-template <class V> inline V exponent_bias(V base) {
+template <class V>
+inline V exponent_bias(V base) {
   using C = ExpConstants<typename V::Element>;
   return base + all<V>(C::magic - C::bias);  // exact, as are all integers below 2^22
 }
 
 /// 2^(n - base), whose exponent must be that of a normal number.
-template <class V> inline V power_of_two(V n, V bias) { return to_exponent(sub_bits(n, bias)); }
+template <class V>
+inline V power_of_two(V n, V bias) {
+  return to_exponent(sub_bits(n, bias));
+}
 
 /// 2^n of integers n.
-template <class V> inline V power_of_two(V n) {
+template <class V>
+inline V power_of_two(V n) {
   using C = ExpConstants<typename V::Element>;
   return power_of_two(n + all<V>(C::magic), exponent_bias(all<V>(0)));
 }
 
 /// x rounded to integers, |x| < 2^21.
-template <class V> inline V round(V x) {
+template <class V>
+inline V round(V x) {
   using C = ExpConstants<typename V::Element>;
   return (x + all<V>(C::magic)) - all<V>(C::magic);
 }

@@ -12,7 +12,8 @@ namespace {
 
 /// log(v + rest) + base ln 2, for normal v > 0, |rest| <= ulp(v) and integers |base| < 2^21.
 ///   Error:  2^-54 + 2^-100 |result|; the result is normalised
-template <class F64> inline DoubleDouble<F64> log(F64 v, F64 rest, F64 base) {
+template <class F64>
+inline DoubleDouble<F64> log(F64 v, F64 rest, F64 base) {
   using C = ExpConstants<double>;
   // v = 2^k f, sqrt(1/2) <= f < sqrt(2)
   const F64 half_root = all<F64>(0x1.6a09e667f3bcdp-1);
@@ -42,7 +43,8 @@ template <class F64> inline DoubleDouble<F64> log(F64 v, F64 rest, F64 base) {
 
 /// log(count + x) for integers 1 <= count < 2^53 and x >= 0.
 ///   Error:  2^-101; where count = 1 and x < 2^-30, 2^-100 relative to the result
-template <class F64> inline DoubleDouble<F64> exact_log(F64 count, DoubleDouble<F64> x) {
+template <class F64>
+inline DoubleDouble<F64> exact_log(F64 count, DoubleDouble<F64> x) {
   const DoubleDouble<F64> head = two_sum(count, x.high);
   const DoubleDouble<F64> sum = fast_two_sum(head.high, head.low + x.low);
   // One step of Newton's method for e^y = sum, from the logarithm in double precision:

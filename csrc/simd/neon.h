@@ -20,7 +20,8 @@ struct F64 {
   static F64 load(const double* x) { return {vld1q_f64(x)}; }
   static F64 load(const float* x) { return {vcvt_f64_f32(vld1_f32(x))}; }
   // NEON has no masked load.
-  template <class T> static F64 load_first(const T* x, size_t n, F64 rest) {
+  template <class T>
+  static F64 load_first(const T* x, size_t n, F64 rest) {
     double lanes[2];
     vst1q_f64(lanes, rest.v);
     for (size_t i = 0; i < n; ++i) lanes[i] = double{x[i]};
@@ -97,16 +98,13 @@ inline F64 select(Mask64 mask, F64 a, F64 b) { return {vbslq_f64(mask.m, a.v, b.
 inline F32 select(Mask32 mask, F32 a, F32 b) { return {vbslq_f32(mask.m, a.v, b.v)}; }
 
 inline F64 add_bits(F64 a, F64 b) {
-  return {vreinterpretq_f64_s64(
-      vaddq_s64(vreinterpretq_s64_f64(a.v), vreinterpretq_s64_f64(b.v)))};
+  return {vreinterpretq_f64_s64(vaddq_s64(vreinterpretq_s64_f64(a.v), vreinterpretq_s64_f64(b.v)))};
 }
 inline F64 sub_bits(F64 a, F64 b) {
-  return {vreinterpretq_f64_s64(
-      vsubq_s64(vreinterpretq_s64_f64(a.v), vreinterpretq_s64_f64(b.v)))};
+  return {vreinterpretq_f64_s64(vsubq_s64(vreinterpretq_s64_f64(a.v), vreinterpretq_s64_f64(b.v)))};
 }
 inline F32 sub_bits(F32 a, F32 b) {
-  return {vreinterpretq_f32_s32(
-      vsubq_s32(vreinterpretq_s32_f32(a.v), vreinterpretq_s32_f32(b.v)))};
+  return {vreinterpretq_f32_s32(vsubq_s32(vreinterpretq_s32_f32(a.v), vreinterpretq_s32_f32(b.v)))};
 }
 inline F64 to_exponent(F64 a) {
   return {vreinterpretq_f64_s64(vshlq_n_s64(vreinterpretq_s64_f64(a.v), 52))};

@@ -11,12 +11,14 @@ namespace {
 
 using std::size_t;
 
-template <class Integer, class Float> inline Integer bits_of(Float a) {
+template <class Integer, class Float>
+inline Integer bits_of(Float a) {
   Integer bits;
   std::memcpy(&bits, &a, sizeof bits);
   return bits;
 }
-template <class Float, class Integer> inline Float from_bits(Integer bits) {
+template <class Float, class Integer>
+inline Float from_bits(Integer bits) {
   Float a;
   std::memcpy(&a, &bits, sizeof a);
   return a;
@@ -29,7 +31,8 @@ struct F64 {
   static F64 all(double a) { return {a}; }
   static F64 load(const double* x) { return {*x}; }
   static F64 load(const float* x) { return {double{*x}}; }
-  template <class T> static F64 load_first(const T* x, size_t n, F64 rest) {
+  template <class T>
+  static F64 load_first(const T* x, size_t n, F64 rest) {
     return n > 0 ? load(x) : rest;
   }
   static F64 narrow(const F64 (&wide)[1]) { return wide[0]; }

@@ -12,7 +12,8 @@ using logitkit::DenseArray;
 template <class T>
 using Kernel = void (*)(const T*, const logitkit::Layout&, T*, std::size_t, logitkit::Isa);
 
-template <class T> void define(py::module_& m, const char* name, Kernel<T> kernel) {
+template <class T>
+void define(py::module_& m, const char* name, Kernel<T> kernel) {
   m.def(
       name,
       [kernel](const DenseArray<T>& x, std::size_t axis, DenseArray<T>& out, std::size_t threads,

@@ -10,7 +10,10 @@ namespace logitkit {
 namespace {
 
 /// Where y has the element that x has at `at`.
-template <class T> T* same_place(const T* at, const T* x, T* y) { return y + (at - x); }
+template <class T>
+T* same_place(const T* at, const T* x, T* y) {
+  return y + (at - x);
+}
 
 /// Softmax of an item that the loops have not been made for.
 template <class T>
@@ -56,8 +59,7 @@ void softmax(const T* x, const Layout& layout, T* y, std::size_t threads, Isa is
     for_each_run(block.items, usable, [&](std::size_t begin, std::size_t count) {
       const FlushDenormals flush(FlushDenormals::What::results_and_operands);
       const Scaled scaled = {of.exponent + begin, sums.result() + begin};
-      loops_for<T>(loops).softmax(block.part(begin, count), scaled,
-                                  to + begin * block.item_step);
+      loops_for<T>(loops).softmax(block.part(begin, count), scaled, to + begin * block.item_step);
     });
     for (std::size_t i = 0; i < block.items; ++i)
       if (!usable(i)) softmax_of_item(block, i, of.max[i], of.sum[i], to);

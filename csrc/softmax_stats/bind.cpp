@@ -8,7 +8,8 @@ namespace py = pybind11;
 
 namespace {
 
-template <class T> void define(py::module_& m) {
+template <class T>
+void define(py::module_& m) {
   using Array = logitkit::DenseArray<T>;
   m.def(
       "softmax_stats",
@@ -24,8 +25,8 @@ template <class T> void define(py::module_& m) {
         logitkit::without_gil(
             [&] { logitkit::softmax_stats(from, layout, scale, to, threads, isa); });
       },
-      py::arg("x").noconvert(), py::arg("axis"), py::arg("scale"),
-      py::arg("logsumexp").noconvert(), py::arg("entropy").noconvert(), py::arg("max").noconvert(),
+      py::arg("x").noconvert(), py::arg("axis"), py::arg("scale"), py::arg("logsumexp").noconvert(),
+      py::arg("entropy").noconvert(), py::arg("max").noconvert(),
       py::arg("sum_of_squares").noconvert(), py::kw_only(), py::arg("threads") = 0,
       py::arg_v("isa", logitkit::default_isa(), "default_isa()"));
 }

@@ -16,7 +16,8 @@ struct Stats {
   double logsumexp, entropy, max, sum_of_squares;
 };
 
-template <class T> void write(const Stats& stats, const SoftmaxStats<T>& out, std::size_t i) {
+template <class T>
+void write(const Stats& stats, const SoftmaxStats<T>& out, std::size_t i) {
   out.logsumexp[i] = static_cast<T>(stats.logsumexp);
   out.entropy[i] = static_cast<T>(stats.entropy);
   out.max[i] = static_cast<T>(stats.max);
@@ -33,7 +34,8 @@ Stats stats_of_sums(const SumExpMoments& moments, double log_sum, std::size_t i)
 }
 
 /// Items that the loops have not been made for.
-template <class T> Stats stats_of_item(const Block<T>& block, std::size_t item, double scale) {
+template <class T>
+Stats stats_of_item(const Block<T>& block, std::size_t item, double scale) {
   const auto z = [&](std::size_t j) {
     const double x = block.x[item * block.item_step + j * block.term_step];
     return x == -infinity ? x : scale * x;  // 0 * -inf would be NaN

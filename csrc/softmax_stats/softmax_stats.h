@@ -10,7 +10,8 @@
 namespace logitkit {
 
 /// What softmax_stats() writes: one number for each of the outer * inner items.
-template <class T> struct SoftmaxStats {
+template <class T>
+struct SoftmaxStats {
   T* logsumexp;
   T* entropy;
   T* max;

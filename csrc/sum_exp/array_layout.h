@@ -9,10 +9,12 @@
 
 namespace logitkit {
 
-template <class T> using DenseArray = pybind11::array_t<T, pybind11::array::c_style>;
+template <class T>
+using DenseArray = pybind11::array_t<T, pybind11::array::c_style>;
 
 /// The layout of x, and a check that `axis` is one of its axes.
-template <class T> Layout layout_of(const DenseArray<T>& x, std::size_t axis) {
+template <class T>
+Layout layout_of(const DenseArray<T>& x, std::size_t axis) {
   const auto ndim = static_cast<std::size_t>(x.ndim());
   if (axis >= ndim)
     throw pybind11::value_error("axis " + std::to_string(axis) + " of an array of " +
@@ -27,7 +29,8 @@ template <class T> Layout layout_of(const DenseArray<T>& x, std::size_t axis) {
 }
 
 /// The memory of an array that must hold `size` elements.
-template <class T> T* output_of(DenseArray<T>& array, std::size_t size, const char* name) {
+template <class T>
+T* output_of(DenseArray<T>& array, std::size_t size, const char* name) {
   if (static_cast<std::size_t>(array.size()) != size)
     throw pybind11::value_error(std::string(name) + " has " + std::to_string(array.size()) +
                                 " elements, not " + std::to_string(size));

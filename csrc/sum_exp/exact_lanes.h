@@ -13,7 +13,8 @@ namespace {
 using std::size_t;
 
 /// A lane keeps sum_j exp(x_j - max), terms that equal max apart: they are counted.
-template <class F64> struct ExactLanes {
+template <class F64>
+struct ExactLanes {
   static constexpr size_t terms_of_part = 128;  // an addition errs relative to a part, not to all
 
   F64 max, count;
@@ -25,7 +26,8 @@ template <class F64> struct ExactLanes {
     sum = part = {F64::all(0.0), F64::all(0.0)};
   }
 
-  template <size_t n> void add(const F64* x) {
+  template <size_t n>
+  void add(const F64* x) {
 #pragma GCC unroll 2
     for (size_t k = 0; k < n; ++k) add_term(x[k]);
     part_terms += n;
@@ -69,8 +71,7 @@ template <class F64> struct ExactLanes {
     for (size_t n = F64::width / 2; n > 0; n /= 2)
       for (size_t k = 0; k < n; ++k) {
         const DoubleDouble<double> pair = two_sum(high[k], high[k + n]);
-        const DoubleDouble<double> both =
-            fast_two_sum(pair.high, pair.low + (low[k] + low[k + n]));
+        const DoubleDouble<double> both = fast_two_sum(pair.high, pair.low + (low[k] + low[k + n]));
         high[k] = both.high;
         low[k] = both.low;
       }

@@ -9,14 +9,15 @@
 namespace logitkit {
 namespace {
 
-constexpr std::size_t max_items = 1024;        // of a block: its sums stay in the cache
-constexpr std::size_t task_size = 1u << 16;    // elements of a task, some 10 microseconds
+constexpr std::size_t max_items = 1024;         // of a block: its sums stay in the cache
+constexpr std::size_t task_size = 1u << 16;     // elements of a task, some 10 microseconds
 constexpr std::size_t segment_size = 1u << 20;  // elements of a segment
 
 std::size_t divide_up(std::size_t a, std::size_t b) { return (a + b - 1) / b; }
 
 /// How an array is cut into blocks, and their terms into segments.
-template <class T> class Grid {
+template <class T>
+class Grid {
  public:
   Grid(const T* x, const Layout& layout) : x_(x), layout_(layout) {
     const std::size_t terms = std::max<std::size_t>(1, layout.terms);
@@ -121,8 +122,14 @@ template void for_each_block(const float*, const Layout&, const AllSumExpLoops&,
 template void for_each_block(const double*, const Layout&, const AllSumExpLoops&, std::size_t,
                              const BlockTask<double>&);
 
-template <> const SumExpLoops<float>& loops_for(const AllSumExpLoops& all) { return all.f32; }
-template <> const SumExpLoops<double>& loops_for(const AllSumExpLoops& all) { return all.f64; }
+template <>
+const SumExpLoops<float>& loops_for(const AllSumExpLoops& all) {
+  return all.f32;
+}
+template <>
+const SumExpLoops<double>& loops_for(const AllSumExpLoops& all) {
+  return all.f64;
+}
 
 const AllSumExpLoops& sum_exp_loops(Isa isa) {
   switch (isa) {

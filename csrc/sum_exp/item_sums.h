@@ -41,7 +41,8 @@ class ItemSums {
 };
 
 /// What to do with each block of an array.
-template <class T> struct BlockTask {
+template <class T>
+struct BlockTask {
   /// Fills the sums of a block, or of a segment of the terms of a block.
   std::function<void(const Block<T>&, const ItemSums&)> sum;
   /// Makes something of the sums of a whole block, whose first item is item `first` of the array.
@@ -57,10 +58,12 @@ void for_each_block(const T* x, const Layout& layout, const AllSumExpLoops& loop
                     std::size_t threads, const BlockTask<T>& task);
 
 /// The loops of `all` for elements of type T.
-template <class T> const SumExpLoops<T>& loops_for(const AllSumExpLoops& all);
+template <class T>
+const SumExpLoops<T>& loops_for(const AllSumExpLoops& all);
 
 /// Calls f(begin, count) for each run of items i < items that are `wanted`.
-template <class Wanted, class F> void for_each_run(std::size_t items, Wanted wanted, F f) {
+template <class Wanted, class F>
+void for_each_run(std::size_t items, Wanted wanted, F f) {
   for (std::size_t i = 0; i < items; ++i) {
     if (!wanted(i)) continue;
     const std::size_t begin = i;

@@ -21,12 +21,15 @@ namespace {
 using std::size_t;
 
 /// The exponents n - base of the terms that a lane tells from zero without overflow.
-template <class Element> struct ExponentRange;
-template <> struct ExponentRange<float> {
+template <class Element>
+struct ExponentRange;
+template <>
+struct ExponentRange<float> {
   static constexpr float lowest = -125.25f;  // 2^-126 is the last normal number
   static constexpr float highest = 60.0f;    // eight terms of that size are far from overflow
 };
-template <> struct ExponentRange<double> {
+template <>
+struct ExponentRange<double> {
   static constexpr double lowest = -1021.25;
   static constexpr double highest = 500.0;
 };
@@ -34,11 +37,13 @@ template <> struct ExponentRange<double> {
 constexpr float minus_infinity = -__builtin_huge_valf();
 
 /// Sums over a few terms: of 2^n and of 2^n t; with p = 2^n (1 + t), of p z and of p^2.
-template <class V> struct Terms {
+template <class V>
+struct Terms {
   V powers, rests, means, squares;
 };
 
-template <class V, bool moments> struct Lanes {
+template <class V, bool moments>
+struct Lanes {
   using Element = typename V::Element;
   using C = ExpConstants<Element>;
   using F64 = typename V::Wide;
@@ -64,7 +69,8 @@ template <class V, bool moments> struct Lanes {
   }
 
   /// Adds a term for each of the vectors to each lane; -inf adds nothing.
-  template <size_t count> void add(const V* x) {
+  template <size_t count>
+  void add(const V* x) {
     const V largest = largest_of<count>(x);
     const auto too_high = greater(largest, highest);
     if (any(too_high)) raise(too_high, largest);
@@ -72,13 +78,17 @@ template <class V, bool moments> struct Lanes {
     accumulate(terms_of<count>(x));
   }
 
-  template <size_t count> static V largest_of(const V* x) {
-    if constexpr (count == 1) return x[0];
-    else return max(largest_of<count / 2>(x), largest_of<count / 2>(x + count / 2));
+  template <size_t count>
+  static V largest_of(const V* x) {
+    if constexpr (count == 1)
+      return x[0];
+    else
+      return max(largest_of<count / 2>(x), largest_of<count / 2>(x + count / 2));
   }
 
   // By halves, so that a sum of eight has the error of three additions.
-  template <size_t count> Terms<V> terms_of(const V* x) const {
+  template <size_t count>
+  Terms<V> terms_of(const V* x) const {
     if constexpr (count > 1) {
       const Terms<V> a = terms_of<count / 2>(x), b = terms_of<count / 2>(x + count / 2);
       Terms<V> sum = {a.powers + b.powers, a.rests + b.rests, a.means, a.squares};
@@ -128,7 +138,8 @@ template <class V, bool moments> struct Lanes {
   }
 
   /// Sets the base of some lanes to the exponent of their largest term.
-  template <class Mask> void raise(Mask lanes, V largest) {
+  template <class Mask>
+  void raise(Mask lanes, V largest) {
     const V limit = all<V>(static_cast<Element>(exponent_limit));
     const V n = round(min(limit, max(largest * all<V>(C::log2_e), all<V>(0) - limit)));
     const V to = select(lanes, n, base);
@@ -212,8 +223,10 @@ template <class V, bool moments> struct Lanes {
   }
 
   static double sum_of_parts(const F64 (&x)[parts]) {
-    if constexpr (parts == 1) return sum_of_lanes(x[0]);
-    else return sum_of_lanes(x[0] + x[1]);
+    if constexpr (parts == 1)
+      return sum_of_lanes(x[0]);
+    else
+      return sum_of_lanes(x[0] + x[1]);
   }
 };
 

@@ -9,7 +9,8 @@ namespace logitkit {
 
 /// A dense matrix of items, each of which has `terms` to be summed over. In rows terms are
 /// adjacent, term_step = 1; in columns items are, item_step = 1.
-template <class T> struct Block {
+template <class T>
+struct Block {
   const T* x;
   std::size_t items, terms;
   std::size_t item_step, term_step;
@@ -59,7 +60,8 @@ struct Scaled {
 /// The loops of one instruction set for elements of one type. They accept any number of
 /// items and terms, zero included, and any alignment. What an item gets does not depend on
 /// the others.
-template <class T> struct SumExpLoops {
+template <class T>
+struct SumExpLoops {
   /// Sums of exponentials in the precision of T.
   ///   Error:     relative, 2.2e-7 in float and 4.2e-16 in double, a fifth of that unless made
   ///              for the purpose

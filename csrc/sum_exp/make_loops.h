@@ -21,21 +21,30 @@ constexpr size_t short_row = 64;
 // better, narrower ones leave the sums in the first-level cache.
 constexpr size_t strip = 32;
 
-template <class V> inline V lowest_vector() { return V::all(minus_infinity); }
+template <class V>
+inline V lowest_vector() {
+  return V::all(minus_infinity);
+}
 
 /// The first n elements of x, or a whole vector if n is larger; -inf in the other lanes.
-template <class V, class T> inline V load_some(const T* x, size_t n) {
+template <class V, class T>
+inline V load_some(const T* x, size_t n) {
   return n >= V::width ? V::load(x) : V::load_first(x, n, lowest_vector<V>());
 }
-template <class V> inline void store_some(V v, typename V::Element* x, size_t n) {
-  if (n >= V::width) v.store(x);
-  else v.store_first(x, n);
+template <class V>
+inline void store_some(V v, typename V::Element* x, size_t n) {
+  if (n >= V::width)
+    v.store(x);
+  else
+    v.store_first(x, n);
 }
 
-template <class V> struct AsIs {
+template <class V>
+struct AsIs {
   V operator()(V x) const { return x; }
 };
-template <class V> struct Times {
+template <class V>
+struct Times {
   V factor;
   V operator()(V x) const { return x * factor; }
 };
@@ -72,8 +81,7 @@ inline void load_tile(const T* x, size_t rows, size_t row_step, size_t terms, V*
   for (size_t j = 0; j < terms; j += V::width) {
     V block[V::width];
     for (size_t i = 0; i < V::width; ++i)
-      block[i] =
-          i < rows ? load_some<V>(x + i * row_step + j, terms - j) : lowest_vector<V>();
+      block[i] = i < rows ? load_some<V>(x + i * row_step + j, terms - j) : lowest_vector<V>();
     transpose(block);
     for (size_t k = 0; k < V::width && j + k < terms; ++k) tile[j + k] = block[k];
   }
@@ -127,8 +135,7 @@ inline void add_columns(const T* x, size_t terms, size_t row_step, size_t column
   size_t j = 0;
   for (; j + 8 <= terms; j += 8)
     add_strip<8, V>(x + j * row_step, row_step, columns, lanes, change);
-  for (; j < terms; ++j)
-    add_strip<1, V>(x + j * row_step, row_step, columns, lanes, change);
+  for (; j < terms; ++j) add_strip<1, V>(x + j * row_step, row_step, columns, lanes, change);
 }
 
 /// The sums of all items of a block. start(i, n) makes the accumulator of items i .. i + n - 1,
@@ -137,7 +144,8 @@ template <class V, class T, class Lanes, class Start, class Out, class Change>
 inline void sum_items(const Block<T>& block, const Start& start, Out out, const Change& change) {
   if (!block.has_rows()) {
     for (size_t c = 0; c < block.items; c += strip * V::width) {
-      const size_t columns = block.items - c < strip * V::width ? block.items - c : strip * V::width;
+      const size_t columns =
+          block.items - c < strip * V::width ? block.items - c : strip * V::width;
       Lanes lanes[strip];
       for (size_t k = 0; k < columns; k += V::width)
         lanes[k / V::width] = start(c + k, columns - k < V::width ? columns - k : V::width);
@@ -163,7 +171,8 @@ inline void sum_items(const Block<T>& block, const Start& start, Out out, const 
   }
 }
 
-template <class V, class T> void sum(const Block<T>& block, SumExp sums) {
+template <class V, class T>
+void sum(const Block<T>& block, SumExp sums) {
   using Sums = Lanes<V, false>;
   sum_items<V, T, Sums>(
       block, [](size_t, size_t) { return Sums(); }, SumExpMoments{sums, nullptr, nullptr},
@@ -178,7 +187,8 @@ void sum_moments(const Block<T>& block, T scale, SumExpMoments moments) {
 }
 
 /// max[i] .. max[i + n - 1], one in a lane; max[i] in all lanes if n = 0.
-template <class F64> inline F64 load_lanes(const double* x, size_t i, size_t n) {
+template <class F64>
+inline F64 load_lanes(const double* x, size_t i, size_t n) {
   return n == 0 ? F64::all(x[i]) : F64::load_first(x + i, n, F64::all(0.0));
 }
 
@@ -191,7 +201,8 @@ void sum_exactly(const Block<T>& block, const double* max, ExactSumExp sums) {
 }
 
 /// As load_lanes(), rounded to the elements of V.
-template <class V> inline V load_narrow(const double* x, size_t i, size_t n) {
+template <class V>
+inline V load_narrow(const double* x, size_t i, size_t n) {
   using F64 = typename V::Wide;
   constexpr size_t parts = V::width / F64::width;
   F64 wide[parts];
@@ -254,9 +265,11 @@ inline void map_items(const Block<typename V::Element>& block, const Start& star
   }
 }
 
-template <class V> struct Softmax {
+template <class V>
+struct Softmax {
   ScaledExp<V> exp;
-  template <size_t count> void apply(V* x) const {
+  template <size_t count>
+  void apply(V* x) const {
     V least = x[0];
     for (size_t k = 1; k < count; ++k) least = min(least, x[k]);
     if (exp.any_small(least))
@@ -266,9 +279,11 @@ template <class V> struct Softmax {
   }
 };
 
-template <class V> struct LogSoftmax {
+template <class V>
+struct LogSoftmax {
   V max, log_sum;
-  template <size_t count> void apply(V* x) const {
+  template <size_t count>
+  void apply(V* x) const {
     for (size_t k = 0; k < count; ++k) x[k] = (x[k] - max) - log_sum;
   }
 };
@@ -285,8 +300,8 @@ void softmax(const Block<typename V::Element>& block, Scaled scaled, typename V:
 }
 
 template <class V>
-void log_softmax(const Block<typename V::Element>& block, const double* max,
-                 const double* log_sum, typename V::Element* y) {
+void log_softmax(const Block<typename V::Element>& block, const double* max, const double* log_sum,
+                 typename V::Element* y) {
   map_items<V>(
       block,
       [max, log_sum](size_t i, size_t n) {
@@ -296,12 +311,14 @@ void log_softmax(const Block<typename V::Element>& block, const double* max,
 }
 
 /// f(i, n) for i = 0, width, ..., of n <= width items.
-template <class F64, class F> inline void for_vectors(size_t items, const F& f) {
+template <class F64, class F>
+inline void for_vectors(size_t items, const F& f) {
   for (size_t i = 0; i < items; i += F64::width)
     f(i, items - i < F64::width ? items - i : F64::width);
 }
 
-template <class F64> void add_sums(size_t items, SumExpMoments into, SumExpMoments from) {
+template <class F64>
+void add_sums(size_t items, SumExpMoments into, SumExpMoments from) {
   for_vectors<F64>(items, [&](size_t i, size_t n) {
     Lanes<F64, true> a, b;
     a.load(into, i, n);
@@ -320,7 +337,8 @@ template <class F64> void add_sums(size_t items, SumExpMoments into, SumExpMomen
   });
 }
 
-template <class F64> void log_sums(size_t items, SumExp sums, double* high, double* low) {
+template <class F64>
+void log_sums(size_t items, SumExp sums, double* high, double* low) {
   for_vectors<F64>(items, [&](size_t i, size_t n) {
     const auto load = [=](const double* x) { return F64::load_first(x + i, n, F64::all(1.0)); };
     const DoubleDouble<F64> sum = two_sum(load(sums.sum), load(sums.rest));
@@ -330,7 +348,8 @@ template <class F64> void log_sums(size_t items, SumExp sums, double* high, doub
   });
 }
 
-template <class F64> void log_exactly(size_t items, ExactSumExp sums) {
+template <class F64>
+void log_exactly(size_t items, ExactSumExp sums) {
   for_vectors<F64>(items, [&](size_t i, size_t n) {
     const auto load = [=](const double* x) { return F64::load_first(x + i, n, F64::all(1.0)); };
     const DoubleDouble<F64> result =
@@ -340,11 +359,12 @@ template <class F64> void log_exactly(size_t items, ExactSumExp sums) {
   });
 }
 
-template <class F32, class F64> constexpr AllSumExpLoops make_loops() {
+template <class F32, class F64>
+constexpr AllSumExpLoops make_loops() {
   return {{sum<F32, float>, sum<F64, float>, sum_moments<F32, float>, sum_exactly<F64, float>,
            softmax<F32>, log_softmax<F32>},
-          {sum<F64, double>, sum<F64, double>, sum_moments<F64, double>,
-           sum_exactly<F64, double>, softmax<F64>, log_softmax<F64>},
+          {sum<F64, double>, sum<F64, double>, sum_moments<F64, double>, sum_exactly<F64, double>,
+           softmax<F64>, log_softmax<F64>},
           {add_sums<F64>, log_sums<F64>, log_exactly<F64>}};
 }
 

@@ -9,17 +9,21 @@ namespace {
 
 /// How results below the smallest normal number are made: 2^lift times as large, where `one`
 /// is the distance of two of them, so that an addition rounds them and leaves their bits.
-template <class Element> struct Denormals;
-template <> struct Denormals<float> {
+template <class Element>
+struct Denormals;
+template <>
+struct Denormals<float> {
   static constexpr int lift = 149;
   static constexpr float one = 0x1p23f;
 };
-template <> struct Denormals<double> {
+template <>
+struct Denormals<double> {
   static constexpr int lift = 1074;
   static constexpr double one = 0x1p52;
 };
 
-template <class V> class ScaledExp {
+template <class V>
+class ScaledExp {
   using Element = typename V::Element;
   using C = ExpConstants<Element>;
   using D = Denormals<Element>;
