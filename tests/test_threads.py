@@ -16,7 +16,7 @@ X = np.random.default_rng(0).normal(size=(2000, 300)).astype(np.float32)  # ten 
 
 def computed(threads):
     out = np.empty(len(X), np.float32)
-    _cpu.logsumexp(X, out, threads=threads)
+    _cpu.logsumexp(X, 1, out, threads=threads)
     return out
 
 
@@ -101,7 +101,7 @@ def test_workers_are_hired_at_first_need_and_kept():
         "x, out = np.ones((4000, 1000), np.float32), np.empty(4000, np.float32)\n"
         "for threads in (1, 4, 4, 2):\n"
         "    before = len(os.listdir('/proc/self/task'))\n"
-        "    _cpu.logsumexp(x, out, threads=threads)\n"
+        "    _cpu.logsumexp(x, 1, out, threads=threads)\n"
         "    print(len(os.listdir('/proc/self/task')) - before)\n"
     )
     assert in_new_process(code).split() == ["0", "3", "0", "0"]
@@ -134,7 +134,7 @@ def test_interpreter_exits_while_a_daemon_thread_computes():
         "from logitkit import _cpu\n"
         "x, out = np.ones((4000, 300), np.float32), np.empty(4000, np.float32)\n"
         "def forever():\n"
-        "    while True: _cpu.logsumexp(x, out, threads=4)\n"
+        "    while True: _cpu.logsumexp(x, 1, out, threads=4)\n"
         "threading.Thread(target=forever, daemon=True).start()\n"
         "time.sleep(0.1)\n"
         "print('done')"

@@ -25,6 +25,8 @@ struct F64 {
   using Element = double;
   using Wide = F64;
   static constexpr size_t width = 4;
+  static constexpr int root_bits = 0;
+  static F64 look_up(const double (&table)[1], F64) { return all(table[0]); }
   static F64 all(double a) { return {_mm256_set1_pd(a)}; }
   static F64 load(const double* x) { return {_mm256_loadu_pd(x)}; }
   static F64 load(const float* x) { return {_mm256_cvtps_pd(_mm_loadu_ps(x))}; }
@@ -51,6 +53,10 @@ struct F32 {
   using Element = float;
   using Wide = F64;
   static constexpr size_t width = 8;
+  static constexpr int root_bits = 3;
+  static F32 look_up(const float (&table)[8], F32 index) {
+    return {_mm256_permutevar8x32_ps(_mm256_loadu_ps(table), _mm256_castps_si256(index.v))};
+  }
   static F32 all(float a) { return {_mm256_set1_ps(a)}; }
   static F32 load(const float* x) { return {_mm256_loadu_ps(x)}; }
   static F32 load_first(const float* x, size_t n, F32 rest) {
@@ -78,6 +84,7 @@ inline F64 fma(F64 a, F64 b, F64 c) { return {_mm256_fmadd_pd(a.v, b.v, c.v)}; }
 inline F64 fms(F64 a, F64 b, F64 c) { return {_mm256_fmsub_pd(a.v, b.v, c.v)}; }
 inline F64 fnma(F64 a, F64 b, F64 c) { return {_mm256_fnmadd_pd(a.v, b.v, c.v)}; }
 inline F32 fma(F32 a, F32 b, F32 c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
+inline F32 fms(F32 a, F32 b, F32 c) { return {_mm256_fmsub_ps(a.v, b.v, c.v)}; }
 inline F32 fnma(F32 a, F32 b, F32 c) { return {_mm256_fnmadd_ps(a.v, b.v, c.v)}; }
 
 inline F64 max(F64 a, F64 b) { return {_mm256_max_pd(a.v, b.v)}; }
@@ -107,6 +114,10 @@ inline F64 sub_bits(F64 a, F64 b) {
   return {
       _mm256_castsi256_pd(_mm256_sub_epi64(_mm256_castpd_si256(a.v), _mm256_castpd_si256(b.v)))};
 }
+inline F32 add_bits(F32 a, F32 b) {
+  return {
+      _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(a.v), _mm256_castps_si256(b.v)))};
+}
 inline F32 sub_bits(F32 a, F32 b) {
   return {
       _mm256_castsi256_ps(_mm256_sub_epi32(_mm256_castps_si256(a.v), _mm256_castps_si256(b.v)))};
@@ -117,8 +128,25 @@ inline F64 to_exponent(F64 a) {
 inline F32 to_exponent(F32 a) {
   return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(a.v), 23))};
 }
+inline F64 steps_to_exponent(F64 a) {
+  return {_mm256_castsi256_pd(_mm256_slli_epi64(_mm256_castpd_si256(a.v), 52 - F64::root_bits))};
+}
+inline F32 steps_to_exponent(F32 a) {
+  return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(a.v), 23 - F32::root_bits))};
+}
 inline F64 from_exponent(F64 a) {
   return {_mm256_castsi256_pd(_mm256_srli_epi64(_mm256_castpd_si256(a.v), 52))};
+}
+
+inline F64 or_bits(F64 a, F64 b, F64 c) { return {_mm256_or_pd(a.v, _mm256_or_pd(b.v, c.v))}; }
+inline F32 or_bits(F32 a, F32 b, F32 c) { return {_mm256_or_ps(a.v, _mm256_or_ps(b.v, c.v))}; }
+inline bool any_bits_above(F64 a, F64 b) {
+  const __m256i above = _mm256_cmpgt_epi64(_mm256_castpd_si256(a.v), _mm256_castpd_si256(b.v));
+  return _mm256_movemask_epi8(above) != 0;
+}
+inline bool any_bits_above(F32 a, F32 b) {
+  const __m256i above = _mm256_cmpgt_epi32(_mm256_castps_si256(a.v), _mm256_castps_si256(b.v));
+  return _mm256_movemask_epi8(above) != 0;
 }
 
 inline void widen(F32 a, F64 (&wide)[2]) {

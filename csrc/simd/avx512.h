@@ -19,6 +19,12 @@ struct F64 {
   using Element = double;
   using Wide = F64;
   static constexpr size_t width = 8;
+  static constexpr int root_bits = 4;  // of an index for look_up()
+  /// table[i] for the last bits i of the index.
+  static F64 look_up(const double (&table)[16], F64 index) {
+    return {_mm512_permutex2var_pd(_mm512_loadu_pd(table), _mm512_castpd_si512(index.v),
+                                   _mm512_loadu_pd(table + 8))};
+  }
   static F64 all(double a) { return {_mm512_set1_pd(a)}; }
   static F64 load(const double* x) { return {_mm512_loadu_pd(x)}; }
   static F64 load(const float* x) { return {_mm512_cvtps_pd(_mm256_loadu_ps(x))}; }
@@ -45,6 +51,10 @@ struct F32 {
   using Element = float;
   using Wide = F64;
   static constexpr size_t width = 16;
+  static constexpr int root_bits = 4;
+  static F32 look_up(const float (&table)[16], F32 index) {
+    return {_mm512_permutexvar_ps(_mm512_castps_si512(index.v), _mm512_loadu_ps(table))};
+  }
   static F32 all(float a) { return {_mm512_set1_ps(a)}; }
   static F32 load(const float* x) { return {_mm512_loadu_ps(x)}; }
   static F32 load_first(const float* x, size_t n, F32 rest) {
@@ -76,6 +86,7 @@ inline F64 fma(F64 a, F64 b, F64 c) { return {_mm512_fmadd_pd(a.v, b.v, c.v)}; }
 inline F32 fma(F32 a, F32 b, F32 c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
 inline F64 fms(F64 a, F64 b, F64 c) { return {_mm512_fmsub_pd(a.v, b.v, c.v)}; }
 inline F64 fnma(F64 a, F64 b, F64 c) { return {_mm512_fnmadd_pd(a.v, b.v, c.v)}; }
+inline F32 fms(F32 a, F32 b, F32 c) { return {_mm512_fmsub_ps(a.v, b.v, c.v)}; }
 inline F32 fnma(F32 a, F32 b, F32 c) { return {_mm512_fnmadd_ps(a.v, b.v, c.v)}; }
 
 /// The larger one; b if either is a NaN.
@@ -108,6 +119,10 @@ inline F64 sub_bits(F64 a, F64 b) {
   return {
       _mm512_castsi512_pd(_mm512_sub_epi64(_mm512_castpd_si512(a.v), _mm512_castpd_si512(b.v)))};
 }
+inline F32 add_bits(F32 a, F32 b) {
+  return {
+      _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(a.v), _mm512_castps_si512(b.v)))};
+}
 inline F32 sub_bits(F32 a, F32 b) {
   return {
       _mm512_castsi512_ps(_mm512_sub_epi32(_mm512_castps_si512(a.v), _mm512_castps_si512(b.v)))};
@@ -119,8 +134,32 @@ inline F64 to_exponent(F64 a) {
 inline F32 to_exponent(F32 a) {
   return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(a.v), 23))};
 }
+/// The same for a number of steps of 2^(1 / 2^root_bits).
+inline F64 steps_to_exponent(F64 a) {
+  return {_mm512_castsi512_pd(_mm512_slli_epi64(_mm512_castpd_si512(a.v), 52 - F64::root_bits))};
+}
+inline F32 steps_to_exponent(F32 a) {
+  return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(a.v), 23 - F32::root_bits))};
+}
 inline F64 from_exponent(F64 a) {
   return {_mm512_castsi512_pd(_mm512_srli_epi64(_mm512_castpd_si512(a.v), 52))};
+}
+
+/// The bits that are set in a, b or c.
+inline F64 or_bits(F64 a, F64 b, F64 c) {
+  return {_mm512_castsi512_pd(_mm512_ternarylogic_epi64(
+      _mm512_castpd_si512(a.v), _mm512_castpd_si512(b.v), _mm512_castpd_si512(c.v), 0xfe))};
+}
+inline F32 or_bits(F32 a, F32 b, F32 c) {
+  return {_mm512_castsi512_ps(_mm512_ternarylogic_epi32(
+      _mm512_castps_si512(a.v), _mm512_castps_si512(b.v), _mm512_castps_si512(c.v), 0xfe))};
+}
+/// Whether the bits of a, as integers, exceed those of b in any lane.
+inline bool any_bits_above(F64 a, F64 b) {
+  return _mm512_cmpgt_epi64_mask(_mm512_castpd_si512(a.v), _mm512_castpd_si512(b.v)) != 0;
+}
+inline bool any_bits_above(F32 a, F32 b) {
+  return _mm512_cmpgt_epi32_mask(_mm512_castps_si512(a.v), _mm512_castps_si512(b.v)) != 0;
 }
 
 /// The lanes of a as doubles, in width / F64::width vectors.

@@ -16,6 +16,8 @@ struct F64 {
   using Element = double;
   using Wide = F64;
   static constexpr size_t width = 2;
+  static constexpr int root_bits = 0;
+  static F64 look_up(const double (&table)[1], F64) { return all(table[0]); }
   static F64 all(double a) { return {vdupq_n_f64(a)}; }
   static F64 load(const double* x) { return {vld1q_f64(x)}; }
   static F64 load(const float* x) { return {vcvt_f64_f32(vld1_f32(x))}; }
@@ -42,6 +44,8 @@ struct F32 {
   using Element = float;
   using Wide = F64;
   static constexpr size_t width = 4;
+  static constexpr int root_bits = 0;
+  static F32 look_up(const float (&table)[1], F32) { return all(table[0]); }
   static F32 all(float a) { return {vdupq_n_f32(a)}; }
   static F32 load(const float* x) { return {vld1q_f32(x)}; }
   static F32 load_first(const float* x, size_t n, F32 rest) {
@@ -75,6 +79,7 @@ inline F64 fma(F64 a, F64 b, F64 c) { return {vfmaq_f64(c.v, a.v, b.v)}; }
 inline F64 fms(F64 a, F64 b, F64 c) { return {vnegq_f64(vfmsq_f64(c.v, a.v, b.v))}; }
 inline F64 fnma(F64 a, F64 b, F64 c) { return {vfmsq_f64(c.v, a.v, b.v)}; }
 inline F32 fma(F32 a, F32 b, F32 c) { return {vfmaq_f32(c.v, a.v, b.v)}; }
+inline F32 fms(F32 a, F32 b, F32 c) { return {vnegq_f32(vfmsq_f32(c.v, a.v, b.v))}; }
 inline F32 fnma(F32 a, F32 b, F32 c) { return {vfmsq_f32(c.v, a.v, b.v)}; }
 
 // A NaN here if either is one.
@@ -103,6 +108,9 @@ inline F64 add_bits(F64 a, F64 b) {
 inline F64 sub_bits(F64 a, F64 b) {
   return {vreinterpretq_f64_s64(vsubq_s64(vreinterpretq_s64_f64(a.v), vreinterpretq_s64_f64(b.v)))};
 }
+inline F32 add_bits(F32 a, F32 b) {
+  return {vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(a.v), vreinterpretq_s32_f32(b.v)))};
+}
 inline F32 sub_bits(F32 a, F32 b) {
   return {vreinterpretq_f32_s32(vsubq_s32(vreinterpretq_s32_f32(a.v), vreinterpretq_s32_f32(b.v)))};
 }
@@ -112,8 +120,31 @@ inline F64 to_exponent(F64 a) {
 inline F32 to_exponent(F32 a) {
   return {vreinterpretq_f32_s32(vshlq_n_s32(vreinterpretq_s32_f32(a.v), 23))};
 }
+inline F64 steps_to_exponent(F64 a) {
+  return {vreinterpretq_f64_s64(vshlq_n_s64(vreinterpretq_s64_f64(a.v), 52 - F64::root_bits))};
+}
+inline F32 steps_to_exponent(F32 a) {
+  return {vreinterpretq_f32_s32(vshlq_n_s32(vreinterpretq_s32_f32(a.v), 23 - F32::root_bits))};
+}
 inline F64 from_exponent(F64 a) {
   return {vreinterpretq_f64_u64(vshrq_n_u64(vreinterpretq_u64_f64(a.v), 52))};
+}
+
+inline F64 or_bits(F64 a, F64 b, F64 c) {
+  return {vreinterpretq_f64_u64(
+      vorrq_u64(vreinterpretq_u64_f64(a.v),
+                vorrq_u64(vreinterpretq_u64_f64(b.v), vreinterpretq_u64_f64(c.v))))};
+}
+inline F32 or_bits(F32 a, F32 b, F32 c) {
+  return {vreinterpretq_f32_u32(
+      vorrq_u32(vreinterpretq_u32_f32(a.v),
+                vorrq_u32(vreinterpretq_u32_f32(b.v), vreinterpretq_u32_f32(c.v))))};
+}
+inline bool any_bits_above(F64 a, F64 b) {
+  return any(Mask64{vcgtq_s64(vreinterpretq_s64_f64(a.v), vreinterpretq_s64_f64(b.v))});
+}
+inline bool any_bits_above(F32 a, F32 b) {
+  return any(Mask32{vcgtq_s32(vreinterpretq_s32_f32(a.v), vreinterpretq_s32_f32(b.v))});
 }
 
 inline void widen(F32 a, F64 (&wide)[2]) {

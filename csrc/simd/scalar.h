@@ -28,6 +28,8 @@ struct F64 {
   using Element = double;
   using Wide = F64;
   static constexpr size_t width = 1;
+  static constexpr int root_bits = 0;
+  static F64 look_up(const double (&table)[1], F64) { return all(table[0]); }
   static F64 all(double a) { return {a}; }
   static F64 load(const double* x) { return {*x}; }
   static F64 load(const float* x) { return {double{*x}}; }
@@ -48,6 +50,8 @@ struct F32 {
   using Element = float;
   using Wide = F64;
   static constexpr size_t width = 1;
+  static constexpr int root_bits = 0;
+  static F32 look_up(const float (&table)[1], F32) { return all(table[0]); }
   static F32 all(float a) { return {a}; }
   static F32 load(const float* x) { return {*x}; }
   static F32 load_first(const float* x, size_t n, F32 rest) { return n > 0 ? load(x) : rest; }
@@ -72,6 +76,7 @@ inline F64 fma(F64 a, F64 b, F64 c) { return {std::fma(a.v, b.v, c.v)}; }
 inline F64 fms(F64 a, F64 b, F64 c) { return {std::fma(a.v, b.v, -c.v)}; }
 inline F64 fnma(F64 a, F64 b, F64 c) { return {std::fma(-a.v, b.v, c.v)}; }
 inline F32 fma(F32 a, F32 b, F32 c) { return {std::fma(a.v, b.v, c.v)}; }
+inline F32 fms(F32 a, F32 b, F32 c) { return {std::fma(a.v, b.v, -c.v)}; }
 inline F32 fnma(F32 a, F32 b, F32 c) { return {std::fma(-a.v, b.v, c.v)}; }
 
 inline F64 max(F64 a, F64 b) { return a.v > b.v ? a : b; }
@@ -95,12 +100,36 @@ inline F64 add_bits(F64 a, F64 b) {
 inline F64 sub_bits(F64 a, F64 b) {
   return {from_bits<double>(bits_of<std::uint64_t>(a.v) - bits_of<std::uint64_t>(b.v))};
 }
+inline F32 add_bits(F32 a, F32 b) {
+  return {from_bits<float>(bits_of<std::uint32_t>(a.v) + bits_of<std::uint32_t>(b.v))};
+}
 inline F32 sub_bits(F32 a, F32 b) {
   return {from_bits<float>(bits_of<std::uint32_t>(a.v) - bits_of<std::uint32_t>(b.v))};
 }
 inline F64 to_exponent(F64 a) { return {from_bits<double>(bits_of<std::uint64_t>(a.v) << 52)}; }
 inline F32 to_exponent(F32 a) { return {from_bits<float>(bits_of<std::uint32_t>(a.v) << 23)}; }
+inline F64 steps_to_exponent(F64 a) {
+  return {from_bits<double>(bits_of<std::uint64_t>(a.v) << (52 - F64::root_bits))};
+}
+inline F32 steps_to_exponent(F32 a) {
+  return {from_bits<float>(bits_of<std::uint32_t>(a.v) << (23 - F32::root_bits))};
+}
 inline F64 from_exponent(F64 a) { return {from_bits<double>(bits_of<std::uint64_t>(a.v) >> 52)}; }
+
+inline F64 or_bits(F64 a, F64 b, F64 c) {
+  return {from_bits<double>(bits_of<std::uint64_t>(a.v) | bits_of<std::uint64_t>(b.v) |
+                            bits_of<std::uint64_t>(c.v))};
+}
+inline F32 or_bits(F32 a, F32 b, F32 c) {
+  return {from_bits<float>(bits_of<std::uint32_t>(a.v) | bits_of<std::uint32_t>(b.v) |
+                           bits_of<std::uint32_t>(c.v))};
+}
+inline bool any_bits_above(F64 a, F64 b) {
+  return bits_of<std::int64_t>(a.v) > bits_of<std::int64_t>(b.v);
+}
+inline bool any_bits_above(F32 a, F32 b) {
+  return bits_of<std::int32_t>(a.v) > bits_of<std::int32_t>(b.v);
+}
 
 inline void widen(F32 a, F64 (&wide)[1]) { wide[0] = {double{a.v}}; }
 inline void widen(F64 a, F64 (&wide)[1]) { wide[0] = a; }

@@ -15,6 +15,15 @@ T* same_place(const T* at, const T* x, T* y) {
   return y + (at - x);
 }
 
+/// 1 / (2 (sum + rest) 2^-power) less the T that is next to its double, `inverse`.
+template <class T>
+double inverse_rest(double sum, double rest, int power, double inverse) {
+  if constexpr (sizeof(T) < sizeof(double)) return inverse - double{static_cast<T>(inverse)};
+  // One step of Newton's method, with the remainder as one rounding leaves it.
+  const double twice = std::ldexp(2.0, -power);
+  return inverse * (std::fma(-sum * twice, inverse, 1.0) - rest * twice * inverse);
+}
+
 /// Softmax of an item that the loops have not been made for.
 template <class T>
 void softmax_of_item(const Block<T>& block, std::size_t item, double max, double log_sum, T* y) {
@@ -45,10 +54,12 @@ void softmax(const T* x, const Layout& layout, T* y, std::size_t threads, Isa is
         scale = 0.0;
         continue;
       }
-      // 1 / (sum 2^exponent) = scale 2^-exponent', 1/2 < scale <= 1
+      // 1 / ((sum + rest) 2^exponent) = (scale + scale_rest) 2^-exponent', 1/2 < scale <= 1
       int power;
       const double fraction = std::frexp(of.sum[i] + of.rest[i], &power);
-      scale = 0.5 / fraction;
+      const double inverse = 0.5 / fraction;
+      scale = static_cast<T>(inverse);
+      sums.result_rest()[i] = inverse_rest<T>(of.sum[i], of.rest[i], power, inverse);
       of.exponent[i] += power - 1;
     }
   };
@@ -58,7 +69,8 @@ void softmax(const T* x, const Layout& layout, T* y, std::size_t threads, Isa is
     const auto usable = [&](std::size_t i) { return sums.result()[i] > 0.0; };
     for_each_run(block.items, usable, [&](std::size_t begin, std::size_t count) {
       const FlushDenormals flush(FlushDenormals::What::results_and_operands);
-      const Scaled scaled = {of.exponent + begin, sums.result() + begin};
+      const Scaled scaled = {of.exponent + begin, sums.result() + begin,
+                             sums.result_rest() + begin};
       loops_for<T>(loops).softmax(block.part(begin, count), scaled, to + begin * block.item_step);
     });
     for (std::size_t i = 0; i < block.items; ++i)
@@ -73,7 +85,7 @@ void log_softmax(const T* x, const Layout& layout, T* y, std::size_t threads, Is
   BlockTask<T> task;
   task.sum = [&](const Block<T>& block, const ItemSums& sums) {
     const FlushDenormals flush(FlushDenormals::What::results_and_operands);
-    loops_for<T>(loops).sum(block, sums.sums());
+    loops_for<T>(loops).sum_and_max(block, sums.sums());
   };
   task.finish = [&](const Block<T>& block, const ItemSums& sums, std::size_t) {
     log_sums(block, sums, Origin::max, loops);

@@ -21,9 +21,10 @@ struct SoftmaxStats {
 /// For z = scale * x and p = softmax(z): logsumexp(z), the entropy -sum_j p_j log p_j, max(z)
 /// and sum_j p_j^2, for each item. 0 <= scale < inf; T is float or double. `threads` = 0 means
 /// default_threads(); the bits do not depend on it, nor those of an item on the others.
-///   Error:     with e = 2^-22 in float and 2^-51 in double: e max(1, |z|_max) for logsumexp,
-///              e (1 + |z|_max) for entropy, e (1 + |z|_max) relative for sum_of_squares
-///   Specials:  terms of -inf count nothing, for any scale. Without another term: logsumexp and
+///   Error:     e (1 + max |z| + log n) for logsumexp and entropy, and relative for
+///              sum_of_squares; e = 2^-22 in float and 2^-48 in double
+///   Specials:  terms of -inf count nothing, for any scale; 0 * inf is NaN. Without another term:
+///   logsumexp and
 ///              max -inf, entropy and sum_of_squares 0. With +inf: logsumexp and max +inf, the
 ///              others NaN. With NaN: all NaN.
 ///   Traffic:   one read of x from memory.

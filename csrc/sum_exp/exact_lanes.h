@@ -5,6 +5,7 @@
 #include <cstddef>
 
 #include "simd/double_double.h"
+#include "sum_exp/lanes.h"
 #include "sum_exp/loops.h"
 
 namespace logitkit {
@@ -26,11 +27,11 @@ struct ExactLanes {
     sum = part = {F64::all(0.0), F64::all(0.0)};
   }
 
-  template <size_t n>
-  void add(const F64* x) {
+  template <size_t count>
+  void add(const Vectors<F64, count>& x) {
 #pragma GCC unroll 2
-    for (size_t k = 0; k < n; ++k) add_term(x[k]);
-    part_terms += n;
+    for (size_t k = 0; k < count; ++k) add_term(x.v[k]);
+    part_terms += count;
     if (part_terms >= terms_of_part) close_part();
   }
 

@@ -1,7 +1,6 @@
 #include "sum_exp/item_sums.h"
 
 #include <algorithm>
-#include <cmath>
 #include <vector>
 
 #include "threads.h"
@@ -73,12 +72,6 @@ class Grid {
 };
 
 }  // namespace
-
-bool ItemSums::usable(std::size_t i) const {
-  const SumExp of = sums();
-  // A NaN fails both.
-  return std::abs(of.exponent[i]) < exponent_limit && of.sum[i] + of.rest[i] < HUGE_VAL;
-}
 
 template <class T>
 void for_each_block(const T* x, const Layout& layout, const AllSumExpLoops& loops,

@@ -1,6 +1,7 @@
 // Items, the sums of exponentials along one axis of an array, a block of them at a time.
 #pragma once
 
+#include <cmath>
 #include <cstddef>
 #include <functional>
 #include <memory>
@@ -30,7 +31,11 @@ class ItemSums {
   double* result_rest() const { return array(5); }
 
   /// Whether the sum of item i is a number that the loops promise something about.
-  bool usable(std::size_t i) const;
+  bool usable(std::size_t i) const {
+    const SumExp of = sums();
+    const double sum = of.sum[i] + of.rest[i];  // a NaN fails
+    return std::abs(of.exponent[i]) < exponent_limit && sum < HUGE_VAL;
+  }
 
  private:
   static constexpr std::size_t arrays = 6;

@@ -1,18 +1,19 @@
 // Sums of exponentials in every lane of a vector. Include only from files with an instruction
 // set of their own, after that one's vectors.
 //
-// A lane keeps sum_j 2^(n_j - base) (1 + t_j) for the e^x_j = 2^n_j (1 + t_j) that it has seen.
-// The base is an integer near the largest n. It rises when a term comes that is so much larger
-// that sums might overflow, which hardly ever happens: powers of two cost no digits, so the base
-// need not follow the maximum as in the online normaliser of M. Milakov and N. Gimelshein (2018,
-// arXiv:1805.02867). The idea of an exponent of its own is that of M. Dukhan and A. Ablavatski,
-// "Two-pass softmax algorithm" (2020, arXiv:2001.04438).
+// A lane keeps sum_j power_j (1 + t_j) for the e^x_j 2^-base = power_j (1 + t_j) that it has
+// seen. The base is an integer near the exponent of the largest. It rises when a term comes that is
+// so much larger that sums might overflow, which hardly ever happens: powers of two cost no digits,
+// so the base need not follow the maximum as in the online normaliser of M. Milakov and N.
+// Gimelshein (2018, arXiv:1805.02867). The idea of an exponent of its own is that of M. Dukhan and
+// A. Ablavatski, "Two-pass softmax algorithm" (2020, arXiv:2001.04438).
 #pragma once
 
 #include <cstddef>
 
 #include "simd/double_double.h"
 #include "simd/exp.h"
+#include "simd/table_exp.h"
 #include "sum_exp/loops.h"
 
 namespace logitkit {
@@ -20,37 +21,47 @@ namespace {
 
 using std::size_t;
 
-/// The exponents n - base of the terms that a lane tells from zero without overflow.
-template <class Element>
-struct ExponentRange;
-template <>
-struct ExponentRange<float> {
-  static constexpr float lowest = -125.25f;  // 2^-126 is the last normal number
-  static constexpr float highest = 60.0f;    // eight terms of that size are far from overflow
-};
-template <>
-struct ExponentRange<double> {
-  static constexpr double lowest = -1021.25;
-  static constexpr double highest = 500.0;
-};
-
 constexpr float minus_infinity = -__builtin_huge_valf();
 
-/// Sums over a few terms: of 2^n and of 2^n t; with p = 2^n (1 + t), of p z and of p^2.
-template <class V>
-struct Terms {
-  V powers, rests, means, squares;
+/// What is kept beside the sum of exponentials.
+enum class Keep { nothing, max, moments };
+
+/// A few vectors, to be held in registers.
+template <class V, size_t count>
+struct Vectors {
+  V v[count];
 };
 
-template <class V, bool moments>
+/// Sums over a few terms power (1 + t): of power and of power t; with p for the term, of p z and
+/// of p^2; and the bits that are set in any n.
+template <class V>
+struct Terms {
+  V n, powers, rests, means, squares;
+};
+
+/// f(part, begin, n) for the parts that hold the first `count` lanes, n of them from `begin` on.
+template <class F64, size_t parts, class F>
+inline void for_parts(const F64 (&x)[parts], size_t count, const F& f) {
+  for (size_t begin = 0; begin < count; begin += F64::width)
+    f(x[begin / F64::width], begin, count - begin < F64::width ? count - begin : F64::width);
+}
+template <class V, class F>
+inline void for_parts(V x, size_t count, const F& f) {
+  typename V::Wide wide[V::width / V::Wide::width];
+  widen(x, wide);
+  for_parts(wide, count, f);
+}
+
+template <class V, Keep keep>
 struct Lanes {
   using Element = typename V::Element;
   using C = ExpConstants<Element>;
   using F64 = typename V::Wide;
   static constexpr size_t parts = V::width / F64::width;
   static constexpr bool is_double = sizeof(Element) == sizeof(double);
+  static constexpr bool moments = keep == Keep::moments;
 
-  V base, bias, lowest, highest, top;  // top: the largest term
+  V base, magic, lowest, top;  // top: the largest term
   F64 sum[parts], rest[parts];
   F64 mean[moments ? parts : 1], squares[moments ? parts : 1];
 
@@ -62,58 +73,77 @@ struct Lanes {
   }
 
   void set_base(V to) {
+    constexpr auto range = static_cast<Element>(exponent_range<Element>);
     base = to;
-    bias = exponent_bias(base);
-    lowest = (base + all<V>(ExponentRange<Element>::lowest)) * all<V>(C::ln_2);
-    highest = (base + all<V>(ExponentRange<Element>::highest)) * all<V>(C::ln_2);
+    magic = table_magic(base);
+    lowest = (base - all<V>(range - static_cast<Element>(0.75))) * all<V>(C::ln_2);
   }
 
   /// Adds a term for each of the vectors to each lane; -inf adds nothing.
   template <size_t count>
-  void add(const V* x) {
-    const V largest = largest_of<count>(x);
-    const auto too_high = greater(largest, highest);
-    if (any(too_high)) raise(too_high, largest);
-    top = max(top, largest);
-    accumulate(terms_of<count>(x));
+  [[gnu::always_inline]] void add(const Vectors<V, count>& x) {
+    const Terms<V> terms = terms_of<0, count>(x);
+    if (any_bits_above(terms.n, largest_in_range<V>())) {
+      *this = raised_for(*this, x);
+      return;
+    }
+    if constexpr (keep != Keep::nothing) top = max(top, largest_of<0, count>(x));
+    accumulate(terms);
   }
 
+  /// The lanes, by value so that those of the caller may stay in registers, with a base that
+  /// suits x, and x added.
   template <size_t count>
-  static V largest_of(const V* x) {
+  [[gnu::noinline, gnu::cold]] static Lanes raised_for(Lanes lanes, Vectors<V, count> x) {
+    const V largest = largest_of<0, count>(x);
+    lanes.raise(largest);
+    lanes.top = max(lanes.top, largest);
+    lanes.accumulate(lanes.terms_of<0, count>(x));
+    return lanes;
+  }
+
+  template <size_t begin, size_t count, size_t all_vectors>
+  [[gnu::always_inline]] static V largest_of(const Vectors<V, all_vectors>& x) {
     if constexpr (count == 1)
-      return x[0];
+      return x.v[begin];
     else
-      return max(largest_of<count / 2>(x), largest_of<count / 2>(x + count / 2));
+      return max(largest_of<begin, count / 2>(x), largest_of<begin + count / 2, count / 2>(x));
   }
 
   // By halves, so that a sum of eight has the error of three additions.
-  template <size_t count>
-  Terms<V> terms_of(const V* x) const {
-    if constexpr (count > 1) {
-      const Terms<V> a = terms_of<count / 2>(x), b = terms_of<count / 2>(x + count / 2);
-      Terms<V> sum = {a.powers + b.powers, a.rests + b.rests, a.means, a.squares};
+  template <size_t begin, size_t count, size_t all_vectors>
+  [[gnu::always_inline]] Terms<V> terms_of(const Vectors<V, all_vectors>& x) const {
+    if constexpr (count == 2 && !moments) {
+      const TableExpParts<V> a = parts_of(x.v[begin]), b = parts_of(x.v[begin + 1]);
+      const V rests = fma(b.power, b.t, a.power * a.t);
+      return {or_bits(a.n, a.n, b.n), a.power + b.power, rests, rests, rests};
+    } else if constexpr (count > 1) {
+      const Terms<V> a = terms_of<begin, count / 2>(x);
+      const Terms<V> b = terms_of<begin + count / 2, count / 2>(x);
+      Terms<V> sum = {or_bits(a.n, a.n, b.n), a.powers + b.powers, a.rests + b.rests, a.means,
+                      a.squares};
       if constexpr (moments) {
         sum.means = a.means + b.means;
         sum.squares = a.squares + b.squares;
       }
       return sum;
     } else {
-      // x stands second, as a NaN has to stay one. What lies below the lowest adds no more
-      // than 2^-125 to a sum of at least 1/2.
-      const V z = max(lowest, x[0]);
-      const ExpParts<V> e = exp_parts(z);
-      const V power = power_of_two(e.n, bias);
-      Terms<V> term = {power, power * e.t, power, power};
+      const TableExpParts<V> e = parts_of(x.v[begin]);
+      Terms<V> term = {e.n, e.power, e.power * e.t, e.power, e.power};
       if constexpr (moments) {
-        const V p = fma(power, e.t, power);
-        term.means = p * fnma(base, all<V>(C::ln_2), z);
+        const V p = fma(e.power, e.t, e.power);
+        term.means = p * fnma(base, all<V>(C::ln_2), max(lowest, x.v[begin]));
         term.squares = p * p;
       }
       return term;
     }
   }
 
-  void accumulate(const Terms<V>& terms) {
+  // x stands second, as a NaN has to stay one. What lies below the lowest adds no more than
+  // 2^-63 of a sum of at least 1/2 (2^-511 in double).
+  TableExpParts<V> parts_of(V x) const { return table_exp_parts(max(lowest, x), magic); }
+
+  [[gnu::always_inline]] void accumulate(const Terms<V>& terms) {
     F64 powers[parts], rests[parts];
     widen(terms.powers, powers);
     widen(terms.rests, rests);
@@ -137,12 +167,13 @@ struct Lanes {
     }
   }
 
-  /// Sets the base of some lanes to the exponent of their largest term.
-  template <class Mask>
-  void raise(Mask lanes, V largest) {
+  /// Sets the base to the exponent of the largest term in lanes where that is out of range.
+  void raise(V largest) {
     const V limit = all<V>(static_cast<Element>(exponent_limit));
-    const V n = round(min(limit, max(largest * all<V>(C::log2_e), all<V>(0) - limit)));
-    const V to = select(lanes, n, base);
+    const V highest = base + all<V>(static_cast<Element>(exponent_range<Element> - 1));
+    const V exponent = largest * all<V>(C::log2_e);
+    const V n = round(min(limit, max(exponent, all<V>(0) - limit)));
+    const V to = select(greater(exponent, highest), n, base);
     F64 change[parts];
     widen(base - to, change);
     for (size_t p = 0; p < parts; ++p) rescale(p, change[p]);
@@ -163,20 +194,16 @@ struct Lanes {
 
   /// One item for each of the first `count` lanes.
   void store(SumExpMoments out, size_t i, size_t count) const {
-    F64 exponent[parts], largest[parts];
-    widen(base, exponent);
-    widen(top, largest);
-    for (size_t p = 0; p < parts && p * F64::width < count; ++p) {
-      const size_t begin = i + p * F64::width;
-      const size_t n = count - p * F64::width < F64::width ? count - p * F64::width : F64::width;
-      exponent[p].store_first(out.sums.exponent + begin, n);
-      largest[p].store_first(out.sums.max + begin, n);
-      sum[p].store_first(out.sums.sum + begin, n);
-      rest[p].store_first(out.sums.rest + begin, n);
-      if constexpr (moments) {
-        mean[p].store_first(out.mean + begin, n);
-        squares[p].store_first(out.sum_of_squares + begin, n);
-      }
+    const auto store_at = [i](double* to) {
+      return [=](F64 part, size_t begin, size_t n) { part.store_first(to + i + begin, n); };
+    };
+    for_parts(base, count, store_at(out.sums.exponent));
+    if constexpr (keep != Keep::nothing) for_parts(top, count, store_at(out.sums.max));
+    for_parts(sum, count, store_at(out.sums.sum));
+    for_parts(rest, count, store_at(out.sums.rest));
+    if constexpr (moments) {
+      for_parts(mean, count, store_at(out.mean));
+      for_parts(squares, count, store_at(out.sum_of_squares));
     }
   }
 
@@ -199,7 +226,7 @@ struct Lanes {
     widen(base - all<V>(highest_base), change);
     for (size_t p = 0; p < parts; ++p) rescale(p, change[p]);
     out.sums.exponent[i] = double{highest_base};
-    out.sums.max[i] = double{largest_lane(top)};
+    if constexpr (keep != Keep::nothing) out.sums.max[i] = double{largest_lane(top)};
     if constexpr (is_double) {
       double lanes[2][F64::width];
       sum[0].store(lanes[0]);

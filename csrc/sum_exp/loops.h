@@ -31,11 +31,11 @@ struct SumExp {
   double* exponent;
   double* sum;
   double* rest;
-  double* max;  // of the terms, where the sum is usable
+  double* max;  // of the terms, if the loop promises it and the sum is usable
 
   SumExp from(std::size_t i) const { return {exponent + i, sum + i, rest + i, max + i}; }
 };
-constexpr double exponent_limit = 0x1p20;
+constexpr double exponent_limit = 0x1p17;
 
 /// SumExp, and with p = softmax of an item's terms z the means that softmax_stats needs.
 struct SumExpMoments {
@@ -51,10 +51,11 @@ struct ExactSumExp {
   double* low;
 };
 
-/// What softmax writes: e^x scale 2^-exponent, for 1/2 <= scale <= 1.
+/// What softmax writes: e^x (scale + rest) 2^-exponent, for 1/2 <= scale <= 1.
 struct Scaled {
   const double* exponent;
   const double* scale;
+  const double* rest;
 };
 
 /// The loops of one instruction set for elements of one type. They accept any number of
@@ -63,19 +64,23 @@ struct Scaled {
 template <class T>
 struct SumExpLoops {
   /// Sums of exponentials in the precision of T.
-  ///   Error:     relative, 2.2e-7 in float and 4.2e-16 in double, a fifth of that unless made
-  ///              for the purpose
+  ///   Error:     relative, 2^-22 in float and 2^-51 in double, a fifth of that unless the terms
+  ///              are made for the purpose
   ///   Operands:  denormals may count as zero
   void (*sum)(const Block<T>& block, SumExp sums);
-  /// The same with the error of double.
+  /// The same, and the maxima.
+  void (*sum_and_max)(const Block<T>& block, SumExp sums);
+  /// The same with the error of double, and the maxima.
   void (*sum_wide)(const Block<T>& block, SumExp sums);
   /// Sums with the moments of z = scale * x, scale > 0.
   void (*sum_moments)(const Block<T>& block, T scale, SumExpMoments moments);
+  /// max(x_j), unspecified for items with NaN; -inf without terms.
+  void (*max)(const Block<T>& block, double* max);
   /// sum_j exp(x_j - max) from the maxima, which are finite.
   ///   Error:  2^-100 relative
   void (*sum_exactly)(const Block<T>& block, const double* max, ExactSumExp sums);
-  /// y = exp(x) scale 2^-exponent for the block that begins at y, with the steps of x.
-  ///   Error:  1.5 ulp
+  /// y = e^x (scale + rest) 2^-exponent for the block that begins at y, with the steps of x.
+  ///   Error:  1.6 ulp
   void (*softmax)(const Block<T>& block, Scaled scaled, T* y);
   /// y = (x - max) - log_sum.
   void (*log_softmax)(const Block<T>& block, const double* max, const double* log_sum, T* y);

@@ -49,36 +49,46 @@ struct Times {
   V operator()(V x) const { return x * factor; }
 };
 
-/// Gives a row to an accumulator, V::width terms in a vector, each after `change`.
-template <class V, class T, class Lanes, class Change>
-inline void add_row(const T* x, size_t terms, Lanes& lanes, const Change& change) {
-  constexpr size_t step = 8 * V::width, ahead = 4096 / sizeof(T);
-  size_t j = 0;
-  for (; j + step <= terms; j += step) {
-    V v[8];
+/// Gives `count` vectors of a row to an accumulator, each after `change`.
+template <size_t count, class V, class T, class Lanes, class Change>
+[[gnu::always_inline]] inline void add_vectors(const T* x, Lanes& lanes, const Change& change) {
+  constexpr size_t ahead = 4096 / sizeof(T);
+  Vectors<V, count> vectors;
 #pragma GCC unroll 8
-    for (size_t k = 0; k < 8; ++k) {
-      const T* from = x + j + k * V::width;
-      v[k] = change(V::load(from));
-      if (k * V::width * sizeof(T) % 64 == 0) V::prefetch(from + ahead);
-    }
-    lanes.template add<8>(v);
+  for (size_t k = 0; k < count; ++k) {
+    vectors.v[k] = change(V::load(x + k * V::width));
+    if (count == 8 && k * V::width * sizeof(T) % 64 == 0) V::prefetch(x + k * V::width + ahead);
   }
+  lanes.add(vectors);
+}
+
+/// Gives a row to an accumulator, V::width terms in a vector.
+template <class V, class T, class Lanes, class Change>
+[[gnu::always_inline]] inline void add_row(const T* x, size_t terms, Lanes& lanes,
+                                           const Change& change) {
+  size_t j = 0;
+  for (; j + 8 * V::width <= terms; j += 8 * V::width) add_vectors<8, V>(x + j, lanes, change);
   if (j + 4 * V::width <= terms) {
-    V v[4];
-    for (size_t k = 0; k < 4; ++k, j += V::width) v[k] = change(V::load(x + j));
-    lanes.template add<4>(v);
+    add_vectors<4, V>(x + j, lanes, change);
+    j += 4 * V::width;
   }
-  for (; j < terms; j += V::width) {
-    const V v = change(load_some<V>(x + j, terms - j));
-    lanes.template add<1>(&v);
-  }
+  for (; j < terms; j += V::width)
+    lanes.add(Vectors<V, 1>{{change(load_some<V>(x + j, terms - j))}});
 }
 
 /// tile[j][i] = the term j of row i, for the V::width rows from x on; -inf where there is none.
 template <class V, class T>
 inline void load_tile(const T* x, size_t rows, size_t row_step, size_t terms, V* tile) {
-  for (size_t j = 0; j < terms; j += V::width) {
+  size_t j = 0;
+  for (; rows == V::width && j + V::width <= terms; j += V::width) {
+    V block[V::width];
+#pragma GCC unroll 16
+    for (size_t i = 0; i < V::width; ++i) block[i] = V::load(x + i * row_step + j);
+    transpose(block);
+#pragma GCC unroll 16
+    for (size_t k = 0; k < V::width; ++k) tile[j + k] = block[k];
+  }
+  for (; j < terms; j += V::width) {
     V block[V::width];
     for (size_t i = 0; i < V::width; ++i)
       block[i] = i < rows ? load_some<V>(x + i * row_step + j, terms - j) : lowest_vector<V>();
@@ -87,48 +97,51 @@ inline void load_tile(const T* x, size_t rows, size_t row_step, size_t terms, V*
   }
 }
 
-/// The way back.
+/// The way back for rows of terms <= V::width.
 template <class V>
-inline void store_tile(V* tile, size_t rows, size_t row_step, size_t terms,
+inline void store_tile(const V* tile, size_t rows, size_t row_step, size_t terms,
                        typename V::Element* x) {
-  for (size_t j = 0; j < terms; j += V::width) {
-    V block[V::width];
-    for (size_t k = 0; k < V::width; ++k)
-      block[k] = j + k < terms ? tile[j + k] : lowest_vector<V>();
-    transpose(block);
-    for (size_t i = 0; i < V::width && i < rows; ++i)
-      store_some(block[i], x + i * row_step + j, terms - j);
-  }
+  V block[V::width];
+  for (size_t k = 0; k < V::width; ++k) block[k] = k < terms ? tile[k] : lowest_vector<V>();
+  transpose(block);
+  for (size_t i = 0; i < V::width && i < rows; ++i) store_some(block[i], x + i * row_step, terms);
 }
 
 /// Gives vectors that lie in memory one after the other to an accumulator.
 template <class V, class Lanes, class Change>
-inline void add_tile(const V* tile, size_t terms, Lanes& lanes, const Change& change) {
+[[gnu::always_inline]] inline void add_tile(const V* tile, size_t terms, Lanes& lanes,
+                                            const Change& change) {
   size_t j = 0;
   for (; j + 8 <= terms; j += 8) {
-    V v[8];
-    for (size_t k = 0; k < 8; ++k) v[k] = change(tile[j + k]);
-    lanes.template add<8>(v);
+    Vectors<V, 8> vectors;
+#pragma GCC unroll 8
+    for (size_t k = 0; k < 8; ++k) vectors.v[k] = change(tile[j + k]);
+    lanes.add(vectors);
   }
-  for (; j < terms; ++j) {
-    const V v = change(tile[j]);
-    lanes.template add<1>(&v);
-  }
+  for (; j < terms; ++j) lanes.add(Vectors<V, 1>{{change(tile[j])}});
 }
 
-/// Gives `count` <= 8 rows of a strip of columns to its accumulators.
+/// Gives `count` rows of a strip of columns to its accumulators.
 template <size_t count, class V, class T, class Lanes, class Change>
-inline void add_strip(const T* x, size_t row_step, size_t columns, Lanes* lanes,
-                      const Change& change) {
-  for (size_t c = 0; c < columns; c += V::width, ++lanes) {
-    V v[count];
+[[gnu::always_inline]] inline void add_strip(const T* x, size_t row_step, size_t columns,
+                                             Lanes* lanes, const Change& change) {
+  size_t c = 0;
+  for (; c + V::width <= columns; c += V::width, ++lanes) {
+    Vectors<V, count> vectors;
+#pragma GCC unroll 8
+    for (size_t k = 0; k < count; ++k) vectors.v[k] = change(V::load(x + k * row_step + c));
+    lanes->add(vectors);
+  }
+  if (c < columns) {
+    Vectors<V, count> vectors;
 #pragma GCC unroll 8
     for (size_t k = 0; k < count; ++k)
-      v[k] = change(load_some<V>(x + k * row_step + c, columns - c));
-    lanes->template add<count>(v);
+      vectors.v[k] = change(load_some<V>(x + k * row_step + c, columns - c));
+    lanes->add(vectors);
   }
 }
 
+/// Gives all terms of a strip of columns to its accumulators, eight rows at a time.
 template <class V, class T, class Lanes, class Change>
 inline void add_columns(const T* x, size_t terms, size_t row_step, size_t columns, Lanes* lanes,
                         const Change& change) {
@@ -171,9 +184,9 @@ inline void sum_items(const Block<T>& block, const Start& start, Out out, const 
   }
 }
 
-template <class V, class T>
+template <class V, class T, Keep keep>
 void sum(const Block<T>& block, SumExp sums) {
-  using Sums = Lanes<V, false>;
+  using Sums = Lanes<V, keep>;
   sum_items<V, T, Sums>(
       block, [](size_t, size_t) { return Sums(); }, SumExpMoments{sums, nullptr, nullptr},
       AsIs<V>());
@@ -181,9 +194,31 @@ void sum(const Block<T>& block, SumExp sums) {
 
 template <class V, class T>
 void sum_moments(const Block<T>& block, T scale, SumExpMoments moments) {
-  using Sums = Lanes<V, true>;
+  using Sums = Lanes<V, Keep::moments>;
   sum_items<V, T, Sums>(
       block, [](size_t, size_t) { return Sums(); }, moments, Times<V>{V::all(scale)});
+}
+
+/// The largest term in every lane.
+template <class V>
+struct MaxLanes {
+  V top = all<V>(minus_infinity);
+  template <size_t count>
+  void add(const Vectors<V, count>& x) {
+    for (size_t k = 0; k < count; ++k) top = max(top, x.v[k]);
+  }
+  void store(double* out, size_t i, size_t count) const {
+    for_parts(top, count, [=](typename V::Wide part, size_t begin, size_t n) {
+      part.store_first(out + i + begin, n);
+    });
+  }
+  void store_sum(double* out, size_t i) const { out[i] = double{largest_lane(top)}; }
+};
+
+template <class V>
+void max_of_items(const Block<typename V::Element>& block, double* max) {
+  using T = typename V::Element;
+  sum_items<V, T, MaxLanes<V>>(block, [](size_t, size_t) { return MaxLanes<V>(); }, max, AsIs<V>());
 }
 
 /// max[i] .. max[i + n - 1], one in a lane; max[i] in all lanes if n = 0.
@@ -209,12 +244,31 @@ inline V load_narrow(const double* x, size_t i, size_t n) {
   for (size_t p = 0; p < parts; ++p) {
     const size_t begin = p * F64::width;
     const size_t rest = n > begin ? n - begin : 0;
-    wide[p] = n == 0      ? F64::all(x[i])
-              : rest == 0 ? F64::all(0.0)
-                          : F64::load_first(x + i + begin, rest < F64::width ? rest : F64::width,
-                                            F64::all(0.0));
+    wide[p] = n == 0 ? F64::all(x[i])
+                     : F64::load_first(rest == 0 ? x : x + i + begin,
+                                       rest < F64::width ? rest : F64::width, F64::all(0.0));
   }
   return V::narrow(wide);
+}
+
+/// y = map(x) for a row.
+template <class V, class Map>
+inline void map_row(const typename V::Element* x, size_t terms, const Map& map,
+                    typename V::Element* y) {
+  size_t j = 0;
+  for (; j + 4 * V::width <= terms; j += 4 * V::width) {
+    V v[4];
+#pragma GCC unroll 4
+    for (size_t k = 0; k < 4; ++k) v[k] = V::load(x + j + k * V::width);
+    map.template apply<4>(v);
+#pragma GCC unroll 4
+    for (size_t k = 0; k < 4; ++k) v[k].store(y + j + k * V::width);
+  }
+  for (; j < terms; j += V::width) {
+    V v = load_some<V>(x + j, terms - j);
+    map.template apply<1>(&v);
+    store_some(v, y + j, terms - j);
+  }
 }
 
 /// y = map(x) for all items of a block. start(i, n) makes the map of items i .. i + n - 1, one
@@ -223,45 +277,35 @@ template <class V, class Start>
 inline void map_items(const Block<typename V::Element>& block, const Start& start,
                       typename V::Element* y) {
   using Map = decltype(start(0, 0));
-  constexpr size_t step = 4 * V::width;
-  const size_t width = block.has_rows() ? block.terms : block.items;
-  if (block.has_rows() && block.terms <= short_row) {
+  const auto some = [](size_t n) { return n < V::width ? n : V::width; };
+  if (!block.has_rows()) {
+    for (size_t c = 0; c < block.items; c += strip * V::width) {
+      const size_t rest = block.items - c;
+      const size_t columns = rest < strip * V::width ? rest : strip * V::width;
+      Map maps[strip];
+      for (size_t k = 0; k < columns; k += V::width)
+        maps[k / V::width] = start(c + k, some(columns - k));
+      for (size_t j = 0; j < block.terms; ++j) {
+        const size_t at = j * block.term_step + c;
+        for (size_t k = 0; k < columns; k += V::width) {
+          V v = load_some<V>(block.x + at + k, columns - k);
+          maps[k / V::width].template apply<1>(&v);
+          store_some(v, y + at + k, columns - k);
+        }
+      }
+    }
+  } else if (2 * block.terms <= V::width) {
     for (size_t i = 0; i < block.items; i += V::width) {
-      const size_t rows = block.items - i < V::width ? block.items - i : V::width;
-      V tile[short_row];
+      const size_t rows = some(block.items - i);
+      V tile[V::width];
       load_tile(block.x + i * block.item_step, rows, block.item_step, block.terms, tile);
       const Map map = start(i, rows);
       for (size_t j = 0; j < block.terms; ++j) map.template apply<1>(tile + j);
       store_tile(tile, rows, block.item_step, block.terms, y + i * block.item_step);
     }
-  } else if (block.has_rows()) {
-    for (size_t i = 0; i < block.items; ++i) {
-      const Map map = start(i, 0);
-      const typename V::Element* from = block.x + i * block.item_step;
-      typename V::Element* to = y + i * block.item_step;
-      size_t j = 0;
-      for (; j + step <= width; j += step) {
-        V v[4];
-        for (size_t k = 0; k < 4; ++k) v[k] = V::load(from + j + k * V::width);
-        map.template apply<4>(v);
-        for (size_t k = 0; k < 4; ++k) v[k].store(to + j + k * V::width);
-      }
-      for (; j < width; j += V::width) {
-        V v = load_some<V>(from + j, width - j);
-        map.template apply<1>(&v);
-        store_some(v, to + j, width - j);
-      }
-    }
   } else {
-    for (size_t c = 0; c < width; c += V::width) {
-      const size_t n = width - c < V::width ? width - c : V::width;
-      const Map map = start(c, n);
-      for (size_t j = 0; j < block.terms; ++j) {
-        V v = load_some<V>(block.x + j * block.term_step + c, n);
-        map.template apply<1>(&v);
-        store_some(v, y + j * block.term_step + c, n);
-      }
-    }
+    for (size_t i = 0; i < block.items; ++i)
+      map_row<V>(block.x + i * block.item_step, block.terms, start(i, 0), y + i * block.item_step);
   }
 }
 
@@ -269,13 +313,16 @@ template <class V>
 struct Softmax {
   ScaledExp<V> exp;
   template <size_t count>
-  void apply(V* x) const {
+  [[gnu::always_inline]] void apply(V* x) const {
     V least = x[0];
+#pragma GCC unroll 4
     for (size_t k = 1; k < count; ++k) least = min(least, x[k]);
-    if (exp.any_small(least))
+    if (exp.any_small(least)) {
       for (size_t k = 0; k < count; ++k) x[k] = exp.any_size(x[k]);
-    else
-      for (size_t k = 0; k < count; ++k) x[k] = exp.normal(x[k]);
+      return;
+    }
+#pragma GCC unroll 4
+    for (size_t k = 0; k < count; ++k) x[k] = exp.in_range(x[k]);
   }
 };
 
@@ -294,7 +341,8 @@ void softmax(const Block<typename V::Element>& block, Scaled scaled, typename V:
       block,
       [scaled](size_t i, size_t n) {
         return Softmax<V>{ScaledExp<V>(load_narrow<V>(scaled.exponent, i, n),
-                                       load_narrow<V>(scaled.scale, i, n))};
+                                       load_narrow<V>(scaled.scale, i, n),
+                                       load_narrow<V>(scaled.rest, i, n))};
       },
       y);
 }
@@ -320,7 +368,7 @@ inline void for_vectors(size_t items, const F& f) {
 template <class F64>
 void add_sums(size_t items, SumExpMoments into, SumExpMoments from) {
   for_vectors<F64>(items, [&](size_t i, size_t n) {
-    Lanes<F64, true> a, b;
+    Lanes<F64, Keep::moments> a, b;
     a.load(into, i, n);
     b.load(from, i, n);
     const F64 base = max(a.base, b.base);
@@ -361,10 +409,12 @@ void log_exactly(size_t items, ExactSumExp sums) {
 
 template <class F32, class F64>
 constexpr AllSumExpLoops make_loops() {
-  return {{sum<F32, float>, sum<F64, float>, sum_moments<F32, float>, sum_exactly<F64, float>,
-           softmax<F32>, log_softmax<F32>},
-          {sum<F64, double>, sum<F64, double>, sum_moments<F64, double>, sum_exactly<F64, double>,
-           softmax<F64>, log_softmax<F64>},
+  return {{sum<F32, float, Keep::nothing>, sum<F32, float, Keep::max>, sum<F64, float, Keep::max>,
+           sum_moments<F32, float>, max_of_items<F32>, sum_exactly<F64, float>, softmax<F32>,
+           log_softmax<F32>},
+          {sum<F64, double, Keep::nothing>, sum<F64, double, Keep::max>,
+           sum<F64, double, Keep::max>, sum_moments<F64, double>, max_of_items<F64>,
+           sum_exactly<F64, double>, softmax<F64>, log_softmax<F64>},
           {add_sums<F64>, log_sums<F64>, log_exactly<F64>}};
 }
 

@@ -2,7 +2,7 @@
 // files with an instruction set of their own, after that one's vectors.
 #pragma once
 
-#include "simd/exp.h"
+#include "simd/table_exp.h"
 
 namespace logitkit {
 namespace {
@@ -29,35 +29,38 @@ class ScaledExp {
   using D = Denormals<Element>;
 
  public:
-  /// For 1/2 <= scale <= 1 and integers |base| <= 2^20.
-  ScaledExp(V base, V scale)
-      : bias_(exponent_bias(base)),
-        lifted_bias_(exponent_bias(base - all<V>(D::lift))),
+  ScaledExp() = default;
+  /// For 1/2 <= scale + scale_rest <= 1 and integers |base| <= 2^17 + 64.
+  ScaledExp(V base, V scale, V scale_rest)
+      : base_(base),
+        magic_(table_magic(base)),
         scale_(scale),
-        lowest_(times_ln_2(base - all<V>(D::lift + 2))),
-        lowest_normal_(times_ln_2(base - all<V>(C::bias - 3.25f))) {}
+        scale_rest_(scale_rest),
+        lowest_(times_ln_2(base - all<V>(exponent_range<Element> - static_cast<Element>(2)))) {}
 
-  /// Whether e^x scale 2^-base may be too small for normal().
-  bool any_small(V x) const { return any(greater(lowest_normal_, x)); }
+  /// Whether e^x 2^-base may be too small for in_range().
+  [[gnu::always_inline]] bool any_small(V x) const { return any(greater(lowest_, x)); }
 
-  /// The result where it is a normal number.
-  ///   Error:  1.5 ulp
-  V normal(V x) const {
-    const ExpParts<V> e = exp_parts(x);
-    const V power = power_of_two(e.n, bias_) * scale_;
-    return fma(power, e.t, power);
+  /// The result where e^x 2^-base is not much smaller than 2^-exponent_range.
+  ///   Error:  0.6 ulp, and that of the root: 1 ulp
+  [[gnu::always_inline]] V in_range(V x) const {
+    const TableExpParts<V> e = table_exp_parts(x, magic_);
+    // power (1 + t) (scale + scale_rest), rounded once
+    const V product = e.power * scale_;
+    const V rest = fms(e.power, scale_, product);
+    return product + fma(e.power, fma(e.t, scale_, scale_rest_), rest);
   }
 
   /// The result, whatever it is; x may be -inf.
+  ///   Error:  1.5 ulp
   V any_size(V x) const {
-    const V inside = max(x, lowest_);
-    const ExpParts<V> e = exp_parts(inside);
-    const V power = power_of_two(e.n, lifted_bias_) * scale_;
+    const ExpParts<V> e = exp_parts(max(x, times_ln_2(base_ - all<V>(D::lift + 2))));
+    const V power = power_of_two(e.n, exponent_bias(base_ - all<V>(D::lift))) * scale_;
     const V lifted = fma(power, e.t, power);
     const V denormal = sub_bits(lifted + all<V>(D::one), all<V>(D::one));
     const V small_normal = sub_bits(lifted, to_exponent(integer_bits(D::lift)));
     const V small = select(greater(all<V>(D::one), lifted), denormal, small_normal);
-    return select(greater(lowest_normal_, x), small, normal(max(x, lowest_normal_)));
+    return select(greater(lowest_, x), small, in_range(max(x, lowest_)));
   }
 
  private:
@@ -66,7 +69,7 @@ class ScaledExp {
     return sub_bits(all<V>(C::magic + static_cast<Element>(n)), all<V>(C::magic));
   }
 
-  V bias_, lifted_bias_, scale_, lowest_, lowest_normal_;
+  V base_, magic_, scale_, scale_rest_, lowest_;
 };
 
 }  // namespace
