@@ -32,6 +32,20 @@ def plain(x: Any, axis: object) -> tuple[Any, int] | None:
     return None
 
 
+def plain_result(x: Any, shape: tuple[int, ...], out: Any) -> Any:
+    """Return memory for a result of the short way, or None if `out` needs the long one."""
+    if out is None:
+        return np.empty(shape, x.dtype)
+    fits = (
+        type(out) is np.ndarray
+        and out.dtype is x.dtype
+        and out.shape == shape
+        and out.flags.carray
+        and (out is x or not np.may_share_memory(out, x))
+    )
+    return out if fits else None
+
+
 def result_type(*arrays: Any) -> np.dtype[Any]:
     """
     Return the type of a function of `arrays`: what NumPy promotes them to, if it has a fraction.

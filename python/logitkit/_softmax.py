@@ -9,7 +9,16 @@ import numpy as np
 
 from . import _cpu, reference
 from ._backend import as_host_array, bridge_for
-from ._lines import Lines, check_out, compute_type, delivered, normalized, plain, result_type
+from ._lines import (
+    Lines,
+    check_out,
+    compute_type,
+    delivered,
+    normalized,
+    plain,
+    plain_result,
+    result_type,
+)
 
 
 def softmax(x: Any, axis: int | tuple[int, ...] | None = None, *, out: Any = None) -> Any:
@@ -80,10 +89,13 @@ def softmax(x: Any, axis: int | tuple[int, ...] | None = None, *, out: Any = Non
     array([[0., 1.],
            [0., 1.]], dtype=float32)
     """
-    if out is None and (short := plain(x, axis)) and x.size:
-        out = np.empty(x.shape, x.dtype)
-        _cpu.softmax(*short, out)
-        return out
+    if (
+        (short := plain(x, axis))
+        and x.size > 0
+        and (result := plain_result(x, x.shape, out)) is not None
+    ):
+        _cpu.softmax(*short, result)
+        return result
     if (bridge := bridge_for(x)) is not None:
         return bridge.softmax(x, axis, out=out)
     return _along(_cpu.softmax, reference.softmax, x, axis, out)
@@ -139,10 +151,13 @@ def log_softmax(x: Any, axis: int | tuple[int, ...] | None = None, *, out: Any =
     >>> log_softmax(np.float32([0.0, 1000.0]))
     array([-1000.,     0.], dtype=float32)
     """
-    if out is None and (short := plain(x, axis)) and x.size:
-        out = np.empty(x.shape, x.dtype)
-        _cpu.log_softmax(*short, out)
-        return out
+    if (
+        (short := plain(x, axis))
+        and x.size > 0
+        and (result := plain_result(x, x.shape, out)) is not None
+    ):
+        _cpu.log_softmax(*short, result)
+        return result
     if (bridge := bridge_for(x)) is not None:
         return bridge.log_softmax(x, axis, out=out)
     return _along(_cpu.log_softmax, reference.log_softmax, x, axis, out)

@@ -31,8 +31,8 @@ def softmax_stats(
     axis : int or tuple of ints, optional
         The axis, or the axes, of `n` elements in all; None stands for all of them.
     scale : float, optional
-        Multiplies `x`: a finite number that is not negative. Infinite elements stay what they
-        are, even where it is zero.
+        Multiplies `x`: a finite number that is not negative. What ``-inf`` masks stays masked,
+        even where it is zero.
 
     Returns
     -------
@@ -67,9 +67,10 @@ def softmax_stats(
     The largest probability is ``exp(max - logsumexp)``, and ``exp(entropy)`` and
     ``1 / sum_of_squares`` count the elements that matter [1]_.
 
-    With :math:`m = \max_i |z_i|` and e = ``2**-22`` in ``float32``, which half types are computed
-    in too, and ``2**-51`` in ``float64``, the error is at most e max(1, m) of `logsumexp`,
-    e (1 + m) of `entropy`, and e (1 + m) relative to `sum_of_squares`.
+    The errors of `logsumexp` and `entropy`, and that of `sum_of_squares` relative to it, are at
+    most :math:`\varepsilon (1 + \max_i |z_i| + \log n)`, the maximum being that of finite
+    elements, where :math:`\varepsilon` is ``2**-22`` in ``float32``, which half types are computed
+    in too, and ``2**-48`` in ``float64``.
 
     References
     ----------
@@ -97,7 +98,7 @@ def softmax_stats(
         shape = dense.shape[:line] + dense.shape[line + 1 :]
         results = [np.empty(shape, dense.dtype) for _ in SoftmaxStats._fields]
         _cpu.softmax_stats(dense, line, scale, *results)
-        return SoftmaxStats(*(result[()] for result in results))
+        return SoftmaxStats(*results) if shape else SoftmaxStats(*(value[()] for value in results))
     return _of_lines(as_host_array(x), axis, scale)
 
 

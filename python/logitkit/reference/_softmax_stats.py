@@ -38,9 +38,9 @@ def softmax_stats(
     """Of z = scale * x and p = softmax(z): logsumexp(z), -sum(p log p), max(z) and sum(p^2)."""
     x = as_rows(np.atleast_1d(floating(x)), axis)
     with np.errstate(invalid="ignore"):
-        z = np.where(np.isinf(x), x, scale * x)  # as 0 * inf is NaN
+        z = np.where(x == -np.inf, x, scale * x)  # a mask, even where the scale is zero
         total = logsumexp(z, axis=-1, keepdims=True)
-        log_p = np.where(z == -np.inf, -np.inf, z - total)  # as -inf - -inf is NaN, too
+        log_p = np.where(z == -np.inf, z, z - total)  # as -inf - -inf would be NaN
     peak = np.max(z, axis=-1, initial=-np.inf)
     p = np.exp(log_p)
     entropy = -np.sum(p * np.where(p == 0.0, 0.0, log_p), axis=-1)
