@@ -99,13 +99,11 @@ class Lines(NamedTuple):
     An array of at least one axis, seen as the lines that are reduced.
 
     `array` is C-contiguous, of shape ``(outer, n, inner)``: its lines of `n` elements run
-    along axis 1. `order` names the axes of the original, of shape `shape`, from the outermost
-    in memory to the innermost; `axes` are those along which it is reduced.
+    along axis 1. `order` names the axes of the original from the outermost in memory to the
+    innermost.
     """
 
     array: Any
-    shape: tuple[int, ...]
-    axes: tuple[int, ...]
     order: tuple[int, ...]
 
     @classmethod
@@ -127,7 +125,7 @@ class Lines(NamedTuple):
         sizes = [x.shape[i] for i in order]
         shape = (math.prod(sizes[:start]), math.prod(sizes[start:end]), math.prod(sizes[end:]))
         array = namespace_of(x).ascontiguousarray(x.transpose(order), dtype)
-        return cls(array.reshape(shape), x.shape, axes, tuple(order))
+        return cls(array.reshape(shape), tuple(order))
 
     def unfold(self, dense: Any, shape: tuple[int, ...]) -> Any:
         """Return a view of `dense`, whose elements lie in the order of memory, of `shape`."""
