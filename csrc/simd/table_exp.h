@@ -14,6 +14,8 @@ namespace {
 /// roots[j] has the bits of 2^(j / 2^bits), less those of 2^range, less j where the bits of the
 /// shifted integer j of table_exp_parts() will be added.
 ///
+/// rests[j] is what rounding took from the root, relative to it.
+///
 /// q is (e^r - 1 - r) / r^2 on |r| <= ln(2) / 2 / 2^bits with the least error of e^r.
 template <class Element, int bits>
 struct RootTable;
@@ -28,6 +30,14 @@ struct RootTable<float, 3> {  // 1.9e-10
   static constexpr float roots[8] = {0x1p-64f,        0x1.f72b84p-65f, 0x1.f06fep-65f,
                                      0x1.ebfdaep-65f, 0x1.ea09e6p-65f, 0x1.eace54p-65f,
                                      0x1.ee89fap-65f, 0x1.f5818ep-65f};
+  static constexpr float rests[8] = {0,
+                                     -0x1.9c0c22p-27f,
+                                     0x1.125002p-25f,
+                                     -0x1.0a355p-25f,
+                                     0x1.26055cp-26f,
+                                     0x1.67a1cap-28f,
+                                     -0x1.f9c304p-27f,
+                                     -0x1.a5217cp-28f};
   static constexpr float q[3] = {0.5f, 0x1.555c76p-3f, 0x1.554842p-5f};
 };
 template <>
@@ -37,6 +47,22 @@ struct RootTable<float, 4> {  // 1.6e-9
       0x1.f06fep-65f,  0x1.edea64p-65f, 0x1.ebfdaep-65f, 0x1.eab07ep-65f,
       0x1.ea09e6p-65f, 0x1.ea1148p-65f, 0x1.eace54p-65f, 0x1.ec4918p-65f,
       0x1.ee89fap-65f, 0x1.f199bep-65f, 0x1.f5818ep-65f, 0x1.fa4afap-65f};
+  static constexpr float rests[16] = {0,
+                                      0x1.8d96d4p-25f,
+                                      -0x1.9c0c22p-27f,
+                                      0x1.964904p-25f,
+                                      0x1.125002p-25f,
+                                      0x1.370be4p-25f,
+                                      -0x1.0a355p-25f,
+                                      -0x1.00d8acp-27f,
+                                      0x1.26055cp-26f,
+                                      -0x1.05cb44p-25f,
+                                      0x1.67a1cap-28f,
+                                      0x1.a3b5e4p-28f,
+                                      -0x1.f9c304p-27f,
+                                      -0x1.6961b4p-28f,
+                                      -0x1.a5217cp-28f,
+                                      0x1.61428ep-28f};
   static constexpr float q[2] = {0x1.00022p-1f, 0x1.55563ap-3f};
 };
 template <>
@@ -62,6 +88,22 @@ struct RootTable<double, 4> {  // 1.2e-17
                                        0x1.f199bdd85529cp-513,
                                        0x1.f5818dcfba487p-513,
                                        0x1.fa4afa2a490dap-513};
+  static constexpr double rests[16] = {0,
+                                       0x1.79aa65d837b6dp-54,
+                                       -0x1.01b15eaa59348p-55,
+                                       0x1.68efde3a8a894p-54,
+                                       0x1.34d754db0abb6p-55,
+                                       0x1.59f48a72a4c6dp-55,
+                                       0x1.690cebb7aafb0p-56,
+                                       0x1.063e1e21c5409p-54,
+                                       -0x1.3b3efbf5e2228p-54,
+                                       -0x1.b32dcb94da51dp-56,
+                                       0x1.db72fc1f0eab4p-55,
+                                       0x1.1affc2b91ce27p-56,
+                                       0x1.c1a7792cb3387p-55,
+                                       0x1.36eae30af0cb3p-56,
+                                       0x1.4a385a63d07a7p-56,
+                                       -0x1.ff7128fd391f0p-55};
   static constexpr double q[5] = {0x1.fffffffffffb9p-2, 0x1.555555548f734p-3, 0x1.55555558fd1a1p-5,
                                   0x1.11123abe85c8fp-7, 0x1.6c14c6c361d9ap-10};
 };
@@ -98,10 +140,11 @@ inline V largest_in_range() {
 }
 
 /// The parts of e^x 2^-base for x >= (base - range + 1/2) ln 2 and |x| < 2^17 ln 2.
-///   Error:     power is rounded to nearest; t is within 1.7e-9 for floats and 1.4e-17 for
-///              doubles, or as in exp_parts() without a table
+///   Error:     t is within 4e-9 for floats and 1.6e-17 for doubles, without a table as in
+///              exp_parts(). With a table power errs by half an ulp, for which `precise` makes up
+///              in t.
 ///   Specials:  t is a NaN if x is a NaN or +inf
-template <class V>
+template <bool precise, class V>
 inline TableExpParts<V> table_exp_parts(V x, V magic) {
   using Element = typename V::Element;
   using C = ExpConstants<Element>;
@@ -118,7 +161,10 @@ inline TableExpParts<V> table_exp_parts(V x, V magic) {
   for (std::size_t k = terms - 1; k > 0; --k) q = fma(q, r, all<V>(Table::q[k - 1]));
   // The exponent of n goes where that of power stands, and its fraction chooses the root.
   const V power = add_bits(steps_to_exponent(n), V::look_up(Table::roots, n));
-  return {n, power, fma(r * r, q, r)};
+  if constexpr (precise && V::root_bits > 0)
+    return {n, power, fma(r * r, q, r + V::look_up(Table::rests, n))};
+  else
+    return {n, power, fma(r * r, q, r)};
 }
 
 }  // namespace

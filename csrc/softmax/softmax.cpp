@@ -43,7 +43,7 @@ void softmax(const T* x, const Layout& layout, T* y, std::size_t threads, Isa is
   BlockTask<T> task;
   task.sum = [&](const Block<T>& block, const ItemSums& sums) {
     const FlushDenormals flush(FlushDenormals::What::results_and_operands);
-    loops_for<T>(loops).sum(block, sums.sums());
+    loops_for<T>(loops).sum_and_max(block, sums.sums());
   };
   task.finish = [&](const Block<T>& block, const ItemSums& sums, std::size_t) {
     const SumExp of = sums.sums();

@@ -23,7 +23,8 @@ using std::size_t;
 
 constexpr float minus_infinity = -__builtin_huge_valf();
 
-/// What is kept beside the sum of exponentials.
+/// What is kept beside the sum of exponentials. Where the maximum is, so is what rounding took
+/// from the terms: those sums are for softmax, which needs each digit.
 enum class Keep { nothing, max, moments };
 
 /// A few vectors, to be held in registers.
@@ -141,7 +142,9 @@ struct Lanes {
 
   // x stands second, as a NaN has to stay one. What lies below the lowest adds no more than
   // 2^-63 of a sum of at least 1/2 (2^-511 in double).
-  TableExpParts<V> parts_of(V x) const { return table_exp_parts(max(lowest, x), magic); }
+  TableExpParts<V> parts_of(V x) const {
+    return table_exp_parts<keep == Keep::max>(max(lowest, x), magic);
+  }
 
   [[gnu::always_inline]] void accumulate(const Terms<V>& terms) {
     F64 powers[parts], rests[parts];
