@@ -83,7 +83,11 @@ inline void load_tile(const T* x, size_t rows, size_t row_step, size_t terms, V*
   for (; rows == V::width && j + V::width <= terms; j += V::width) {
     V block[V::width];
 #pragma GCC unroll 16
-    for (size_t i = 0; i < V::width; ++i) block[i] = V::load(x + i * row_step + j);
+    for (size_t i = 0; i < V::width; ++i) {
+      const T* from = x + i * row_step + j;
+      block[i] = V::load(from);
+      V::prefetch(from + 2 * V::width * row_step);  // the tile after the next
+    }
     transpose(block);
 #pragma GCC unroll 16
     for (size_t k = 0; k < V::width; ++k) tile[j + k] = block[k];
