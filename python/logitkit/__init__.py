@@ -1,7 +1,17 @@
 """Kernels and methods for everything between logits and decisions."""
 
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING
+
 from . import reference
+from ._entropy_temperature import (
+    EntropyTemperatureVJP,
+    entropy_temperature,
+    entropy_temperature_vjp,
+)
 from ._linear_argmax import linear_argmax, linear_topk
+from ._log_arithmetic import log1mexp, logaddexp, logmeanexp, logsubexp, smooth_max
 from ._logsumexp import logsumexp
 from ._softmax import log_softmax, softmax
 from ._softmax_stats import softmax_stats
@@ -9,20 +19,39 @@ from ._softmax_vjp import log_softmax_vjp, logsumexp_vjp, softmax_vjp
 from .argmaxable import ArgmaxableReport, Box, Verdict, check_argmaxable
 from .reference import SoftmaxStats
 
+if TYPE_CHECKING:
+    from . import bounds
+
 __all__ = [
     "ArgmaxableReport",
     "Box",
+    "EntropyTemperatureVJP",
     "SoftmaxStats",
     "Verdict",
+    "bounds",
     "check_argmaxable",
+    "entropy_temperature",
+    "entropy_temperature_vjp",
     "linear_argmax",
     "linear_topk",
+    "log1mexp",
     "log_softmax",
     "log_softmax_vjp",
+    "logaddexp",
+    "logmeanexp",
+    "logsubexp",
     "logsumexp",
     "logsumexp_vjp",
     "reference",
+    "smooth_max",
     "softmax",
     "softmax_stats",
     "softmax_vjp",
 ]
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Import `bounds` when it is first asked for: few programs need it."""
+    if name == "bounds":
+        return import_module(".bounds", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
