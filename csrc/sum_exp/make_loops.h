@@ -133,7 +133,10 @@ template <size_t count, class V, class T, class Lanes, class Change>
   for (; c + V::width <= columns; c += V::width, ++lanes) {
     Vectors<V, count> vectors;
 #pragma GCC unroll 8
-    for (size_t k = 0; k < count; ++k) vectors.v[k] = change(V::load(x + k * row_step + c));
+    for (size_t k = 0; k < count; ++k) {
+      vectors.v[k] = change(V::load(x + k * row_step + c));
+      V::prefetch(x + (k + count) * row_step + c);
+    }
     lanes->add(vectors);
   }
   if (c < columns) {
@@ -293,6 +296,7 @@ inline void map_items(const Block<typename V::Element>& block, const Start& star
         const size_t at = j * block.term_step + c;
         for (size_t k = 0; k < columns; k += V::width) {
           V v = load_some<V>(block.x + at + k, columns - k);
+          V::prefetch(block.x + at + k + 8 * block.term_step);
           maps[k / V::width].template apply<1>(&v);
           store_some(v, y + at + k, columns - k);
         }
