@@ -170,10 +170,11 @@ struct Lanes {
     }
   }
 
-  /// Sets the base to the exponent of the largest term in lanes where that is out of range.
+  /// Sets the base to the exponent of the largest term in lanes where that is out of range, or
+  /// closer to it than rounding can tell.
   void raise(V largest) {
     const V limit = all<V>(static_cast<Element>(exponent_limit));
-    const V highest = base + all<V>(static_cast<Element>(exponent_range<Element> - 1));
+    const V highest = base + all<V>(static_cast<Element>(exponent_range<Element> - 0.25));
     const V exponent = largest * all<V>(C::log2_e);
     const V n = round(min(limit, max(exponent, all<V>(0) - limit)));
     const V to = select(greater(exponent, highest), n, base);
