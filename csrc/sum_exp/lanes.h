@@ -33,11 +33,11 @@ struct Vectors {
   V v[count];
 };
 
-/// Sums over a few terms power (1 + t): of power and of power t; with p for the term, of p z and
-/// of p^2; and the bits that are set in any n.
+/// Sums over a few terms power (1 + t): of power and of power t. With moments of p, of p z and of
+/// p^2 instead, p being a term rounded to its type. And the bits that are set in any n.
 template <class V>
 struct Terms {
-  V n, powers, rests, means, squares;
+  V n, powers, rests, squares;
 };
 
 /// f(part, begin, n) for the parts that hold the first `count` lanes, n of them from `begin` on.
@@ -114,58 +114,55 @@ struct Lanes {
   // By halves, so that a sum of eight has the error of three additions.
   template <size_t begin, size_t count, size_t all_vectors>
   [[gnu::always_inline]] Terms<V> terms_of(const Vectors<V, all_vectors>& x) const {
-    if constexpr (count == 2 && !moments) {
-      const TableExpParts<V> a = parts_of(x.v[begin]), b = parts_of(x.v[begin + 1]);
-      const V rests = fma(b.power, b.t, a.power * a.t);
-      return {or_bits(a.n, a.n, b.n), a.power + b.power, rests, rests, rests};
-    } else if constexpr (count > 1) {
+    if constexpr (count > 2) {
       const Terms<V> a = terms_of<begin, count / 2>(x);
       const Terms<V> b = terms_of<begin + count / 2, count / 2>(x);
-      Terms<V> sum = {or_bits(a.n, a.n, b.n), a.powers + b.powers, a.rests + b.rests, a.means,
-                      a.squares};
-      if constexpr (moments) {
-        sum.means = a.means + b.means;
-        sum.squares = a.squares + b.squares;
-      }
+      Terms<V> sum = {or_bits(a.n, a.n, b.n), a.powers + b.powers, a.rests + b.rests, a.squares};
+      if constexpr (moments) sum.squares = a.squares + b.squares;
       return sum;
+    } else if constexpr (count == 2) {
+      const Term a = term_of(x.v[begin]), b = term_of(x.v[begin + 1]);
+      const V rests = fma(b.power, b.factor, a.power * a.factor);
+      const V squares = moments ? fma(b.power, b.power, a.power * a.power) : rests;
+      return {or_bits(a.n, a.n, b.n), a.power + b.power, rests, squares};
     } else {
-      const TableExpParts<V> e = parts_of(x.v[begin]);
-      Terms<V> term = {e.n, e.power, e.power * e.t, e.power, e.power};
-      if constexpr (moments) {
-        const V p = fma(e.power, e.t, e.power);
-        term.means = p * fnma(base, all<V>(C::ln_2), max(lowest, x.v[begin]));
-        term.squares = p * p;
-      }
-      return term;
+      const Term a = term_of(x.v[begin]);
+      return {a.n, a.power, a.power * a.factor, moments ? a.power * a.power : a.power};
     }
   }
 
+  /// A term as power (1 + factor); or with moments as power, z = factor.
+  struct Term {
+    V n, power, factor;
+  };
+
   // x stands second, as a NaN has to stay one. What lies below the lowest adds no more than
   // 2^-63 of a sum of at least 1/2 (2^-511 in double).
-  TableExpParts<V> parts_of(V x) const {
-    return table_exp_parts<keep == Keep::max>(max(lowest, x), magic);
+  [[gnu::always_inline]] Term term_of(V x) const {
+    const V z = max(lowest, x);
+    const TableExpParts<V> e = table_exp_parts<keep == Keep::max>(z, magic);
+    if constexpr (moments)
+      return {e.n, fma(e.power, e.t, e.power), fnma(base, all<V>(C::ln_2), z)};
+    else
+      return {e.n, e.power, e.t};
   }
 
   [[gnu::always_inline]] void accumulate(const Terms<V>& terms) {
-    F64 powers[parts], rests[parts];
+    F64 powers[parts], rests[parts], more_squares[parts];
     widen(terms.powers, powers);
     widen(terms.rests, rests);
+    if constexpr (moments) widen(terms.squares, more_squares);
     for (size_t p = 0; p < parts; ++p) {
-      if constexpr (is_double) {
+      if constexpr (moments) {
+        sum[p] = sum[p] + powers[p];
+        mean[p] = mean[p] + rests[p];
+        squares[p] = squares[p] + more_squares[p];
+      } else if constexpr (is_double) {
         const DoubleDouble<F64> total = two_sum(sum[p], powers[p]);
         sum[p] = total.high;
         rest[p] = rest[p] + (total.low + rests[p]);
       } else {
         sum[p] = sum[p] + (powers[p] + rests[p]);
-      }
-    }
-    if constexpr (moments) {
-      F64 means[parts], more_squares[parts];
-      widen(terms.means, means);
-      widen(terms.squares, more_squares);
-      for (size_t p = 0; p < parts; ++p) {
-        mean[p] = mean[p] + means[p];
-        squares[p] = squares[p] + more_squares[p];
       }
     }
   }

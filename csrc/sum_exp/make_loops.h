@@ -202,8 +202,11 @@ void sum(const Block<T>& block, SumExp sums) {
 template <class V, class T>
 void sum_moments(const Block<T>& block, T scale, SumExpMoments moments) {
   using Sums = Lanes<V, Keep::moments>;
-  sum_items<V, T, Sums>(
-      block, [](size_t, size_t) { return Sums(); }, moments, Times<V>{V::all(scale)});
+  const auto start = [](size_t, size_t) { return Sums(); };
+  if (scale == T{1})
+    sum_items<V, T, Sums>(block, start, moments, AsIs<V>());
+  else
+    sum_items<V, T, Sums>(block, start, moments, Times<V>{V::all(scale)});
 }
 
 /// The largest term in every lane.
