@@ -158,9 +158,11 @@ struct Lanes {
         mean[p] = mean[p] + rests[p];
         squares[p] = squares[p] + more_squares[p];
       } else if constexpr (is_double) {
-        const DoubleDouble<F64> total = two_sum(sum[p], powers[p]);
+        // All but the last bits goes to the sum: what rests alone rounds as coarsely as the whole.
+        const DoubleDouble<F64> terms_sum = fast_two_sum(powers[p], rests[p]);
+        const DoubleDouble<F64> total = two_sum(sum[p], terms_sum.high);
         sum[p] = total.high;
-        rest[p] = rest[p] + (total.low + rests[p]);
+        rest[p] = rest[p] + (total.low + terms_sum.low);
       } else {
         sum[p] = sum[p] + (powers[p] + rests[p]);
       }
