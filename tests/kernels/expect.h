@@ -10,7 +10,10 @@ void expect(bool holds, const char* what, const char* file = __builtin_FILE(),
 // One function for each file in this directory.
 void test_isa();
 void test_threads();
+void test_simd();
 void test_logsumexp();
+void test_softmax();
+void test_softmax_stats();
 void test_gemm();
 void test_least_distance();
 void test_linear_argmax();

@@ -25,7 +25,10 @@ struct Test {
 constexpr Test tests[] = {
     {"isa", test_isa},
     {"threads", test_threads},
+    {"simd", test_simd},
     {"logsumexp", test_logsumexp},
+    {"softmax", test_softmax},
+    {"softmax_stats", test_softmax_stats},
     {"gemm", test_gemm},
     {"least_distance", test_least_distance},
     {"linear_argmax", test_linear_argmax},
@@ -50,7 +53,7 @@ int run(const char* wanted) {
     if (wanted != nullptr && std::strcmp(wanted, test.name) != 0) continue;
     const int before = checks;
     test.run();
-    std::printf("%-12s%8d checks\n", test.name, checks - before);
+    std::printf("%-14s%8d checks\n", test.name, checks - before);
   }
   std::printf("%d checks, %d failed\n", checks, failures);
   return failures == 0 && checks > 0 ? 0 : 1;
