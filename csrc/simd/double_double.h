@@ -85,7 +85,7 @@ constexpr double small_inverse_factorial[8] = {
     0x1.6124613a86d09p-33, 0x1.93974a8c07c9dp-37, 0x1.ae7f3e733b81fp-41, 0x1.ae7f3e733b81fp-45};
 
 /// The parts of e^x for |x| < 1022 ln 2.
-///   Error:  2^-101; e^0 is exactly 1
+///   Error:  2^-100, 2^-98 for large x; e^0 is exactly 1
 template <class F64>
 inline ExactExpParts<F64> exact_exp_parts(DoubleDouble<F64> x) {
   using C = ExpConstants<double>;

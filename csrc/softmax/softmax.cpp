@@ -26,12 +26,12 @@ double inverse_rest(double sum, double rest, int power, double inverse) {
 
 /// Softmax of an item that the loops have not been made for.
 template <class T>
-void softmax_of_item(const Block<T>& block, std::size_t item, double max, double log_sum, T* y) {
-  if (!std::isfinite(log_sum)) log_sum = std::numeric_limits<double>::quiet_NaN();
+void softmax_of_item(const Block<T>& block, std::size_t item, double max, double sum, T* y) {
+  if (!std::isfinite(sum)) sum = std::numeric_limits<double>::quiet_NaN();
   const std::size_t first = item * block.item_step;
   for (std::size_t j = 0; j < block.terms; ++j) {
     const std::size_t at = first + j * block.term_step;
-    y[at] = static_cast<T>(std::exp((double{block.x[at]} - max) - log_sum));
+    y[at] = static_cast<T>(std::exp(double{block.x[at]} - max) / sum);
   }
 }
 
@@ -50,7 +50,9 @@ void softmax(const T* x, const Layout& layout, T* y, std::size_t threads, Isa is
     for (std::size_t i = 0; i < block.items; ++i) {
       double& scale = sums.result()[i];
       if (!sums.usable(i)) {
-        of.sum[i] = log_sum_of_item(block, i, Origin::max, of.max[i]);
+        const LoneItem item = lone_item(block, i, loops);
+        of.max[i] = item.max;
+        of.sum[i] = item.sum;
         scale = 0.0;
         continue;
       }

@@ -18,7 +18,8 @@ template <class T>
 void softmax(const T* x, const Layout& layout, T* y, std::size_t threads, Isa isa);
 
 /// y_ij = x_ij - logsumexp(x_i), likewise.
-///   Error:     2 ulp, also near zero
+///   Error:     2 ulp, also near zero; results closer to it than four times the smallest normal
+///              number may be zero
 ///   Specials:  an item with NaN, or with no term above -inf, is all NaN; +inf gives NaN and
 ///              makes the other terms of its item -inf.
 template <class T>

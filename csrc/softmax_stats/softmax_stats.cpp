@@ -74,6 +74,11 @@ void softmax_stats(const T* x, const Layout& layout, T scale, const SoftmaxStats
         write(stats_of_item(block, i, double{scale}), out, first + i);
         continue;
       }
+      double& max = sums.sums().max[i];
+      if (std::abs(max) < double{std::numeric_limits<T>::min()}) {
+        loops_for<T>(loops).max(block.part(i, 1), &max);  // it may be denormal, taken for zero
+        max *= double{scale};
+      }
       double log_sum, rest;
       loops.log.log(1, sums.sums().from(i), &log_sum, &rest);
       write(stats_of_sums(sums.moments(), log_sum, i), out, first + i);

@@ -22,7 +22,7 @@ struct SoftmaxStats {
 /// and sum_j p_j^2, for each item. 0 <= scale < inf; T is float or double. `threads` = 0 means
 /// default_threads(); the bits do not depend on it, nor those of an item on the others.
 ///   Error:     e (1 + max |z| + log n) for logsumexp and entropy, and relative for
-///              sum_of_squares; e = 2^-22 in float and 2^-48 in double
+///              sum_of_squares; e = 2^-22 in float and 2^-50 in double
 ///   Specials:  terms of -inf count nothing, for any scale; 0 * inf is NaN. Without another term:
 ///   logsumexp and
 ///              max -inf, entropy and sum_of_squares 0. With +inf: logsumexp and max +inf, the

@@ -64,13 +64,13 @@ struct Lanes {
 
   V base, magic, lowest, top;  // top: the largest term
   F64 sum[parts], rest[parts];
-  F64 mean[moments ? parts : 1], squares[moments ? parts : 1];
+  DoubleDouble<F64> mean[moments ? parts : 1], squares[moments ? parts : 1];
 
   Lanes() : top(all<V>(minus_infinity)) {
     set_base(all<V>(static_cast<Element>(-exponent_limit)));
     for (size_t p = 0; p < parts; ++p) sum[p] = rest[p] = all<F64>(0.0);
     if constexpr (moments)
-      for (size_t p = 0; p < parts; ++p) mean[p] = squares[p] = all<F64>(0.0);
+      for (size_t p = 0; p < parts; ++p) mean[p] = squares[p] = {all<F64>(0.0), all<F64>(0.0)};
   }
 
   void set_base(V to) {
@@ -83,50 +83,62 @@ struct Lanes {
   /// Adds a term for each of the vectors to each lane; -inf adds nothing.
   template <size_t count>
   [[gnu::always_inline]] void add(const Vectors<V, count>& x) {
-    const Terms<V> terms = terms_of<0, count>(x);
-    if (any_bits_above(terms.n, largest_in_range<V>())) {
-      *this = raised_for(*this, x);
-      return;
+    if (!add_in_range(x)) *this = raised_for(*this, x);
+  }
+
+  /// Adds nothing and returns false if the exponent of a term is out of range and `raised` is
+  /// not set.
+  template <size_t count>
+  [[gnu::always_inline]] bool add_in_range(const Vectors<V, count>& x, bool raised = false) {
+    // A sum of eight, by halves, has the error of three additions: too much for softmax, unless
+    // there is a wider type to go on with and a table keeps t small.
+    constexpr bool by_twos = keep == Keep::max && (is_double || V::root_bits == 0);
+    constexpr size_t group = by_twos && count > 2 ? 2 : count;
+    Terms<V> terms[count / group];
+    V n = largest_in_range<V>();
+#pragma GCC unroll 4
+    for (size_t k = 0; k < count / group; ++k) {
+      terms[k] = terms_of<group>(x.v + k * group);
+      n = or_bits(n, n, terms[k].n);
     }
-    if constexpr (keep != Keep::nothing) top = max(top, largest_of<0, count>(x));
-    accumulate(terms);
+    if (any_bits_above(n, largest_in_range<V>()) && !raised) return false;
+    if constexpr (keep != Keep::nothing) top = max(top, largest_of<count>(x.v));
+#pragma GCC unroll 4
+    for (size_t k = 0; k < count / group; ++k) accumulate(terms[k]);
+    return true;
   }
 
   /// The lanes, by value so that those of the caller may stay in registers, with a base that
   /// suits x, and x added.
   template <size_t count>
   [[gnu::noinline, gnu::cold]] static Lanes raised_for(Lanes lanes, Vectors<V, count> x) {
-    const V largest = largest_of<0, count>(x);
-    lanes.raise(largest);
-    lanes.top = max(lanes.top, largest);
-    lanes.accumulate(lanes.terms_of<0, count>(x));
+    lanes.raise(largest_of<count>(x.v));
+    lanes.add_in_range(x, true);
     return lanes;
   }
 
-  template <size_t begin, size_t count, size_t all_vectors>
-  [[gnu::always_inline]] static V largest_of(const Vectors<V, all_vectors>& x) {
+  template <size_t count>
+  [[gnu::always_inline]] static V largest_of(const V* x) {
     if constexpr (count == 1)
-      return x.v[begin];
+      return x[0];
     else
-      return max(largest_of<begin, count / 2>(x), largest_of<begin + count / 2, count / 2>(x));
+      return max(largest_of<count / 2>(x), largest_of<count / 2>(x + count / 2));
   }
 
-  // By halves, so that a sum of eight has the error of three additions.
-  template <size_t begin, size_t count, size_t all_vectors>
-  [[gnu::always_inline]] Terms<V> terms_of(const Vectors<V, all_vectors>& x) const {
+  template <size_t count>
+  [[gnu::always_inline]] Terms<V> terms_of(const V* x) const {
     if constexpr (count > 2) {
-      const Terms<V> a = terms_of<begin, count / 2>(x);
-      const Terms<V> b = terms_of<begin + count / 2, count / 2>(x);
+      const Terms<V> a = terms_of<count / 2>(x), b = terms_of<count / 2>(x + count / 2);
       Terms<V> sum = {or_bits(a.n, a.n, b.n), a.powers + b.powers, a.rests + b.rests, a.squares};
       if constexpr (moments) sum.squares = a.squares + b.squares;
       return sum;
     } else if constexpr (count == 2) {
-      const Term a = term_of(x.v[begin]), b = term_of(x.v[begin + 1]);
+      const Term a = term_of(x[0]), b = term_of(x[1]);
       const V rests = fma(b.power, b.factor, a.power * a.factor);
       const V squares = moments ? fma(b.power, b.power, a.power * a.power) : rests;
       return {or_bits(a.n, a.n, b.n), a.power + b.power, rests, squares};
     } else {
-      const Term a = term_of(x.v[begin]);
+      const Term a = term_of(x[0]);
       return {a.n, a.power, a.power * a.factor, moments ? a.power * a.power : a.power};
     }
   }
@@ -154,9 +166,11 @@ struct Lanes {
     if constexpr (moments) widen(terms.squares, more_squares);
     for (size_t p = 0; p < parts; ++p) {
       if constexpr (moments) {
-        sum[p] = sum[p] + powers[p];
-        mean[p] = mean[p] + rests[p];
-        squares[p] = squares[p] + more_squares[p];
+        const DoubleDouble<F64> total = plus({sum[p], rest[p]}, powers[p]);
+        sum[p] = total.high;
+        rest[p] = total.low;
+        mean[p] = plus(mean[p], rests[p]);
+        squares[p] = plus(squares[p], more_squares[p]);
       } else if constexpr (is_double) {
         // All but the last bits goes to the sum: what rests alone rounds as coarsely as the whole.
         const DoubleDouble<F64> terms_sum = fast_two_sum(powers[p], rests[p]);
@@ -167,6 +181,13 @@ struct Lanes {
         sum[p] = sum[p] + (powers[p] + rests[p]);
       }
     }
+  }
+
+  /// sum + x. What rounding takes from a sum of doubles is gathered in its low part.
+  static DoubleDouble<F64> plus(DoubleDouble<F64> sum, F64 x) {
+    if constexpr (!is_double) return {sum.high + x, sum.low};
+    const DoubleDouble<F64> total = two_sum(sum.high, x);
+    return {total.high, sum.low + total.low};
   }
 
   /// Sets the base to the exponent of the largest term in lanes where that is out of range, or
@@ -188,8 +209,10 @@ struct Lanes {
     const F64 factor = power_of_two(max(change, all<F64>(-1000.0)));
     if constexpr (moments) {
       const F64 shift = change * all<F64>(ExpConstants<double>::ln_2);
-      mean[p] = fma(shift, sum[p] + rest[p], mean[p]) * factor;
-      squares[p] = squares[p] * factor * factor;
+      mean[p] = plus(mean[p], shift * (sum[p] + rest[p]));
+      mean[p] = {mean[p].high * factor, mean[p].low * factor};
+      const F64 square = factor * factor;
+      squares[p] = {squares[p].high * square, squares[p].low * square};
     }
     sum[p] = sum[p] * factor;
     rest[p] = rest[p] * factor;
@@ -205,8 +228,13 @@ struct Lanes {
     for_parts(sum, count, store_at(out.sums.sum));
     for_parts(rest, count, store_at(out.sums.rest));
     if constexpr (moments) {
-      for_parts(mean, count, store_at(out.mean));
-      for_parts(squares, count, store_at(out.sum_of_squares));
+      F64 both[2][parts];
+      for (size_t p = 0; p < parts; ++p) {
+        both[0][p] = mean[p].high + mean[p].low;
+        both[1][p] = squares[p].high + squares[p].low;
+      }
+      for_parts(both[0], count, store_at(out.mean));
+      for_parts(both[1], count, store_at(out.sum_of_squares));
     }
   }
 
@@ -218,8 +246,8 @@ struct Lanes {
     top = F64::load_first(from.sums.max + i, count, zero);
     sum[0] = F64::load_first(from.sums.sum + i, count, zero);
     rest[0] = F64::load_first(from.sums.rest + i, count, zero);
-    mean[0] = F64::load_first(from.mean + i, count, zero);
-    squares[0] = F64::load_first(from.sum_of_squares + i, count, zero);
+    mean[0] = {F64::load_first(from.mean + i, count, zero), zero};
+    squares[0] = {F64::load_first(from.sum_of_squares + i, count, zero), zero};
   }
 
   /// All lanes as item i.
@@ -244,7 +272,7 @@ struct Lanes {
       out.sums.rest[i] = lanes[1][0];
     } else {
       out.sums.sum[i] = sum_of_parts(sum);
-      out.sums.rest[i] = 0.0;
+      out.sums.rest[i] = sum_of_parts(rest);
     }
     if constexpr (moments) {
       out.mean[i] = sum_of_parts(mean);
@@ -257,6 +285,12 @@ struct Lanes {
       return sum_of_lanes(x[0]);
     else
       return sum_of_lanes(x[0] + x[1]);
+  }
+  template <size_t n>
+  static double sum_of_parts(const DoubleDouble<F64> (&x)[n]) {
+    double sum = 0.0;
+    for (size_t p = 0; p < n; ++p) sum += sum_of_lanes(x[p].high) + sum_of_lanes(x[p].low);
+    return sum;
   }
 };
 

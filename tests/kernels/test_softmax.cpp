@@ -61,7 +61,11 @@ void expect_contract(const ExactRow<T>& row, std::size_t step, Isa isa) {
     std::size_t at = 0;
     for (std::size_t j = 0; j < row.x.size(); ++j) {
       if (j > 0 && row.x[j] == row.x[j - 1] && actual[j] == actual[j - 1]) continue;
-      const double error = error_in_ulp(actual[j], (row.*map.truth)(j));
+      const auto truth = (row.*map.truth)(j);
+      constexpr double almost_zero = 4 * double{std::numeric_limits<T>::min()};
+      if (truth < 0 && -truth < almost_zero && -actual[j] >= 0 && -actual[j] < almost_zero)
+        continue;  // log_softmax, closer to zero than its contract reaches
+      const double error = error_in_ulp(actual[j], truth);
       if (error <= worst) continue;
       worst = error;
       at = j;
