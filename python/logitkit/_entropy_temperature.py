@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ._backend import bridge_for
 from ._entropy_solver import Array, Landscape, solve
 from ._lines import result_type
 from ._real_array import epsilon, real_array
@@ -86,6 +87,8 @@ def entropy_temperature(x: Any, target_entropy: Any, /, axis: int = -1) -> Any:
     >>> [round(float(entropy_temperature(x, target)), 4) for target in (0.1, 1.0, 1.3)]
     [0.6761, 2.0348, 4.3024]
     """
+    if (bridge := bridge_for(x)) is not None:
+        return bridge.entropy_temperature(x, target_entropy, axis)
     rows, dtype = _read(x, axis)
     target, accuracy = _read_targets(target_entropy, rows.shape[:-1])
     flat, goals, n = rows.reshape(target.size, rows.shape[-1]), target.ravel(), rows.shape[-1]

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ._backend import bridge_for
 from ._lines import result_type
 from ._logsumexp import logsumexp
 from ._real_array import real_array
@@ -58,6 +59,8 @@ def logmeanexp(a: Any, axis: int | tuple[int, ...] | None = None, keepdims: bool
     >>> float(logmeanexp([1000.0, 1000.0]))
     1000.0
     """
+    if (bridge := bridge_for(a)) is not None:
+        return bridge.logmeanexp(a, axis, keepdims)
     a = real_array("a", a)
     total = logsumexp(a, axis=axis, keepdims=keepdims)
     n = a.size // np.size(total) if np.size(total) else 0
@@ -275,6 +278,8 @@ def smooth_max(
     >>> [round(float(smooth_max([1.0, 2.0, 3.0], tau=tau)), 3) for tau in (2.0, 0.5, 1e-300)]
     [4.361, 3.071, 3.0]
     """
+    if (bridge := bridge_for(x)) is not None:
+        return bridge.smooth_max(x, axis, tau=tau, keepdims=keepdims)
     if not (math.isfinite(tau) and tau > 0.0):
         raise ValueError(f"expected tau > 0 and finite, not {tau}")
     x = real_array("x", x)

@@ -1,0 +1,40 @@
+"""
+The functions of logitkit for PyTorch's tensors, with derivatives of any order.
+
+``logitkit.softmax(x)`` and its like call these when `x` is a tensor; ``import logitkit`` does
+not import this module. It needs the extra ``logitkit[torch]``.
+
+Values are those of the functions for arrays, bit by bit, and no memory is copied for them:
+tensors are read, and results written, where they lie. They are in the type of the tensor;
+integers and truth values count as ``torch.get_default_dtype()``, as in PyTorch. Tensors lie in
+main memory.
+
+A masked element, ``-inf``, takes no part: its gradient is zero, and a gradient that arrives at
+its result is ignored. So lines of nothing else have gradient zero, although their softmax is
+NaN. Elements of a line with ``+inf`` or NaN have gradient NaN.
+"""
+
+try:
+    import torch as _torch  # noqa: F401
+except ModuleNotFoundError as error:
+    if error.name != "torch":  # one that is there but broken says so itself
+        raise
+    raise ImportError(
+        "logitkit.torch needs PyTorch, which is not installed: pip install 'logitkit[torch]'"
+    ) from error
+
+from ._entropy_temperature import entropy_temperature
+from ._log_arithmetic import logmeanexp, smooth_max
+from ._logsumexp import logsumexp
+from ._softmax import log_softmax, softmax
+from ._softmax_stats import softmax_stats
+
+__all__ = [
+    "entropy_temperature",
+    "log_softmax",
+    "logmeanexp",
+    "logsumexp",
+    "smooth_max",
+    "softmax",
+    "softmax_stats",
+]
