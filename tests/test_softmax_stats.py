@@ -7,7 +7,7 @@ from logitkit import SoftmaxStats, _cpu, logsumexp, reference, softmax_stats
 
 INF, NAN = np.inf, np.nan
 TYPES = [np.float32, np.float64]
-E = {np.float32: 2.0**-22, np.float64: 2.0**-48}  # of the contract
+E = {np.float32: 2.0**-22, np.float64: 2.0**-50}  # of the contract
 
 
 def normal(*shape, spread=1.0, dtype=np.float32):

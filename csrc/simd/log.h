@@ -42,7 +42,7 @@ inline DoubleDouble<F64> log(F64 v, F64 rest, F64 base) {
 }
 
 /// log(count + x) for integers 1 <= count < 2^53 and x >= 0.
-///   Error:  2^-100 + 2^-102 |result|; where count = 1 and x < 2^-30, 2^-100 |result|
+///   Error:  2^-100 + 2^-102 |result|; where count = 1 and x < 2^-30, 2^-84 |result|
 template <class F64>
 inline DoubleDouble<F64> exact_log(F64 count, DoubleDouble<F64> x) {
   const DoubleDouble<F64> head = two_sum(count, x.high);

@@ -94,7 +94,8 @@ struct LogLoops {
   ///   Error:  2^-54 + 2^-53 |result|
   void (*log)(std::size_t items, SumExp sums, double* high, double* low);
   /// high + low = log(count + high + low), in place.
-  ///   Error:  2^-100; relative where the result is below 2^-30
+  ///   Error:  2^-100 + 2^-102 |result|; where count = 1 and the sum is below 2^-30, 2^-84
+  ///           relative to the result
   void (*log_exactly)(std::size_t items, ExactSumExp sums);
 };
 

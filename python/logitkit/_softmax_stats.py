@@ -70,7 +70,7 @@ def softmax_stats(
     The errors of `logsumexp` and `entropy`, and that of `sum_of_squares` relative to it, are at
     most :math:`\varepsilon (1 + \max_i |z_i| + \log n)`, the maximum being that of finite
     elements, where :math:`\varepsilon` is ``2**-22`` in ``float32``, which half types are computed
-    in too, and ``2**-48`` in ``float64``.
+    in too, and ``2**-50`` in ``float64``.
 
     References
     ----------
