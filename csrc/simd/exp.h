@@ -49,7 +49,7 @@ inline V all(typename V::Element c) {
   return V::all(c);
 }
 
-/// The parts of e^x for |x| < 2^20 ln 2.
+/// The parts of e^x for |x| < 2^17 ln 2.
 ///   Error:     t is within 5e-8 for floats and 1.2e-16 for doubles; e^0 is exactly 1
 ///   Specials:  t is a NaN if x is a NaN or infinite
 template <class V>
