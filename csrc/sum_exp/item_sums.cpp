@@ -8,9 +8,11 @@
 namespace logitkit {
 namespace {
 
-constexpr std::size_t max_items = 1024;         // of a block: its sums stay in the cache
-constexpr std::size_t task_size = 1u << 16;     // elements of a task, some 10 microseconds
-constexpr std::size_t segment_size = 1u << 20;  // elements of a segment
+constexpr std::size_t max_items = 512;       // of a block: its sums stay in the cache
+constexpr std::size_t task_size = 1u << 16;  // elements of a task, some 10 microseconds
+// The terms of a segment. Where an item is cut depends on nothing but its length: its result
+// must not depend on how many there are.
+constexpr std::size_t segment_size = 1u << 14;
 
 std::size_t divide_up(std::size_t a, std::size_t b) { return (a + b - 1) / b; }
 
@@ -26,8 +28,7 @@ class Grid {
     items_of_block_ = std::max<std::size_t>(1, std::min({items, fit, max_items}));
     blocks_of_row_ = divide_up(items, items_of_block_);
     blocks_ = blocks_of_row_ * (has_rows() ? 1 : layout.outer);
-    const std::size_t segment = std::max<std::size_t>(64, segment_size / items_of_block_ / 8 * 8);
-    terms_of_segment_ = terms < 2 * segment ? terms : segment;
+    terms_of_segment_ = terms < 2 * segment_size ? terms : segment_size;
     segments_ = divide_up(terms, terms_of_segment_);
     blocks_of_task_ = std::max<std::size_t>(1, task_size / (items_of_block_ * terms));
   }
