@@ -116,11 +116,10 @@ std::vector<ExactRow<T>> hard_rows() {
 
   // Equal terms: every addition rounds the same way.
   for (const double value : {0.1, 1.0 / 3, -14.0, 100.3})
-    for (const std::size_t n : {2, 9, 63, 300, 1000, 20000})
-      add(n, [&](std::size_t) { return value; });
+    for (const std::size_t n : {2, 9, 63, 300, 1500}) add(n, [&](std::size_t) { return value; });
   // A maximum, and many terms that are each about to be rounded away beside it.
   for (const double below : {0.7, 2.3, 9.7, 16.7, 17.3, 18.1, 36.7, 38.0})
-    for (const std::size_t n : {4, 16, 33, 64, 65, 1000, 10000})
+    for (const std::size_t n : {4, 16, 33, 64, 65, 1000})
       for (const double max : {-0.77, 12.3})
         add(n, [&](std::size_t j) { return j == n / 3 ? max : max - below; });
 

@@ -50,9 +50,9 @@ template <class T>
 void test_lengths(Isa isa) {
   std::mt19937 random(1);
   for (const std::size_t n : {1,  2,  3,  4,  5,  7,  8,  9,   15,  16,  17,  31,  32,
-                              33, 63, 64, 65, 66, 95, 96, 127, 128, 129, 255, 257, 5000}) {
+                              33, 63, 64, 65, 66, 95, 96, 127, 128, 129, 255, 257, 1100}) {
     for (const double spread : {0.01, 3.0, 40.0}) {
-      for (const std::size_t step : {1, 3, 17, 130}) {
+      for (const std::size_t step : {1, 3, 17}) {
         std::normal_distribution<double> normal(2.0, spread);
         std::vector<T> x(n);
         for (T& value : x) value = static_cast<T>(normal(random));
@@ -100,7 +100,7 @@ void test_cancellation(Isa isa) {
 
 template <class T>
 void test_threads_do_not_change_bits(Isa isa) {
-  for (const Layout layout : {Layout{700, 333, 1}, Layout{1, 5'000'000, 1}, Layout{3, 333, 700}}) {
+  for (const Layout layout : {Layout{700, 133, 1}, Layout{1, 100'000, 1}, Layout{3, 99, 600}}) {
     std::vector<T> x(layout.outer * layout.terms * layout.inner);
     for (std::size_t i = 0; i < x.size(); ++i) x[i] = static_cast<T>(i * 7919 % 1000) / T{50};
     std::vector<T> serial(layout.outer * layout.inner), parallel(serial.size());

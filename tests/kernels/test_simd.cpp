@@ -55,9 +55,9 @@ template <class V>
 void test_exp_parts(double promised) {
   using T = typename V::Element;
   const double limit = 0x1p17 * 0.69314718;  // and no further
-  for (int i = 0; i <= 20000; ++i) {
-    test_exp_parts_at<V>((i - 10000) * 1e-4 * 3.0, promised);
-    test_exp_parts_at<V>((i - 10000) * 1e-4 * limit, promised);
+  for (int i = 0; i <= 1000; ++i) {
+    test_exp_parts_at<V>((i - 500) * 2e-3 * 3.0, promised);
+    test_exp_parts_at<V>((i - 500) * 2e-3 * limit, promised);
   }
   // Where n changes, and where x nearly is n ln 2.
   for (const double n : {0.0, 1.0, 2.0, 127.0, 1023.0, 99999.0, 1048575.0})

@@ -86,7 +86,7 @@ std::vector<ExactRow<T>> random_rows() {
   std::mt19937 random(1);
   std::vector<ExactRow<T>> rows;
   for (const std::size_t n : {1,  2,  3,  4,  5,  7,  8,  9,   15,  16,  17,  31,  32,
-                              33, 63, 64, 65, 66, 95, 96, 127, 128, 129, 255, 257, 5000})
+                              33, 63, 64, 65, 66, 95, 96, 127, 128, 129, 255, 257, 900})
     for (const double spread : {0.01, 5.0, 40.0}) {
       std::normal_distribution<double> normal(2.0, spread);
       std::vector<T> x(n);
@@ -140,9 +140,9 @@ std::vector<T> noise(std::size_t size) {
 
 template <class T>
 void test_threads_and_place_do_not_change_bits(Isa isa) {
-  const Layout long_row = {1, 2'100'000, 1};  // of two segments
+  const Layout long_row = {1, 40'000, 1};  // of two segments
   for (const Layout layout :
-       {Layout{700, 333, 1}, Layout{2, 333, 300}, Layout{9, 17, 1}, Layout{2, 5, 40}, long_row}) {
+       {Layout{300, 133, 1}, Layout{2, 133, 100}, Layout{9, 17, 1}, Layout{2, 5, 40}, long_row}) {
     const std::vector<T> x = noise<T>(layout.outer * layout.terms * layout.inner);
     for (const Map<T>& map : maps<T>) {
       std::vector<T> serial(x.size()), in_place(x), parallel(x.size());
@@ -181,7 +181,7 @@ template <class T>
 void test_all(Isa isa) {
   static const std::vector<ExactRow<T>> random = random_rows<T>(), hard = hard_rows<T>();
   for (const ExactRow<T>& row : random)
-    for (const std::size_t step : {1, 3, 17, 130})
+    for (const std::size_t step : {1, 3, 17})
       if (row.x.size() * step < 50'000) expect_contract(row, step, isa);
   for (const ExactRow<T>& row : hard)
     for (const std::size_t step : {1, 3}) expect_contract(row, step, isa);

@@ -114,12 +114,12 @@ template <class T>
 void test_lengths(Isa isa) {
   std::mt19937 random(1);
   for (const std::size_t n : {1,  2,  3,  4,  5,  7,  8,  9,   15,  16,  17,  31,  32,
-                              33, 63, 64, 65, 66, 95, 96, 127, 128, 129, 255, 257, 3000})
+                              33, 63, 64, 65, 66, 95, 96, 127, 128, 129, 255, 257, 900})
     for (const double spread : {0.01, 3.0, 40.0}) {
       std::normal_distribution<double> normal(2.0, spread);
       std::vector<T> x(n);
       for (T& value : x) value = static_cast<T>(normal(random));
-      for (const std::size_t step : {1, 3, 17, 130}) expect_contract(x, step, T{1}, isa);
+      for (const std::size_t step : {1, 3, 17}) expect_contract(x, step, T{1}, isa);
       for (const double scale : {0.0, 1e-3, 0.7, 30.0})
         expect_contract(x, 1, static_cast<T>(scale), isa);
     }
@@ -160,13 +160,13 @@ void test_specials(Isa isa) {
 
 template <class T>
 void test_threads_do_not_change_bits(Isa isa) {
-  for (const Layout layout : {Layout{700, 333, 1}, Layout{1, 2'100'000, 1}, Layout{2, 333, 300}}) {
+  for (const Layout layout : {Layout{300, 133, 1}, Layout{1, 40'000, 1}, Layout{2, 133, 100}}) {
     std::vector<T> x(layout.outer * layout.terms * layout.inner);
     for (std::size_t i = 0; i < x.size(); ++i) x[i] = static_cast<T>(i * 7919 % 1000) / T{50};
     Arrays<T> serial(layout.outer * layout.inner), parallel(serial.items);
     softmax_stats(x.data(), layout, T{1}, serial.pointers(), 1, isa);
     for (const std::size_t threads : {2, 3}) {
-      if (threads == 3 && layout.terms > 2'000'000) continue;
+      if (threads == 3 && layout.terms > 30'000) continue;
       softmax_stats(x.data(), layout, T{1}, parallel.pointers(), threads, isa);
       expect(std::memcmp(serial.memory.data(), parallel.memory.data(),
                          serial.memory.size() * sizeof(T)) == 0,
