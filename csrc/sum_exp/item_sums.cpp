@@ -48,10 +48,10 @@ class Grid {
   Block<T> block(std::size_t block) const {
     const std::size_t column = block % blocks_of_row_ * items_of_block_;
     if (has_rows())
-      return {x_ + column * layout_.terms, std::min(items_of_block_, layout_.outer - column),
+      return {at(column * layout_.terms), std::min(items_of_block_, layout_.outer - column),
               layout_.terms, layout_.terms, 1};
     const std::size_t row = block / blocks_of_row_;
-    return {x_ + row * layout_.terms * layout_.inner + column,
+    return {at(row * layout_.terms * layout_.inner + column),
             std::min(items_of_block_, layout_.inner - column), layout_.terms, 1, layout_.inner};
   }
 
@@ -65,6 +65,9 @@ class Grid {
 
  private:
   bool has_rows() const { return layout_.inner == 1; }
+
+  /// The address of an element; items without terms have none, and x may be null.
+  const T* at(std::size_t offset) const { return layout_.terms == 0 ? x_ : x_ + offset; }
 
   const T* x_;
   Layout layout_;

@@ -169,7 +169,8 @@ inline void sum_items(const Block<T>& block, const Start& start, Out out, const 
       Lanes lanes[strip];
       for (size_t k = 0; k < columns; k += V::width)
         lanes[k / V::width] = start(c + k, columns - k < V::width ? columns - k : V::width);
-      add_columns<V>(block.x + c, block.terms, block.term_step, columns, lanes, change);
+      if (block.terms > 0)  // else x may be null
+        add_columns<V>(block.x + c, block.terms, block.term_step, columns, lanes, change);
       for (size_t k = 0; k < columns; k += V::width)
         lanes[k / V::width].store(out, c + k, columns - k < V::width ? columns - k : V::width);
     }
