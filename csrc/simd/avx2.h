@@ -199,5 +199,29 @@ inline void transpose(F64 (&x)[4]) {
   x[3].v = _mm256_permute2f128_pd(b, d, 0x31);
 }
 
+inline F32 operator/(F32 a, F32 b) { return {_mm256_div_ps(a.v, b.v)}; }
+inline F64 multiply_add(F64 a, F64 b, F64 c) { return fma(a, b, c); }
+inline F32 multiply_add(F32 a, F32 b, F32 c) { return fma(a, b, c); }
+
+inline F64 fraction(F64 a) { return {_mm256_sub_pd(a.v, _mm256_floor_pd(a.v))}; }
+inline F32 fraction(F32 a) { return {_mm256_sub_ps(a.v, _mm256_floor_ps(a.v))}; }
+inline F64 times_power(F64 a, F64 b) {
+  const __m256d least = _mm256_set1_pd(-1022.0);
+  const __m256d n = _mm256_floor_pd(_mm256_max_pd(b.v, least));
+  // Adding 2^52 + 2^51 + 1023 leaves n + 1023 in the low bits, which the shift makes a power.
+  const __m256i bits = _mm256_castpd_si256(_mm256_add_pd(n, _mm256_set1_pd(0x1.8p52 + 1023)));
+  const __m256d power = _mm256_castsi256_pd(_mm256_slli_epi64(bits, 52));
+  const __m256d small = _mm256_cmp_pd(b.v, least, _CMP_LT_OQ);
+  return {_mm256_andnot_pd(small, _mm256_mul_pd(a.v, power))};
+}
+inline F32 times_power(F32 a, F32 b) {
+  const __m256 least = _mm256_set1_ps(-126.0f);
+  const __m256 n = _mm256_floor_ps(_mm256_max_ps(b.v, least));
+  const __m256i bits = _mm256_castps_si256(_mm256_add_ps(n, _mm256_set1_ps(0x1.8p23f + 127)));
+  const __m256 power = _mm256_castsi256_ps(_mm256_slli_epi32(bits, 23));
+  const __m256 small = _mm256_cmp_ps(b.v, least, _CMP_LT_OQ);
+  return {_mm256_andnot_ps(small, _mm256_mul_ps(a.v, power))};
+}
+
 }  // namespace
 }  // namespace logitkit::avx2

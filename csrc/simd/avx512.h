@@ -225,5 +225,25 @@ inline void transpose(F64 (&x)[8]) {
 /// The sum of all lanes, in a fixed order.
 inline double sum_of_lanes(F64 a) { return _mm512_reduce_add_pd(a.v); }
 
+inline F32 operator/(F32 a, F32 b) { return {_mm512_div_ps(a.v, b.v)}; }
+
+/// a * b + c, rounded once where the processor does that at no cost.
+inline F64 multiply_add(F64 a, F64 b, F64 c) { return fma(a, b, c); }
+inline F32 multiply_add(F32 a, F32 b, F32 c) { return fma(a, b, c); }
+
+/// a - floor(a).
+inline F64 fraction(F64 a) { return {_mm512_reduce_pd(a.v, 0x09)}; }
+inline F32 fraction(F32 a) { return {_mm512_reduce_ps(a.v, 0x09)}; }
+/// a * 2^floor(b) for b <= 0, where a is from 1 to 2; 0 where that is no normal number, and
+/// NaN if b is a NaN.
+inline F64 times_power(F64 a, F64 b) {
+  const __mmask8 normal = _mm512_cmp_pd_mask(b.v, _mm512_set1_pd(-1022.0), _CMP_NLT_UQ);
+  return {_mm512_maskz_scalef_pd(normal, a.v, b.v)};
+}
+inline F32 times_power(F32 a, F32 b) {
+  const __mmask16 normal = _mm512_cmp_ps_mask(b.v, _mm512_set1_ps(-126.0f), _CMP_NLT_UQ);
+  return {_mm512_maskz_scalef_ps(normal, a.v, b.v)};
+}
+
 }  // namespace
 }  // namespace logitkit::avx512

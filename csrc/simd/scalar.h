@@ -141,5 +141,22 @@ inline double sum_of_lanes(F64 a) { return a.v; }
 inline void transpose(F32 (&)[1]) {}
 inline void transpose(F64 (&)[1]) {}
 
+inline F32 operator/(F32 a, F32 b) { return {a.v / b.v}; }
+inline F64 multiply_add(F64 a, F64 b, F64 c) { return {a.v * b.v + c.v}; }
+inline F32 multiply_add(F32 a, F32 b, F32 c) { return {a.v * b.v + c.v}; }
+
+inline F64 fraction(F64 a) { return {a.v - std::floor(a.v)}; }
+inline F32 fraction(F32 a) { return {a.v - std::floor(a.v)}; }
+inline F64 times_power(F64 a, F64 b) {
+  if (b.v < -1022.0) return {0.0};
+  const double n = std::floor(b.v == b.v ? b.v : 0.0) + 1023.0;
+  return {a.v * from_bits<double>(static_cast<std::uint64_t>(n) << 52)};
+}
+inline F32 times_power(F32 a, F32 b) {
+  if (b.v < -126.0f) return {0.0f};
+  const float n = std::floor(b.v == b.v ? b.v : 0.0f) + 127.0f;
+  return {a.v * from_bits<float>(static_cast<std::uint32_t>(n) << 23)};
+}
+
 }  // namespace
 }  // namespace logitkit::scalar

@@ -10,6 +10,20 @@ from ._entropy_temperature import (
     entropy_temperature,
     entropy_temperature_vjp,
 )
+from ._attention import (
+    AtLengths,
+    AttentionScale,
+    Cosine,
+    EntropyInvariant,
+    GradientMaximal,
+    LogBase,
+    LogClip,
+    Natural,
+    YaRN,
+    attention,
+    attention_with_stats,
+    scaled_dot_product_attention,
+)
 from ._linear_argmax import linear_argmax, linear_topk
 from ._log_arithmetic import log1mexp, logaddexp, logmeanexp, logsubexp, smooth_max
 from ._logsumexp import logsumexp
@@ -24,10 +38,21 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ArgmaxableReport",
+    "AtLengths",
+    "AttentionScale",
     "Box",
+    "Cosine",
+    "EntropyInvariant",
     "EntropyTemperatureVJP",
+    "GradientMaximal",
+    "LogBase",
+    "LogClip",
+    "Natural",
     "SoftmaxStats",
     "Verdict",
+    "YaRN",
+    "attention",
+    "attention_with_stats",
     "bounds",
     "check_argmaxable",
     "entropy_temperature",
@@ -43,6 +68,7 @@ __all__ = [
     "logsumexp",
     "logsumexp_vjp",
     "reference",
+    "scaled_dot_product_attention",
     "smooth_max",
     "softmax",
     "softmax_stats",

@@ -1,0 +1,29 @@
+"""Scaled softmax attention, forward and backward, and what it saw."""
+
+from ..reference._attention_scale import (
+    AtLengths,
+    AttentionScale,
+    Cosine,
+    EntropyInvariant,
+    GradientMaximal,
+    LogBase,
+    LogClip,
+    Natural,
+    YaRN,
+)
+from ._forward import attention, attention_with_stats, scaled_dot_product_attention
+
+__all__ = [
+    "AtLengths",
+    "AttentionScale",
+    "Cosine",
+    "EntropyInvariant",
+    "GradientMaximal",
+    "LogBase",
+    "LogClip",
+    "Natural",
+    "YaRN",
+    "attention",
+    "attention_with_stats",
+    "scaled_dot_product_attention",
+]
