@@ -21,7 +21,7 @@ constexpr double log2_e = 1.44269504088896340735992468100;
 // sums take 200 KiB of the second-level cache.
 constexpr std::size_t max_group = 8;
 // Tasks that a call is cut into, if it is large enough: a grid that does not depend on threads.
-constexpr std::size_t enough_tasks = 32;
+constexpr std::size_t enough_tasks = 16;
 
 // Consecutive panels of one sequence and key head.
 struct Task {
@@ -87,7 +87,8 @@ class Forward {
  private:
   // What one panel holds while it goes over the keys.
   struct Panel {
-    PanelRows rows;
+    std::size_t count;                                        // of its queries
+    std::size_t heads[max_queries], queries_at[max_queries];  // of each lane
     PanelBand band;
     T *queries, *sums;             // [dim][lane]
     T *max, *sum, *mean, *factor;  // [lane]
@@ -129,34 +130,29 @@ class Forward {
     bool has_tile_terms = false;  // w.terms holds those of the tile
   };
 
-  std::size_t panel_size() const {
-    return (in_.head_dim + in_.value_dim + 4) * lanes_ + 16 * 6;
-  }
+  std::size_t panel_size() const { return (in_.head_dim + in_.value_dim + 4) * lanes_ + 16 * 6; }
   std::size_t tile_size() const {
     const std::size_t dims = in_.head_dim + in_.value_dim;
     return tile_keys * (3 * lanes_ + dims) + lanes_ * (dims + tile_keys + 5) + in_.value_dim +
            16 * 16;
   }
 
-  std::size_t head_of(const Task& task, const Sequence& s, std::size_t row) const {
-    return task.key_head * group_heads_ + row / s.queries;
+  // Where in bytes a row of an array of elements lies.
+  template <class Data>
+  std::ptrdiff_t bytes_to(const Rows<Data>& x, std::size_t b, std::size_t h, std::size_t i) const {
+    const auto size = static_cast<std::ptrdiff_t>(is_half_ ? 2 : sizeof(T));
+    return size *
+           (static_cast<std::ptrdiff_t>(b) * x.batch + static_cast<std::ptrdiff_t>(h) * x.head +
+            static_cast<std::ptrdiff_t>(i) * x.row);
   }
 
-  const void* element_at(const Rows<const void>& x, std::size_t b, std::size_t h,
-                         std::size_t i) const {
-    const std::size_t size = is_half_ ? 2 : sizeof(T);
-    const Rows<const char> bytes = {static_cast<const char*>(x.data), x.batch, x.head, x.row};
-    return bytes.data + (bytes.at(b, h, i) - bytes.data) * static_cast<std::ptrdiff_t>(size);
-  }
-
-  void run_task(const Task& task, Workspace& w) {
+  void run_task(const Task& task, Workspace& w) const {
     const FlushDenormals flush(FlushDenormals::What::results_and_operands);
     const Sequence& s = in_.sequences[task.sequence];
     std::int64_t begin = unlimited, end = 0;
     for (std::size_t p = 0; p < task.panels; ++p) {
       Panel& panel = w.panels[p];
-      panel.rows = panels_[task.sequence][task.first_panel + p];
-      start(task, s, panel, w);
+      start(task, s, panels_[task.sequence][task.first_panel + p], panel, w);
       begin = std::min(begin, panel.band.begin());
       end = std::max(end, panel.band.end());
     }
@@ -169,32 +165,41 @@ class Forward {
         Panel& panel = w.panels[p];
         Segment segments[2 * panel_vectors];
         const std::size_t found = panel.band.segments(key, count, segments);
-        if (found == 0 || !load_terms(task, s, panel, key, count, w)) continue;
+        if (found == 0 || !load_terms(s, panel, key, count, w)) continue;
         if (!loaded) load_keys(task, s, static_cast<std::size_t>(key), count, w);
         loaded = true;
-        add_tile(task, s, panel, key, count, {segments, found}, w);
+        add_tile(s, panel, key, count, {segments, found}, w);
       }
     }
-    for (std::size_t p = 0; p < task.panels; ++p) finish(task, s, w.panels[p], w);
+    for (std::size_t p = 0; p < task.panels; ++p) finish(s, w.panels[p], w);
   }
 
   // Packs the queries of a panel, multiplied by their scale.
-  void start(const Task& task, const Sequence& s, Panel& panel, Workspace& w) {
+  void start(const Task& task, const Sequence& s, const PanelRows& panel_rows, Panel& panel,
+             Workspace& w) const {
     const T* rows[max_queries];
     KeyRange ranges[max_queries];
-    for (std::size_t i = 0; i < panel.rows.count; ++i) {
-      const std::size_t row = panel.rows.first + i, head = head_of(task, s, row);
-      const std::size_t query = s.first_query + row % s.queries;
-      const void* from = element_at(in_.query, s.query_batch, head, query);
+    std::size_t head = task.key_head * group_heads_ + panel_rows.first / s.queries;
+    std::size_t query = panel_rows.first % s.queries;
+    panel.count = panel_rows.count;
+    for (std::size_t i = 0; i < panel.count; ++i) {
+      panel.heads[i] = head;
+      panel.queries_at[i] = query;
+      const void* from = static_cast<const char*>(in_.query.data) +
+                         bytes_to(in_.query, s.query_batch, head, s.first_query + query);
       rows[i] = static_cast<const T*>(from);
       if (is_half_) rows[i] = widened(from, in_.head_dim, w.rows + i * in_.head_dim);
-      const double scale = *in_.scale.at(s.query_batch, head, query);
+      const double scale = *in_.scale.at(s.query_batch, head, s.first_query + query);
       // Scores in units of ln 2, or of the cap.
       w.factors[i] = static_cast<T>(in_.softcap > 0 ? scale / in_.softcap : scale * log2_e);
-      ranges[i] = keys_of(s, in_.left, in_.right, row % s.queries);
+      ranges[i] = keys_of(s, in_.left, in_.right, query);
+      if (++query == s.queries) {
+        query = 0;
+        ++head;
+      }
     }
-    panel.band = PanelBand(ranges, panel.rows.count, loops_.width);
-    loops_.pack(rows, w.factors, panel.rows.count, in_.head_dim, panel.queries);
+    panel.band = PanelBand(ranges, panel.count, loops_.width);
+    loops_.pack(rows, w.factors, panel.count, in_.head_dim, panel.queries);
     std::fill_n(panel.sums, in_.value_dim * lanes_, T{0});
     std::fill_n(panel.max, lanes_, std::numeric_limits<T>::lowest());
     std::fill_n(panel.sum, lanes_, T{0});
@@ -213,46 +218,52 @@ class Forward {
   // Where the keys and values of a tile lie.
   void load_keys(const Task& task, const Sequence& s, std::size_t first, std::size_t count,
                  Workspace& w) const {
-    for (std::size_t j = 0; j < count; ++j) {
-      std::size_t batch = s.key_batch, row = s.first_key + first + j;
+    std::size_t batch = s.key_batch, row = s.first_key + first, run = count;
+    for (std::size_t j = 0; j < count; j += run) {
       if (in_.block_table != nullptr) {
         const std::size_t block = (first + j) / in_.block_size;
         batch = static_cast<std::size_t>(in_.block_table[s.key_batch * in_.max_blocks + block]);
         row = (first + j) % in_.block_size;
+        run = std::min(count - j, in_.block_size - row);
       }
-      const void* key = element_at(in_.key, batch, task.key_head, row);
-      const void* value = element_at(in_.value, batch, task.key_head, row);
-      w.key_rows[j] = static_cast<const T*>(key);
-      w.value_rows[j] = static_cast<const T*>(value);
-      if (is_half_) {
-        w.key_rows[j] = widened(key, in_.head_dim, w.keys + j * in_.head_dim);
-        w.value_rows[j] = widened(value, in_.value_dim, w.values + j * in_.value_dim);
-      }
+      load_rows(in_.key, bytes_to(in_.key, batch, task.key_head, row), run, in_.head_dim,
+                w.key_rows + j, w.keys + j * in_.head_dim);
+      load_rows(in_.value, bytes_to(in_.value, batch, task.key_head, row), run, in_.value_dim,
+                w.value_rows + j, w.values + j * in_.value_dim);
     }
   }
 
+  // rows[j] = the rows of x from `first` bytes on; as floats in `widened_rows` if they are half.
+  void load_rows(const Rows<const void>& x, std::ptrdiff_t first, std::size_t count,
+                 std::size_t dim, const T** rows, T* widened_rows) const {
+    const char* from = static_cast<const char*>(x.data) + first;
+    const std::ptrdiff_t step = bytes_to(x, 0, 0, 1);
+    for (std::size_t j = 0; j < count; ++j, from += step)
+      rows[j] =
+          is_half_ ? widened(from, dim, widened_rows + j * dim) : reinterpret_cast<const T*>(from);
+  }
+
   // Puts what masks and terms add to a tile into w.terms; false if they hide all of it.
-  bool load_terms(const Task& task, const Sequence& s, const Panel& panel, std::int64_t first,
-                  std::size_t count, Workspace& w) const {
+  bool load_terms(const Sequence& s, const Panel& panel, std::int64_t first, std::size_t count,
+                  Workspace& w) const {
     if (!has_terms_) return true;
     const T* rows[max_queries];
     bool any = false;
     const auto add = [&] {
       T* to = any ? w.more_terms : w.terms;
       std::fill_n(w.factors, lanes_, T{1});
-      loops_.pack(rows, w.factors, panel.rows.count, count, to);
+      loops_.pack(rows, w.factors, panel.count, count, to);
       if (any) loops_.add(w.terms, count, to, T{1});
       any = true;
     };
     const auto place = [&](std::size_t i, const auto& x) {
-      const std::size_t row = panel.rows.first + i;
       return x.data + static_cast<std::ptrdiff_t>(s.query_batch) * x.batch +
-             static_cast<std::ptrdiff_t>(head_of(task, s, row)) * x.head +
-             static_cast<std::ptrdiff_t>(row % s.queries) * x.row + first * x.key;
+             static_cast<std::ptrdiff_t>(panel.heads[i]) * x.head +
+             static_cast<std::ptrdiff_t>(panel.queries_at[i]) * x.row + first * x.key;
     };
     if (in_.mask.data != nullptr) {
       std::size_t visible = 0;
-      for (std::size_t i = 0; i < panel.rows.count; ++i) {
+      for (std::size_t i = 0; i < panel.count; ++i) {
         const std::uint8_t* mask = place(i, in_.mask);
         T* to = w.rows + i * tile_keys;
         for (std::size_t j = 0; j < count; ++j) {
@@ -263,11 +274,11 @@ class Forward {
         rows[i] = to;
       }
       if (visible == 0) return false;
-      if (visible < panel.rows.count * count) add();
+      if (visible < panel.count * count) add();
     }
     for (const Scores<T>& terms : in_.terms) {
       if (terms.data == nullptr) continue;
-      for (std::size_t i = 0; i < panel.rows.count; ++i) {
+      for (std::size_t i = 0; i < panel.count; ++i) {
         rows[i] = place(i, terms);
         if (terms.key == 1) continue;
         std::fill_n(w.rows + i * tile_keys, count, *rows[i]);
@@ -285,14 +296,14 @@ class Forward {
   };
 
   // Adds a tile of keys to the softmax of a panel.
-  void add_tile(const Task& task, const Sequence& s, Panel& panel, std::int64_t first,
-                std::size_t count, Segments segments, Workspace& w) const {
+  void add_tile(const Sequence& s, Panel& panel, std::int64_t first, std::size_t count,
+                Segments segments, Workspace& w) const {
     for (std::size_t k = 0; k < segments.count; ++k) {
       const Segment& g = segments.data[k];
       loops_.score(panel.queries, w.key_rows + g.begin, g.end - g.begin, in_.head_dim, g.first,
                    g.vectors, w.tile + g.begin * lanes_);
     }
-    change_scores(task, s, panel, first, count, w);
+    change_scores(s, panel, first, count, w);
     for (std::size_t v = 0; v < panel.band.vectors(); ++v) {
       const std::size_t begin = panel.band.begins[v], lane = v * loops_.width;
       if (begin == panel.band.ends[v]) continue;
@@ -306,8 +317,8 @@ class Forward {
                          !loops_.finite(w.value_rows, count, in_.value_dim);
     if (guarded) {
       for (std::size_t j = 0; j < count; ++j)
-        finite_rows[j] = loops_.finite(w.value_rows + j, 1, in_.value_dim) ? w.value_rows[j]
-                                                                          : w.zeros;
+        finite_rows[j] =
+            loops_.finite(w.value_rows + j, 1, in_.value_dim) ? w.value_rows[j] : w.zeros;
       values = finite_rows;
     }
     for (std::size_t k = 0; k < segments.count; ++k) {
@@ -321,14 +332,14 @@ class Forward {
   }
 
   // Cap, slope, terms and band of a tile.
-  void change_scores(const Task& task, const Sequence& s, const Panel& panel, std::int64_t first,
-                     std::size_t count, Workspace& w) const {
+  void change_scores(const Sequence& s, const Panel& panel, std::int64_t first, std::size_t count,
+                     Workspace& w) const {
     if (in_.softcap > 0) loops_.cap(w.tile, count, static_cast<T>(double{in_.softcap} * log2_e));
     if (in_.slopes != nullptr) {
       for (std::size_t i = 0; i < lanes_; ++i) {
-        const std::size_t row = panel.rows.first + std::min(i, panel.rows.count - 1);
-        const auto position = static_cast<std::int64_t>(row % s.queries) + s.offset;
-        w.slopes[i] = static_cast<T>(double{in_.slopes[head_of(task, s, row)]} * log2_e);
+        const std::size_t lane = std::min(i, panel.count - 1);
+        const auto position = static_cast<std::int64_t>(panel.queries_at[lane]) + s.offset;
+        w.slopes[i] = static_cast<T>(double{in_.slopes[panel.heads[lane]]} * log2_e);
         w.positions[i] = static_cast<T>(position - first);
       }
       loops_.slope(w.tile, count, w.slopes, w.positions);
@@ -355,23 +366,20 @@ class Forward {
   }
 
   // Divides the sums of a panel by the sums of weights, and writes what the caller wants.
-  void finish(const Task& task, const Sequence& s, Panel& panel, Workspace& w) const {
+  void finish(const Sequence& s, Panel& panel, Workspace& w) const {
     T* rows[max_queries];
     void* out_rows[max_queries];
-    const std::size_t size = is_half_ ? 2 : sizeof(T);
-    for (std::size_t i = 0; i < panel.rows.count; ++i) {
-      const std::size_t row = panel.rows.first + i, head = head_of(task, s, row);
-      const std::size_t query = s.first_query + row % s.queries;
-      const Rows<char> bytes = {nullptr, out_.out.batch, out_.out.head, out_.out.row};
-      const std::ptrdiff_t offset = bytes.at(s.query_batch, head, query) - bytes.data;
-      out_rows[i] = static_cast<char*>(out_.out.data) + offset * static_cast<std::ptrdiff_t>(size);
+    for (std::size_t i = 0; i < panel.count; ++i) {
+      const std::size_t head = panel.heads[i], query = s.first_query + panel.queries_at[i];
+      out_rows[i] =
+          static_cast<char*>(out_.out.data) + bytes_to(out_.out, s.query_batch, head, query);
       rows[i] = is_half_ ? w.rows + i * in_.value_dim : static_cast<T*>(out_rows[i]);
       finish_row(panel, i, head, s.query_batch, query);
     }
-    loops_.unpack(panel.sums, panel.factor, panel.rows.count, in_.value_dim, rows);
+    loops_.unpack(panel.sums, panel.factor, panel.count, in_.value_dim, rows);
     if constexpr (sizeof(T) == sizeof(float))
       if (is_half_)
-        for (std::size_t i = 0; i < panel.rows.count; ++i)
+        for (std::size_t i = 0; i < panel.count; ++i)
           narrow(in_.element, rows[i], in_.value_dim, out_rows[i]);
   }
 
@@ -384,7 +392,8 @@ class Forward {
     if (out_.max_logit.data != nullptr)
       *out_.max_logit.at(batch, head, query) = static_cast<T>(empty ? -infinity : max * ln_2);
     if (in_.sinks != nullptr && in_.sinks[head] > -infinity) {
-      const double sink = double{in_.sinks[head]} * log2_e, top = empty ? sink : std::max(max, sink);
+      const double sink = double{in_.sinks[head]} * log2_e,
+                   top = empty ? sink : std::max(max, sink);
       factor = empty ? 0.0 : std::exp2(max - top);
       const double weight = std::exp2(sink - top);
       mean = empty ? 0.0 : factor * (mean + (max - top) * sum);
@@ -398,8 +407,9 @@ class Forward {
           static_cast<T>(sum == 0.0 ? -infinity : max * ln_2 + std::log(sum));
     if (out_.entropy.data != nullptr) {
       const double entropy = std::log(sum) - ln_2 * (mean / sum);
-      *out_.entropy.at(batch, head, query) =
-          static_cast<T>(sum == 0.0 ? 0.0 : entropy < 0.0 ? 0.0 : entropy);
+      *out_.entropy.at(batch, head, query) = static_cast<T>(sum == 0.0      ? 0.0
+                                                            : entropy < 0.0 ? 0.0
+                                                                            : entropy);
     }
   }
 

@@ -67,8 +67,8 @@ logitkit::Scores<T> scores(const Optional& x, const char* name) {
   check(x->ndim() == 4, std::string(name) + " of four dimensions");
   const auto key = step(*x, 3, name);
   check(key == 0 || key == 1, std::string(name) + " with dense columns");
-  return {static_cast<const T*>(x->data()), step(*x, 0, name), step(*x, 1, name),
-          step(*x, 2, name), key};
+  return {static_cast<const T*>(x->data()), step(*x, 0, name), step(*x, 1, name), step(*x, 2, name),
+          key};
 }
 
 template <class T>
@@ -166,12 +166,11 @@ void bind_attention(py::module_& m) {
       [](const py::array& query, const py::array& key, const py::array& value, py::array& out,
          const Sequences& sequences, const py::array& scale, std::int64_t left, std::int64_t right,
          double softcap, const Optional& slopes, const Optional& sinks, const Optional& mask,
-         const Optional& terms, const Optional& more_terms,
-         const std::optional<Table>& block_table, const Optional& logsumexp,
-         const Optional& entropy, const Optional& max_logit, std::size_t threads,
-         logitkit::Isa isa) {
-        Arguments a = {sequences, scale, left,       right,       softcap,   slopes,
-                       sinks,     mask,  terms,      more_terms,  block_table, logsumexp,
+         const Optional& terms, const Optional& more_terms, const std::optional<Table>& block_table,
+         const Optional& logsumexp, const Optional& entropy, const Optional& max_logit,
+         std::size_t threads, logitkit::Isa isa) {
+        Arguments a = {sequences, scale,     left,    right,      softcap,     slopes,
+                       sinks,     mask,      terms,   more_terms, block_table, logsumexp,
                        entropy,   max_logit, threads, isa};
         const Element element = element_of(query);
         check(element_of(key) == element && element_of(value) == element,

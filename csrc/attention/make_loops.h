@@ -16,6 +16,16 @@ using std::size_t;
 template <class V>
 constexpr size_t lanes_of = panel_vectors * V::width;
 
+/// p, about which the compiler forgets how it was made: it otherwise keeps the address of each
+/// element in a register of its own, of which there are not so many.
+template <class P>
+inline P* opaque(P* p) {
+#if defined(__GNUC__)
+  __asm__("" : "+r"(p));
+#endif
+  return p;
+}
+
 template <class V>
 inline V load_columns(const typename V::Element* x, size_t n) {
   return n >= V::width ? V::load(x) : V::load_first(x, n, V::all(0));
@@ -64,8 +74,7 @@ void unpack(const typename V::Element* panel, const typename V::Element* factors
       V block[V::width];
 #pragma GCC unroll 16
       for (size_t k = 0; k < V::width; ++k)
-        block[k] =
-            d + k < depth ? V::load(panel + (d + k) * lanes_of<V> + i) * factor : V::all(0);
+        block[k] = d + k < depth ? V::load(panel + (d + k) * lanes_of<V> + i) * factor : V::all(0);
       transpose(block);
 #pragma GCC unroll 16
       for (size_t k = 0; k < V::width; ++k) {
@@ -96,8 +105,7 @@ inline void score_rows(const typename V::Element* panel, const typename V::Eleme
   for (size_t d = 0; d < depth; ++d) {
     V query[vectors];
 #pragma GCC unroll 3
-    for (size_t v = 0; v < vectors; ++v)
-      query[v] = V::load(panel + d * lanes_of<V> + v * V::width);
+    for (size_t v = 0; v < vectors; ++v) query[v] = V::load(panel + d * lanes_of<V> + v * V::width);
 #pragma GCC unroll 16
     for (size_t j = 0; j < rows; ++j) {
       const V element = V::all(key[j][d]);
@@ -124,11 +132,10 @@ inline void weigh_rows(const typename V::Element* tile, const typename V::Elemen
     for (size_t v = 0; v < vectors; ++v) sum[d][v] = V::all(0);
 #pragma GCC unroll 4
   for (size_t j = 0; j < count; ++j) {
-    const typename V::Element* value = values[j] + dim;
+    const typename V::Element* value = opaque(values[j] + dim);
     V weight[vectors];
 #pragma GCC unroll 3
-    for (size_t v = 0; v < vectors; ++v)
-      weight[v] = V::load(tile + j * lanes_of<V> + v * V::width);
+    for (size_t v = 0; v < vectors; ++v) weight[v] = V::load(tile + j * lanes_of<V> + v * V::width);
 #pragma GCC unroll 16
     for (size_t d = 0; d < rows; ++d) {
       const V element = V::all(value[d]);
@@ -184,18 +191,21 @@ struct WeighBlock {
   }
 };
 
-/// Blocks::rows_of_3, rows_of_2 and rows_of_1 rows by so many vectors fill the registers.
+/// Blocks::rows_of_3, rows_of_2 and rows_of_1 rows by so many vectors fill the registers; the
+/// addresses of more than 8 keys do not fit the others.
+constexpr size_t with_addresses(size_t rows) { return rows < 8 ? rows : 8; }
+
 template <class V, class Blocks>
 void score(const typename V::Element* panel, const typename V::Element* const* keys, size_t count,
            size_t depth, size_t first, size_t vectors, typename V::Element* tile) {
   panel += first * V::width;
   tile += first * V::width;
   if (vectors == 3)
-    in_blocks<Blocks::rows_of_3>(count, ScoreBlock<V, 3>{panel, keys, depth, tile});
+    in_blocks<with_addresses(Blocks::rows_of_3)>(count, ScoreBlock<V, 3>{panel, keys, depth, tile});
   else if (vectors == 2)
-    in_blocks<Blocks::rows_of_2>(count, ScoreBlock<V, 2>{panel, keys, depth, tile});
+    in_blocks<with_addresses(Blocks::rows_of_2)>(count, ScoreBlock<V, 2>{panel, keys, depth, tile});
   else
-    in_blocks<Blocks::rows_of_1>(count, ScoreBlock<V, 1>{panel, keys, depth, tile});
+    in_blocks<with_addresses(Blocks::rows_of_1)>(count, ScoreBlock<V, 1>{panel, keys, depth, tile});
 }
 
 template <class V, class Blocks>
@@ -349,9 +359,8 @@ bool any_visible(const typename V::Element* tile, size_t count, size_t vectors) 
 
 template <class V, class Blocks>
 constexpr AttentionLoops<typename V::Element> make_loops_of() {
-  return {V::width,  pack<V>,   score<V, Blocks>, cap<V>,
-          slope<V>,  add<V>,    hide<V>,          soften<V>,
-          weigh<V, Blocks>, unpack<V>, finite<V>, any_visible<V>};
+  return {V::width, pack<V>,   score<V, Blocks>, cap<V>,    slope<V>,  add<V>,
+          hide<V>,  soften<V>, weigh<V, Blocks>, unpack<V>, finite<V>, any_visible<V>};
 }
 
 template <class F32, class F64, class Blocks>

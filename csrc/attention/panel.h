@@ -56,6 +56,8 @@ class PanelBand {
       }
       begin_ = v == 0 ? span.least_begin : std::min(begin_, span.least_begin);
       end_ = v == 0 ? span.most_end : std::max(end_, span.most_end);
+      all_begin_ = v == 0 ? span.most_begin : std::max(all_begin_, span.most_begin);
+      all_end_ = v == 0 ? span.least_end : std::min(all_end_, span.least_end);
       in_order_ = in_order_ && (v == 0 || (span.least_begin >= spans_[v - 1].least_begin &&
                                            span.most_end >= spans_[v - 1].most_end));
     }
@@ -69,6 +71,13 @@ class PanelBand {
   /// Cuts the tile of keys [first_key, first_key + count) to what is visible, and returns how
   /// many segments it has: none if nothing is.
   std::size_t segments(std::int64_t first_key, std::size_t count, Segment* segments) {
+    const auto last_key = first_key + static_cast<std::int64_t>(count);
+    if (first_key >= all_begin_ && last_key <= all_end_) {  // the common case
+      partial_ = false;
+      for (std::size_t v = 0; v < vectors_; ++v) begins[v] = 0, ends[v] = count;
+      segments[0] = {0, count, 0, vectors_};
+      return 1;
+    }
     constexpr std::size_t step = 8;  // keys that loops take at a time
     partial_ = false;
     std::size_t cuts[2 * panel_vectors], cut_count = 0;
@@ -82,7 +91,8 @@ class PanelBand {
       ends[v] = std::min(count, (in_tile(span.most_end) + step - 1) / step * step);
       if (span.least_begin >= span.most_end || ends[v] <= begins[v]) begins[v] = ends[v] = 0;
       if (begins[v] == ends[v]) continue;
-      partial_ = partial_ || in_tile(span.most_begin) > begins[v] || in_tile(span.least_end) < ends[v];
+      partial_ =
+          partial_ || in_tile(span.most_begin) > begins[v] || in_tile(span.least_end) < ends[v];
       insert(begins[v], cuts, cut_count++);
       insert(ends[v], cuts, cut_count++);
     }
@@ -143,7 +153,8 @@ class PanelBand {
   KeyRange ranges_[max_queries];
   Span spans_[panel_vectors];
   std::size_t width_ = 1, vectors_ = 0;
-  std::int64_t begin_ = 0, end_ = 0;
+  std::int64_t begin_ = 0, end_ = 0;          // of the keys that any query sees
+  std::int64_t all_begin_ = 0, all_end_ = 0;  // of those that all of them do
   bool in_order_ = true, partial_ = false;
 };
 

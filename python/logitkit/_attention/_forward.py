@@ -2,36 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .. import _cpu
-from .._backend import as_array
 from ..reference import AttentionResult
 from ..reference._attention_scale import AttentionScale
-from ._layout import Layout, lay_out
-from ._visible import Visible, count_visible, what_is_visible
+from ._problem import Problem, prepared
 
 Window = tuple[int | None, int | None]
-
-
-@dataclass
-class Problem:
-    """All arguments of attention, checked, as the kernels take them."""
-
-    layout: Layout
-    visible: Visible
-    scale: NDArray[Any]  # (batch, head, row)
-    softcap: float
-    slopes: NDArray[Any] | None
-    sinks: NDArray[Any] | None
-    n_visible: NDArray[np.int64] | None  # where somebody needs it
-    threads: int
 
 
 def scaled_dot_product_attention(
@@ -44,6 +26,58 @@ def scaled_dot_product_attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Any:
+    r"""
+    Attention with the arguments of ``torch.nn.functional.scaled_dot_product_attention``.
+
+    .. math:: \operatorname{softmax}(\lambda Q K^T + M) V
+
+    Parameters
+    ----------
+    query : array_like, shape (..., heads, length, head_dim)
+        Queries, of ``float16``, ``bfloat16``, ``float32`` or ``float64`` like `key` and
+        `value`.
+    key : array_like, shape (..., heads, keys, head_dim)
+        Keys.
+    value : array_like, shape (..., heads, keys, value_dim)
+        Values.
+    attn_mask : array_like, optional
+        Of bool, where true means that the query may see the key; or of floats, which are added.
+        It broadcasts to (..., heads, length, keys).
+    dropout_p : float
+        Must be 0.
+    is_causal : bool
+        Whether query `i` sees the keys up to `i` only.
+    scale : float, optional
+        The factor of the scores. Default: ``1 / sqrt(head_dim)``.
+    enable_gqa : bool
+        Whether `key` and `value` may have fewer heads, each for a group of those of `query`.
+
+    Returns
+    -------
+    ndarray, shape (..., heads, length, value_dim)
+        In the type of `query`. Rows that see nothing are 0.
+
+    Raises
+    ------
+    TypeError
+        If the arrays are not of one of the types, all the same, in main memory.
+    ValueError
+        If shapes do not fit each other, `dropout_p` is not 0, or a mask is given together with
+        `is_causal`.
+
+    See Also
+    --------
+    logitkit.attention : The same with everything that torch's function lacks.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from logitkit import scaled_dot_product_attention
+    >>> x = np.eye(2, dtype=np.float32)
+    >>> scaled_dot_product_attention(x, x, x, is_causal=True).round(3)
+    array([[1.  , 0.  ],
+           [0.33, 0.67]], dtype=float32)
+    """
     if dropout_p != 0.0:
         raise ValueError(
             f"expected dropout_p = 0, not {dropout_p}: there is no dropout in inference, and "
@@ -82,6 +116,107 @@ def attention(
     block_table: Any = None,
     threads: int | None = None,
 ) -> Any:
+    r"""
+    Scaled softmax attention, exact and without ever storing the scores.
+
+    .. math:: o_i = \sum_j p_{ij} v_j, \quad p_i = \operatorname{softmax}_j\big(
+              \lambda_i \langle q_i, k_j \rangle + b_{ij}\big)
+
+    Parameters
+    ----------
+    query : array_like, shape (..., heads, length, head_dim)
+        Queries, of ``float16``, ``bfloat16``, ``float32`` or ``float64`` like `key` and
+        `value`. With `cu_seqlens_q`: shape (total, heads, head_dim).
+    key : array_like, shape (..., key_heads, keys, head_dim)
+        Keys. `key_heads` divides `heads`, and each key head serves as many consecutive heads of
+        queries; the axes before are broadcast. With `cu_seqlens_k`: shape (total_keys, key_heads,
+        head_dim). With `block_table`: shape (blocks, block_size, key_heads, head_dim).
+    value : array_like, shape (..., key_heads, keys, value_dim)
+        Values, like `key` but for the last axis.
+    mask : array_like, optional
+        Of bool, where true means that the query may see the key; or of floats, which are added
+        to the logits, and where ``-inf`` hides. It broadcasts to (..., heads, length, keys).
+    bias : array_like, optional
+        Floats that are added to the logits like a float `mask`.
+    is_causal : bool
+        Whether a query sees no key after its own position.
+    causal_alignment : {'upper_left', 'lower_right'}
+        Where the first query stands: at the first key, as in torch; or so that the last query
+        stands at the last key, as in flash-attention.
+    window : tuple of int or None, optional
+        ``(left, right)``: a query sees so many keys before its position and after it; None is
+        no limit.
+    scale : float, array_like or AttentionScale, optional
+        What ``query @ key.T`` is multiplied by: one number, one for each head, one for each row
+        (in the shape of the statistics, at least two axes), or a schedule, which finds it from
+        the number of keys that the row sees after all masks. Default: ``1 / sqrt(head_dim)``.
+    softcap : float, optional
+        Bounds the scaled scores: ``softcap * tanh(score / softcap)``.
+    alibi_slopes : array_like, shape (heads,), optional
+        Slope times the distance of query and key is subtracted from the logits.
+    sinks : array_like, shape (heads,), optional
+        The logit of one more key, which is always visible and whose value is 0.
+    query_offsets : array_like of int, shape (batch,), optional
+        The position of each sequence's first query among its keys, instead of what
+        `causal_alignment` says.
+    key_lengths : array_like of int, shape (batch,), optional
+        How many of each sequence's keys there are; the others are not read.
+    cu_seqlens_q : array_like of int, shape (batch + 1,), optional
+        Where the sequences begin in a packed `query`, and its length.
+    cu_seqlens_k : array_like of int, shape (batch + 1,), optional
+        The same for `key` and `value`.
+    block_table : array_like of int, shape (batch, max_blocks), optional
+        Where the keys of each sequence lie in a paged cache; needs `key_lengths`.
+    threads : int, optional
+        At most so many threads. Default: one for each processor that this process may use,
+        or ``LOGITKIT_NUM_THREADS``.
+
+    Returns
+    -------
+    ndarray, shape (..., heads, length, value_dim)
+        In the type of `query`; with `cu_seqlens_q` of shape (total, heads, value_dim). Rows that
+        see nothing are 0.
+
+    Raises
+    ------
+    TypeError
+        If the arrays are not of one of the types, all the same, in main memory.
+    ValueError
+        If shapes do not fit each other, or a length, window or threshold is out of range; the
+        message names the shapes.
+
+    See Also
+    --------
+    logitkit.attention_with_stats : The same with what it saw.
+    logitkit.scaled_dot_product_attention : The arguments of torch's function.
+    logitkit.reference.attention : The same in NumPy and ``float64``.
+
+    Notes
+    -----
+    Scores pass through registers and the first-level cache, 48 queries by 64 keys at a time, by
+    the online softmax [1]_ [2]_; tiles that nothing sees are skipped. Memory beyond the result
+    is about half a MiB for each thread. Half types are computed in ``float32``. Results are the
+    same, bit by bit, for any number of threads and any batch.
+
+    What a row does not see does not reach it, be it infinite or NaN. Denormal numbers count as
+    0.
+
+    References
+    ----------
+    .. [1] M. Milakov and N. Gimelshein, "Online normalizer calculation for softmax",
+       arXiv:1805.02867, 2018.
+    .. [2] T. Dao, D. Y. Fu, S. Ermon, A. Rudra and C. Re, "FlashAttention: fast and
+       memory-efficient exact attention with IO-awareness", arXiv:2205.14135, 2022.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from logitkit import EntropyInvariant, attention
+    >>> rng = np.random.default_rng(0)
+    >>> query, key, value = rng.normal(size=(3, 2, 8, 1000, 64)).astype(np.float32)
+    >>> attention(query, key, value, is_causal=True, scale=EntropyInvariant()).shape
+    (2, 8, 1000, 64)
+    """
     options = _options(locals())
     problem = prepared(query, key, value, options, counted=False)
     return _run(problem, stats=False).output
@@ -109,6 +244,96 @@ def attention_with_stats(
     block_table: Any = None,
     threads: int | None = None,
 ) -> AttentionResult:
+    r"""
+    Attention, and for each row its log-sum-exp, entropy, largest logit and visible keys.
+
+    .. math:: L_i = \log \sum_j e^{z_{ij}}, \quad H_i = -\sum_j p_{ij} \log p_{ij}
+
+    Parameters
+    ----------
+    query : array_like, shape (..., heads, length, head_dim)
+        Queries, of ``float16``, ``bfloat16``, ``float32`` or ``float64`` like `key` and
+        `value`. With `cu_seqlens_q`: shape (total, heads, head_dim).
+    key : array_like, shape (..., key_heads, keys, head_dim)
+        Keys. `key_heads` divides `heads`, and each key head serves as many consecutive heads of
+        queries; the axes before are broadcast. With `cu_seqlens_k`: shape (total_keys, key_heads,
+        head_dim). With `block_table`: shape (blocks, block_size, key_heads, head_dim).
+    value : array_like, shape (..., key_heads, keys, value_dim)
+        Values, like `key` but for the last axis.
+    mask : array_like, optional
+        Of bool, where true means that the query may see the key; or of floats, which are added
+        to the logits, and where ``-inf`` hides. It broadcasts to (..., heads, length, keys).
+    bias : array_like, optional
+        Floats that are added to the logits like a float `mask`.
+    is_causal : bool
+        Whether a query sees no key after its own position.
+    causal_alignment : {'upper_left', 'lower_right'}
+        Where the first query stands: at the first key, as in torch; or so that the last query
+        stands at the last key, as in flash-attention.
+    window : tuple of int or None, optional
+        ``(left, right)``: a query sees so many keys before its position and after it; None is
+        no limit.
+    scale : float, array_like or AttentionScale, optional
+        What ``query @ key.T`` is multiplied by: one number, one for each head, one for each row
+        (in the shape of the statistics, at least two axes), or a schedule, which finds it from
+        the number of keys that the row sees after all masks. Default: ``1 / sqrt(head_dim)``.
+    softcap : float, optional
+        Bounds the scaled scores: ``softcap * tanh(score / softcap)``.
+    alibi_slopes : array_like, shape (heads,), optional
+        Slope times the distance of query and key is subtracted from the logits.
+    sinks : array_like, shape (heads,), optional
+        The logit of one more key, which is always visible and whose value is 0.
+    query_offsets : array_like of int, shape (batch,), optional
+        The position of each sequence's first query among its keys, instead of what
+        `causal_alignment` says.
+    key_lengths : array_like of int, shape (batch,), optional
+        How many of each sequence's keys there are; the others are not read.
+    cu_seqlens_q : array_like of int, shape (batch + 1,), optional
+        Where the sequences begin in a packed `query`, and its length.
+    cu_seqlens_k : array_like of int, shape (batch + 1,), optional
+        The same for `key` and `value`.
+    block_table : array_like of int, shape (batch, max_blocks), optional
+        Where the keys of each sequence lie in a paged cache; needs `key_lengths`.
+    threads : int, optional
+        At most so many threads. Default: one for each processor that this process may use,
+        or ``LOGITKIT_NUM_THREADS``.
+
+    Returns
+    -------
+    AttentionResult
+        A named tuple. `output` is that of :func:`logitkit.attention`. `logsumexp`, `entropy`
+        and `max_logit`, in nats, and `n_visible`, ``int64``, have its shape without the last
+        axis; they are ``float64`` if `query` is, otherwise ``float32``. The first two are
+        those of the softmax with its sink, the others do not count it. A row that sees nothing
+        has ``-inf``, 0, ``-inf`` and 0.
+
+    Raises
+    ------
+    TypeError
+        If the arrays are not of one of the types, all the same, in main memory.
+    ValueError
+        If shapes do not fit each other, or a length, window or threshold is out of range; the
+        message names the shapes.
+
+    See Also
+    --------
+    logitkit.merge_attention : Put results over parts of the keys together.
+    logitkit.attention_entropy_profile : Entropy against visible length.
+    logitkit.reference.attention_with_stats : The same in NumPy and ``float64``.
+
+    Notes
+    -----
+    The statistics cost one more operation for each score. The error of `logsumexp` is at most
+    ``4 sqrt(head_dim) 2**-24 max_j sum_d abs(q_d k_jd) scale`` in ``float32``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from logitkit import attention_with_stats
+    >>> x = np.zeros((3, 2))
+    >>> attention_with_stats(x, x, x, is_causal=True).entropy.round(3)
+    array([0.   , 0.693, 1.099])
+    """
     options = _options(locals())
     problem = prepared(query, key, value, options, counted=True)
     return _run(problem, stats=True)
@@ -116,83 +341,6 @@ def attention_with_stats(
 
 def _options(arguments: dict[str, Any]) -> dict[str, Any]:
     return {k: x for k, x in arguments.items() if k not in ("query", "key", "value")}
-
-
-def prepared(
-    query: Any, key: Any, value: Any, options: dict[str, Any], *, counted: bool
-) -> Problem:
-    """Check everything; `counted` says that the number of visible keys is wanted."""
-    alignment, threads = options["causal_alignment"], options["threads"]
-    if alignment not in ("upper_left", "lower_right"):
-        raise ValueError(
-            f"expected causal_alignment 'upper_left' or 'lower_right', not {alignment!r}"
-        )
-    if threads is not None and threads < 1:
-        raise ValueError(f"expected threads >= 1 or None, not {threads}")
-    where = ("query_offsets", "key_lengths", "cu_seqlens_q", "cu_seqlens_k", "block_table")
-    layout = lay_out(
-        query,
-        key,
-        value,
-        lower_right=alignment == "lower_right",
-        **{name: options[name] for name in where},
-    )
-    visible = what_is_visible(
-        layout, options["mask"], options["bias"], options["is_causal"], options["window"]
-    )
-    softcap, scale = options["softcap"], options["scale"]
-    if softcap is not None and not 0 < softcap < math.inf:
-        raise ValueError(f"expected a positive softcap or None, not {softcap}")
-    needs_count = counted or isinstance(scale, AttentionScale)
-    n_visible = count_visible(layout, visible) if needs_count else None
-    return Problem(
-        layout,
-        visible,
-        _row_scale(layout, scale, n_visible),
-        softcap or 0.0,
-        _per_head(layout, "alibi_slopes", options["alibi_slopes"]),
-        _per_head(layout, "sinks", options["sinks"]),
-        n_visible,
-        threads or 0,
-    )
-
-
-def _row_scale(layout: Layout, scale: Any, n_visible: NDArray[np.int64] | None) -> NDArray[Any]:
-    _, heads, _ = layout.rows
-    if scale is None:
-        scale = 1.0 / math.sqrt(layout.query.shape[3])
-    if isinstance(scale, AttentionScale):
-        assert n_visible is not None
-        rows = np.asarray(scale.row_scale(n_visible, layout.query.shape[3]), layout.compute)
-        return np.broadcast_to(rows, layout.rows)
-    scale = as_array(scale)
-    if scale.dtype.kind not in "iuf":
-        raise TypeError(f"expected scale of real numbers or an AttentionScale, not {scale.dtype}")
-    scale = scale.astype(layout.compute, copy=False)
-    if scale.ndim < 2:
-        if scale.ndim == 1 and len(scale) not in (1, heads):
-            raise ValueError(
-                f"expected scale for each of {heads} heads, not of shape {scale.shape}"
-            )
-        return np.broadcast_to(scale[:, None] if scale.ndim else scale, layout.rows)
-    try:
-        return layout.kernel_rows(scale)
-    except ValueError:
-        raise ValueError(
-            f"expected scale that broadcasts to the rows of query {layout.rows}, not of shape "
-            f"{scale.shape}"
-        ) from None
-
-
-def _per_head(layout: Layout, name: str, x: Any) -> NDArray[Any] | None:
-    if x is None:
-        return None
-    x, heads = as_array(x), layout.rows[1]
-    if x.dtype.kind not in "iuf" or x.shape != (heads,):
-        raise ValueError(
-            f"expected {name} of {heads} real numbers, one a head, not {x.dtype} of shape {x.shape}"
-        )
-    return np.ascontiguousarray(x, layout.compute)
 
 
 def as_bits(x: NDArray[Any]) -> NDArray[Any]:

@@ -187,7 +187,8 @@ class _Layout:
         lead = x.shape[: x.ndim - dims - min(self.q.ndim - 1, 2)]
         shape = (math.prod(lead), self.heads, self.q.shape[-2], *x.shape[x.ndim - dims :])
         own: Array = x.reshape(shape)
-        return own[b] if len(own) == self.batches else own[self.q_batch[b]]
+        mine: Array = own[b if len(own) == self.batches else self.q_batch[b]]
+        return mine
 
     def keys(self, x: Array, b: int) -> Array:
         """Return what belongs to its keys, (heads, length, dim)."""

@@ -1,0 +1,187 @@
+// csrc/attention, for every instruction set of this machine
+#include "attention/attention.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <random>
+#include <vector>
+
+#include "attention/half.h"
+#include "expect.h"
+
+namespace logitkit::test {
+namespace {
+
+constexpr double inf = std::numeric_limits<double>::infinity();
+
+// Sizes are exact, for the sanitizer to see an over-read.
+template <class T>
+std::vector<T> normal(std::size_t count, unsigned seed) {
+  std::mt19937 random(seed);
+  std::normal_distribution<T> distribution;
+  std::vector<T> x(count);
+  for (T& value : x) value = distribution(random);
+  return x;
+}
+
+template <class T>
+Rows<const void> heads_of(const std::vector<T>& x, std::size_t rows, std::size_t dim) {
+  return {x.data(), 0, static_cast<std::ptrdiff_t>(rows * dim), static_cast<std::ptrdiff_t>(dim)};
+}
+
+// One sequence of `heads` heads, with all that may happen to a score.
+template <class T>
+struct Example {
+  std::size_t heads, key_heads, queries, keys, dim, value_dim;
+  std::int64_t offset, left, right;
+  std::vector<T> query, key, value, bias, sinks, scale;
+  std::vector<std::uint8_t> mask;
+
+  Example(std::size_t n_queries, std::size_t n_keys, std::size_t n_dim, std::size_t n_value_dim)
+      : heads(4),
+        key_heads(2),
+        queries(n_queries),
+        keys(n_keys),
+        dim(n_dim),
+        value_dim(n_value_dim),
+        offset(7),
+        left(unlimited),
+        right(unlimited),
+        query(normal<T>(heads * queries * dim, 1)),
+        key(normal<T>(key_heads * keys * dim, 2)),
+        value(normal<T>(key_heads * keys * value_dim, 3)),
+        bias(normal<T>(heads * queries * keys, 4)),
+        sinks(normal<T>(heads, 5)),
+        scale(1, static_cast<T>(1 / std::sqrt(static_cast<double>(dim)))),
+        mask(queries * keys) {
+    std::mt19937 random(6);
+    for (std::uint8_t& bit : mask) bit = random() % 3 != 0;
+    if (queries > 1) std::fill_n(mask.begin(), keys, std::uint8_t{0});
+  }
+
+  AttentionInput<T> input() const {
+    AttentionInput<T> in;
+    in.element = sizeof(T) == 4 ? Element::float32 : Element::float64;
+    in.heads = heads;
+    in.key_heads = key_heads;
+    in.head_dim = dim;
+    in.value_dim = value_dim;
+    in.sequences.push_back({0, 0, queries, 0, 0, keys, offset});
+    in.query = heads_of(query, queries, dim);
+    in.key = heads_of(key, keys, dim);
+    in.value = heads_of(value, keys, value_dim);
+    in.left = left;
+    in.right = right;
+    in.scale = {scale.data(), 0, 0, 0};
+    in.softcap = 3;
+    in.sinks = sinks.data();
+    in.mask = {mask.data(), 0, 0, static_cast<std::ptrdiff_t>(keys), 1};
+    in.terms[0] = {bias.data(), 0, static_cast<std::ptrdiff_t>(queries * keys),
+                   static_cast<std::ptrdiff_t>(keys), 1};
+    return in;
+  }
+
+  // z[j] of a row, -inf where it is hidden.
+  std::vector<double> logits(std::size_t h, std::size_t i) const {
+    std::vector<double> z(keys, -inf);
+    const auto position = static_cast<std::int64_t>(i) + offset;
+    for (std::size_t j = 0; j < keys; ++j) {
+      const std::int64_t distance = static_cast<std::int64_t>(j) - position;
+      if (distance > right || -distance > left || mask[i * keys + j] == 0) continue;
+      double s = 0;
+      for (std::size_t d = 0; d < dim; ++d)
+        s += double{query[(h * queries + i) * dim + d]} * double{key[(h / 2 * keys + j) * dim + d]};
+      z[j] = 3 * std::tanh(double{scale[0]} * s / 3) + double{bias[(h * queries + i) * keys + j]};
+    }
+    return z;
+  }
+};
+
+template <class T>
+void test_against_sums(const Example<T>& x, Isa isa) {
+  std::vector<T> out(x.heads * x.queries * x.value_dim);
+  std::vector<T> logsumexp(x.heads * x.queries), entropy(logsumexp), max_logit(logsumexp);
+  AttentionOutput<T> to;
+  const auto rows = static_cast<std::ptrdiff_t>(x.queries);
+  const auto columns = static_cast<std::ptrdiff_t>(x.value_dim);
+  to.out = {out.data(), 0, rows * columns, columns};
+  to.logsumexp = {logsumexp.data(), 0, rows, 1};
+  to.entropy = {entropy.data(), 0, rows, 1};
+  to.max_logit = {max_logit.data(), 0, rows, 1};
+  attention(x.input(), to, 2, isa);
+
+  const double tolerance = 200 * std::numeric_limits<T>::epsilon();
+  bool outputs = true, sums = true, entropies = true, largest = true;
+  for (std::size_t h = 0; h < x.heads; ++h)
+    for (std::size_t i = 0; i < x.queries; ++i) {
+      const std::vector<double> z = x.logits(h, i);
+      const std::size_t row = h * x.queries + i;
+      const double sink = double{x.sinks[h]};
+      double sum = std::exp(sink), top = -inf, mean = std::exp(sink) * sink;
+      std::vector<double> o(x.value_dim);
+      for (std::size_t j = 0; j < x.keys; ++j) {
+        const double p = std::exp(z[j]);
+        sum += p;
+        if (p > 0) mean += p * z[j];
+        top = std::max(top, z[j]);
+        for (std::size_t d = 0; d < x.value_dim; ++d)
+          o[d] += p * double{x.value[(h / 2 * x.keys + j) * x.value_dim + d]};
+      }
+      for (std::size_t d = 0; d < x.value_dim; ++d)
+        outputs = outputs && std::abs(o[d] / sum - double{out[row * x.value_dim + d]}) < tolerance;
+      sums = sums && std::abs(std::log(sum) - double{logsumexp[row]}) < tolerance;
+      entropies =
+          entropies && std::abs(std::log(sum) - mean / sum - double{entropy[row]}) < tolerance;
+      largest = largest && (top == -inf ? double{max_logit[row]} == -inf
+                                        : std::abs(top - double{max_logit[row]}) < tolerance);
+    }
+  expect(outputs, "the outputs are the weighted sums");
+  expect(sums, "logsumexp");
+  expect(entropies, "entropy");
+  expect(largest, "the largest logit");
+}
+
+template <class T>
+void test_sizes(Isa isa) {
+  for (const std::size_t queries : {1, 5, 16, 33, 48, 70})
+    for (const std::size_t keys : {1, 63, 64, 65, 130}) {
+      Example<T> x(queries, keys, 5 + queries % 7, 3 + keys % 9);
+      test_against_sums(x, isa);
+      x.right = 0;
+      x.left = 20;
+      test_against_sums(x, isa);
+    }
+}
+
+void test_half() {
+  bool float16 = true, bfloat16 = true;
+  for (std::uint32_t bits = 0; bits < 0x10000; ++bits) {
+    const auto half = static_cast<std::uint16_t>(bits);
+    const bool nan16 = (half & 0x7fff) > 0x7c00, nanb = (half & 0x7fff) > 0x7f80;
+    float16 = float16 && (nan16 ? std::isnan(from_float16(half)) &&
+                                      std::isnan(from_float16(to_float16(from_float16(half))))
+                                : to_float16(from_float16(half)) == half);
+    bfloat16 = bfloat16 && (nanb ? std::isnan(from_bfloat16(half)) &&
+                                       std::isnan(from_bfloat16(to_bfloat16(from_bfloat16(half))))
+                                 : to_bfloat16(from_bfloat16(half)) == half);
+  }
+  expect(float16, "float16 there and back");
+  expect(bfloat16, "bfloat16 there and back");
+  expect(to_float16(65519.0f) == 0x7bff && to_float16(65520.0f) == 0x7c00, "float16 overflow");
+  expect(to_float16(0x1.002p0f) == 0x3c00 && to_float16(0x1.006p0f) == 0x3c02, "ties to even");
+  expect(to_float16(0x1p-25f) == 0 && to_float16(0x1.8p-25f) == 1, "the smallest float16");
+  expect(to_bfloat16(0x1.01p0f) == 0x3f80 && to_bfloat16(0x1.03p0f) == 0x3f82, "ties to even");
+}
+
+}  // namespace
+
+void test_attention() {
+  for (const Isa isa : supported_isas()) {
+    test_sizes<float>(isa);
+    test_sizes<double>(isa);
+  }
+  test_half();
+}
+
+}  // namespace logitkit::test
