@@ -89,4 +89,28 @@ template <class T>
 void attention(const AttentionInput<T>& input, const AttentionOutput<T>& output,
                std::size_t threads, Isa isa);
 
+/// The results of attention() that its gradient needs, the gradients that come in, and those
+/// that go out. Rows of T are indexed like the statistics; null ones are 0 or not wanted.
+template <class T>
+struct AttentionGradient {
+  Rows<const void> out, grad_out;
+  Rows<const T> logsumexp, entropy, grad_logsumexp, grad_entropy;
+
+  Rows<void> grad_query, grad_key, grad_value;  // like query, key and value
+  Rows<T> grad_scale;
+  /// Of the logits, (batch, head, row, key) with dense keys; what nothing sees is not written.
+  T* grad_logits = nullptr;
+  std::ptrdiff_t logits_batch = 0, logits_head = 0, logits_row = 0;
+};
+
+/// The gradient of sum(grad_out out) + sum(grad_logsumexp logsumexp) + sum(grad_entropy entropy):
+/// dZ = P (dP - sum P dP + grad_logsumexp - grad_entropy (log P + entropy)) with dP = grad_out
+/// value^T, and from it those of query, key, value and scale. There is no block_table. The
+/// gradient of keys and values beyond a sequence's is not written.
+///   Bits:    do not depend on `threads`.
+///   Memory:  that of attention(), and gradients of keys and values in T for each thread.
+template <class T>
+void attention_gradient(const AttentionInput<T>& input, const AttentionGradient<T>& gradient,
+                        std::size_t threads, Isa isa);
+
 }  // namespace logitkit

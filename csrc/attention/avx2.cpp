@@ -8,7 +8,7 @@ namespace {
 
 // Sums, a row of queries and one broadcast element fit the registers.
 struct Blocks {
-  static constexpr size_t rows_of_3 = 4, rows_of_2 = 6, rows_of_1 = 8;
+  static constexpr size_t rows_of_4 = 0, rows_of_3 = 4, rows_of_2 = 6, rows_of_1 = 8;
 };
 
 }  // namespace

@@ -60,6 +60,20 @@ struct AttentionLoops {
   void (*unpack)(const T* panel, const T* factors, std::size_t count, std::size_t depth,
                  T* const* rows);
 
+  /// The gradient of one vector of lanes of logits (all pointers are to its first lane): with
+  /// t = tile - logsumexp, tile = 2^t and gradients = tile (gradients + terms - slopes t), 0 where
+  /// the tile is. A null `slopes` is 0.
+  void (*grade)(T* tile, T* gradients, std::size_t count, const T* logsumexp, const T* terms,
+                const T* slopes);
+
+  /// gradients *= 1 - (capped / cap)^2, the derivative of cap().
+  void (*uncap)(T* gradients, const T* capped, std::size_t count, T cap);
+
+  /// out[j][d] += sum over the lanes i from `first` to `end` of tile[j][i] * rows[i][d], for
+  /// j < count and d < depth, a multiple of `width` and the row stride of rows and out.
+  void (*spread)(const T* tile, const T* rows, std::size_t count, std::size_t depth,
+                 std::size_t first, std::size_t end, T* out);
+
   /// Whether all elements of the rows are finite.
   bool (*finite)(const T* const* rows, std::size_t count, std::size_t depth);
 

@@ -334,6 +334,114 @@ void soften(typename V::Element* tile, size_t count, typename V::Element* max,
     soften_lanes<V, false>(tile, count, max, sum, mean, factor);
 }
 
+template <class V, bool with_slopes>
+inline void grade_lanes(typename V::Element* tile, typename V::Element* gradients, size_t count,
+                        const typename V::Element* logsumexp_, const typename V::Element* terms_,
+                        const typename V::Element* slopes_) {
+  const V logsumexp = V::load(logsumexp_), terms = V::load(terms_), zero = V::all(0);
+  const V slopes = with_slopes ? V::load(slopes_) : zero;
+  const V no_power = V::all(Limits<typename V::Element>::no_power);
+#pragma GCC unroll 4
+  for (size_t j = 0; j < count; ++j) {
+    typename V::Element *z = tile + j * lanes_of<V>, *g = gradients + j * lanes_of<V>;
+    const V t = V::load(z) - logsumexp;
+    const V p = exp2(t);
+    p.store(z);
+    V sum = V::load(g) + terms;
+    if constexpr (with_slopes) sum = fnma(slopes, max(no_power, t), sum);
+    // What is hidden has no gradient, were its product infinite; a NaN of p stays.
+    select(greater(p, zero), p * sum, p).store(g);
+  }
+}
+
+template <class V>
+void grade(typename V::Element* tile, typename V::Element* gradients, size_t count,
+           const typename V::Element* logsumexp, const typename V::Element* terms,
+           const typename V::Element* slopes) {
+  if (slopes != nullptr)
+    grade_lanes<V, true>(tile, gradients, count, logsumexp, terms, slopes);
+  else
+    grade_lanes<V, false>(tile, gradients, count, logsumexp, terms, slopes);
+}
+
+template <class V>
+void uncap(typename V::Element* gradients, const typename V::Element* capped, size_t count,
+           typename V::Element cap) {
+  for (size_t k = 0; k < count * lanes_of<V>; k += V::width) {
+    const V tanh = V::load(capped + k) / V::all(cap);
+    (V::load(gradients + k) * fnma(tanh, tanh, V::all(1))).store(gradients + k);
+  }
+}
+
+/// `rows` keys by `vectors` vectors of dimensions of the weighted sum over queries.
+template <class V, size_t rows, size_t vectors>
+inline void spread_rows(const typename V::Element* tile, const typename V::Element* queries,
+                        size_t first, size_t end, size_t depth, typename V::Element* out) {
+  V sum[rows][vectors];
+#pragma GCC unroll 16
+  for (size_t j = 0; j < rows; ++j)
+#pragma GCC unroll 4
+    for (size_t v = 0; v < vectors; ++v) sum[j][v] = V::all(0);
+#pragma GCC unroll 4
+  for (size_t i = first; i < end; ++i) {
+    const typename V::Element* weight = opaque(tile + i);
+    V query[vectors];
+#pragma GCC unroll 4
+    for (size_t v = 0; v < vectors; ++v) query[v] = V::load(queries + i * depth + v * V::width);
+#pragma GCC unroll 16
+    for (size_t j = 0; j < rows; ++j) {
+      const V element = V::all(weight[j * lanes_of<V>]);
+#pragma GCC unroll 4
+      for (size_t v = 0; v < vectors; ++v) sum[j][v] = multiply_add(query[v], element, sum[j][v]);
+    }
+  }
+#pragma GCC unroll 16
+  for (size_t j = 0; j < rows; ++j)
+#pragma GCC unroll 4
+    for (size_t v = 0; v < vectors; ++v) {
+      typename V::Element* to = out + j * depth + v * V::width;
+      (V::load(to) + sum[j][v]).store(to);
+    }
+}
+
+template <class V, size_t vectors>
+struct SpreadBlock {
+  const typename V::Element *tile, *queries;
+  size_t first, end, depth;
+  typename V::Element* out;
+  template <size_t rows>
+  void run(size_t begin) const {
+    spread_rows<V, rows, vectors>(tile + begin * lanes_of<V>, queries, first, end, depth,
+                                  out + begin * depth);
+  }
+};
+
+template <class V, class Blocks>
+void spread(const typename V::Element* tile, const typename V::Element* queries, size_t count,
+            size_t depth, size_t first, size_t end, typename V::Element* out) {
+  for (size_t d = 0; d < depth;) {
+    const size_t vectors = (depth - d) / V::width;
+    const auto block = [&](auto sized) {
+      sized.tile = tile, sized.queries = queries + d, sized.first = first, sized.end = end;
+      sized.depth = depth, sized.out = out + d;
+      return sized;
+    };
+    if (Blocks::rows_of_4 > 0 && vectors >= 4) {
+      in_blocks<Blocks::rows_of_4 + (Blocks::rows_of_4 == 0)>(count, block(SpreadBlock<V, 4>()));
+      d += 4 * V::width;
+    } else if (vectors >= 3) {
+      in_blocks<Blocks::rows_of_3>(count, block(SpreadBlock<V, 3>()));
+      d += 3 * V::width;
+    } else if (vectors == 2) {
+      in_blocks<Blocks::rows_of_2>(count, block(SpreadBlock<V, 2>()));
+      d += 2 * V::width;
+    } else {
+      in_blocks<Blocks::rows_of_1>(count, block(SpreadBlock<V, 1>()));
+      d += V::width;
+    }
+  }
+}
+
 template <class V>
 bool finite(const typename V::Element* const* rows, size_t count, size_t depth) {
   V zeros = V::all(0);
@@ -359,8 +467,9 @@ bool any_visible(const typename V::Element* tile, size_t count, size_t vectors) 
 
 template <class V, class Blocks>
 constexpr AttentionLoops<typename V::Element> make_loops_of() {
-  return {V::width, pack<V>,   score<V, Blocks>, cap<V>,    slope<V>,  add<V>,
-          hide<V>,  soften<V>, weigh<V, Blocks>, unpack<V>, finite<V>, any_visible<V>};
+  return {V::width, pack<V>,  score<V, Blocks>,  cap<V>,           slope<V>,
+          add<V>,   hide<V>,  soften<V>,         weigh<V, Blocks>, unpack<V>,
+          grade<V>, uncap<V>, spread<V, Blocks>, finite<V>,        any_visible<V>};
 }
 
 template <class F32, class F64, class Blocks>

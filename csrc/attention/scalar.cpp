@@ -8,7 +8,7 @@ namespace {
 
 // Sums, a row of queries and one broadcast element fit the registers.
 struct Blocks {
-  static constexpr size_t rows_of_3 = 4, rows_of_2 = 4, rows_of_1 = 4;
+  static constexpr size_t rows_of_4 = 4, rows_of_3 = 4, rows_of_2 = 4, rows_of_1 = 4;
 };
 
 }  // namespace

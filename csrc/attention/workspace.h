@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <memory>
+#include <vector>
 
 namespace logitkit {
 
@@ -18,6 +19,19 @@ class Aligned {
     unsigned char bytes[64];
   };
   std::unique_ptr<Line[]> lines_;
+};
+
+/// Arrays that live as long as the arena.
+template <class T>
+class Arena {
+ public:
+  T* take(std::size_t count) {
+    blocks_.emplace_back(count);
+    return blocks_.back().data();
+  }
+
+ private:
+  std::vector<Aligned<T>> blocks_;
 };
 
 }  // namespace logitkit

@@ -21,6 +21,7 @@ from ._attention import (
     Natural,
     YaRN,
     attention,
+    attention_vjp,
     attention_with_stats,
     scaled_dot_product_attention,
 )
@@ -52,6 +53,7 @@ __all__ = [
     "Verdict",
     "YaRN",
     "attention",
+    "attention_vjp",
     "attention_with_stats",
     "bounds",
     "check_argmaxable",

@@ -12,6 +12,7 @@ from ..reference._attention_scale import (
     YaRN,
 )
 from ._forward import attention, attention_with_stats, scaled_dot_product_attention
+from ._vjp import attention_vjp
 
 __all__ = [
     "AtLengths",
@@ -24,6 +25,7 @@ __all__ = [
     "Natural",
     "YaRN",
     "attention",
+    "attention_vjp",
     "attention_with_stats",
     "scaled_dot_product_attention",
 ]

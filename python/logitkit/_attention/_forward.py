@@ -217,9 +217,9 @@ def attention(
     >>> attention(query, key, value, is_causal=True, scale=EntropyInvariant()).shape
     (2, 8, 1000, 64)
     """
-    options = _options(locals())
+    options = options_of(locals())
     problem = prepared(query, key, value, options, counted=False)
-    return _run(problem, stats=False).output
+    return computed(problem, stats=False).output
 
 
 def attention_with_stats(
@@ -334,12 +334,13 @@ def attention_with_stats(
     >>> attention_with_stats(x, x, x, is_causal=True).entropy.round(3)
     array([0.   , 0.693, 1.099])
     """
-    options = _options(locals())
+    options = options_of(locals())
     problem = prepared(query, key, value, options, counted=True)
-    return _run(problem, stats=True)
+    return computed(problem, stats=True)
 
 
-def _options(arguments: dict[str, Any]) -> dict[str, Any]:
+def options_of(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return the keyword arguments among all of them."""
     return {k: x for k, x in arguments.items() if k not in ("query", "key", "value")}
 
 
@@ -348,7 +349,8 @@ def as_bits(x: NDArray[Any]) -> NDArray[Any]:
     return x.view(np.uint16) if x.dtype.name == "bfloat16" else x
 
 
-def _run(problem: Problem, *, stats: bool) -> AttentionResult:
+def computed(problem: Problem, *, stats: bool) -> AttentionResult:
+    """Call the kernel."""
     layout, visible = problem.layout, problem.visible
     output, output_view = layout.new(layout.value.shape[3], layout.dtype)
     results: list[Any] = [None, None, None]

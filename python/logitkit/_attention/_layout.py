@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -60,6 +60,19 @@ class Layout:
             x = x[..., None, :]
         full: NDArray[Any] = np.broadcast_to(x, (*self.lead, heads, length))
         return full.reshape(batches, heads, length)
+
+    def kernel_matrix(self, x: NDArray[Any]) -> NDArray[Any]:
+        """Return a view (batch, head, row, dim) of a result in the caller's shape."""
+        if self.packed:
+            return x.swapaxes(0, 1)[None]
+        return x.reshape(*self.rows, x.shape[-1])
+
+    def batch(self, b: int) -> Layout:
+        """Return one batch of arrays that are neither packed nor paged."""
+        sequences = self.sequences[b : b + 1].copy()
+        sequences[:, [0, 3]] = 0
+        query, key, value = (x[b : b + 1] for x in (self.query, self.key, self.value))
+        return replace(self, query=query, key=key, value=value, sequences=sequences, lead=(1,))
 
     def user_rows(self, x: NDArray[Any]) -> NDArray[Any]:
         """Return the way back: numbers for each row in the caller's shape."""

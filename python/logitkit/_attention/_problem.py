@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,16 @@ class Problem:
     sinks: NDArray[Any] | None
     n_visible: NDArray[np.int64] | None  # where somebody needs it
     threads: int
+
+    def batch(self, b: int) -> Problem:
+        """Return the problem of one batch alone."""
+        mask, terms = (
+            [x if len(x) == 1 else x[b : b + 1] for x in xs]
+            for xs in ([] if self.visible.mask is None else [self.visible.mask], self.visible.terms)
+        )
+        visible = self.visible._replace(mask=mask[0] if mask else None, terms=terms)
+        layout, scale = self.layout.batch(b), self.scale[b : b + 1]
+        return replace(self, layout=layout, visible=visible, scale=scale)
 
 
 def prepared(

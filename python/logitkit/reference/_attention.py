@@ -213,7 +213,7 @@ class _Layout:
         if self.paged:
             raise ValueError("expected no block_table: a paged cache has no gradients")
         own = self.keys(x, b)
-        own += terms.reshape(len(own), -1, *terms.shape[1:]).sum(1)
+        own += terms.reshape(len(own), self.heads // len(own), *terms.shape[1:]).sum(1)
 
 
 class _Rows(NamedTuple):

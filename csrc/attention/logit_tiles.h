@@ -1,0 +1,295 @@
+// Tiles of the logits of attention: what its passes forward and backward have in common.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <vector>
+
+#include "attention/attention.h"
+#include "attention/half.h"
+#include "attention/loops.h"
+#include "attention/panel.h"
+#include "attention/workspace.h"
+
+namespace logitkit {
+
+constexpr double ln_2 = 0.693147180559945309417232121458;
+constexpr double log2_e = 1.44269504088896340735992468100;
+
+/// Consecutive panels of one sequence and key head.
+struct PanelTask {
+  std::size_t sequence, key_head, first_panel, panels;
+};
+
+struct Segments {
+  Segment data[2 * panel_vectors];
+  std::size_t count;
+};
+
+template <class T>
+class LogitTiles {
+ public:
+  /// The queries of a panel.
+  struct Panel {
+    std::size_t count;
+    std::size_t heads[max_queries], queries_at[max_queries];  // of each lane
+    PanelBand band;
+    T* queries;  // [dim][lane]
+  };
+
+  /// What a thread needs to make a tile.
+  struct Space {
+    Space(const LogitTiles& tiles, Arena<T>& arena)
+        : tile(arena.take(tile_keys * tiles.lanes)),
+          terms(arena.take(tiles.has_terms_ ? tile_keys * tiles.lanes : 0)),
+          more_terms(arena.take(tiles.has_terms_ ? tile_keys * tiles.lanes : 0)),
+          keys(arena.take(tiles.is_half ? tile_keys * tiles.in.head_dim : 0)),
+          values(arena.take(tiles.is_half ? tile_keys * tiles.in.value_dim : 0)),
+          rows(arena.take(tiles.lanes *
+                          std::max({tiles.in.head_dim, tiles.in.value_dim, tile_keys}))),
+          zeros(arena.take(std::max(tiles.in.head_dim, tiles.in.value_dim))),
+          begins(arena.take(tiles.lanes)),
+          ends(arena.take(tiles.lanes)),
+          slopes(arena.take(tiles.lanes)),
+          positions(arena.take(tiles.lanes)),
+          factors(arena.take(tiles.lanes)) {
+      std::fill_n(zeros, std::max(tiles.in.head_dim, tiles.in.value_dim), T{0});
+    }
+    T *tile, *terms, *more_terms;  // [key][lane]
+    T *keys, *values;              // of half types, as floats
+    T* rows;                       // of queries, terms or results
+    T* zeros;
+    T *begins, *ends, *slopes, *positions, *factors;
+    T* capped = nullptr;  // if not null: where a copy of the capped scores goes
+    const T *key_rows[tile_keys], *value_rows[tile_keys];
+    bool has_tile_terms = false;  // `terms` holds those of the tile
+  };
+
+  LogitTiles(const AttentionInput<T>& input, Isa isa)
+      : in(input),
+        loops(attention_loops_for<T>(isa)),
+        lanes(panel_vectors * loops.width),
+        group_heads(input.heads / input.key_heads),
+        is_half(input.element == Element::float16 || input.element == Element::bfloat16),
+        has_terms_(input.mask.data != nullptr || input.terms[0].data != nullptr ||
+                   input.terms[1].data != nullptr) {
+    for (const Sequence& sequence : in.sequences)
+      panels.push_back(cut_into_panels(sequence.queries, group_heads, loops.width));
+  }
+
+  const AttentionInput<T>& in;
+  const AttentionLoops<T>& loops;
+  const std::size_t lanes, group_heads;
+  const bool is_half;
+  /// Of each sequence, for any of its key heads.
+  std::vector<std::vector<PanelRows>> panels;
+
+  // Where in bytes a row of an array of elements lies.
+  template <class Data>
+  std::ptrdiff_t bytes_to(const Rows<Data>& x, std::size_t b, std::size_t h, std::size_t i) const {
+    const auto size = static_cast<std::ptrdiff_t>(is_half ? 2 : sizeof(T));
+    return size *
+           (static_cast<std::ptrdiff_t>(b) * x.batch + static_cast<std::ptrdiff_t>(h) * x.head +
+            static_cast<std::ptrdiff_t>(i) * x.row);
+  }
+
+  // Packs the queries of a panel, multiplied by their scale.
+  void start(const Sequence& s, std::size_t key_head, const PanelRows& panel_rows, Panel& panel,
+             Space& w) const {
+    const T* rows[max_queries];
+    KeyRange ranges[max_queries];
+    std::size_t head = key_head * group_heads + panel_rows.first / s.queries;
+    std::size_t query = panel_rows.first % s.queries;
+    panel.count = panel_rows.count;
+    for (std::size_t i = 0; i < panel.count; ++i) {
+      panel.heads[i] = head;
+      panel.queries_at[i] = query;
+      const void* from = static_cast<const char*>(in.query.data) +
+                         bytes_to(in.query, s.query_batch, head, s.first_query + query);
+      rows[i] = static_cast<const T*>(from);
+      if (is_half) rows[i] = widened(from, in.head_dim, w.rows + i * in.head_dim);
+      const double scale = *in.scale.at(s.query_batch, head, s.first_query + query);
+      // Scores in units of ln 2, or of the cap.
+      w.factors[i] = static_cast<T>(in.softcap > 0 ? scale / in.softcap : scale * log2_e);
+      ranges[i] = keys_of(s, in.left, in.right, query);
+      if (++query == s.queries) {
+        query = 0;
+        ++head;
+      }
+    }
+    panel.band = PanelBand(ranges, panel.count, loops.width);
+    loops.pack(rows, w.factors, panel.count, in.head_dim, panel.queries);
+  }
+
+  // Where the keys and values of a tile lie.
+  void load_keys(const Sequence& s, std::size_t key_head, std::size_t first, std::size_t count,
+                 Space& w) const {
+    std::size_t batch = s.key_batch, row = s.first_key + first, run = count;
+    for (std::size_t j = 0; j < count; j += run) {
+      if (in.block_table != nullptr) {
+        const std::size_t block = (first + j) / in.block_size;
+        batch = static_cast<std::size_t>(in.block_table[s.key_batch * in.max_blocks + block]);
+        row = (first + j) % in.block_size;
+        run = std::min(count - j, in.block_size - row);
+      }
+      load_rows(in.key, bytes_to(in.key, batch, key_head, row), run, in.head_dim, w.key_rows + j,
+                w.keys + j * in.head_dim);
+      load_rows(in.value, bytes_to(in.value, batch, key_head, row), run, in.value_dim,
+                w.value_rows + j, w.values + j * in.value_dim);
+    }
+  }
+
+  // rows[j] = the rows of x from `first` bytes on; as floats in `widened_rows` if they are half.
+  void load_rows(const Rows<const void>& x, std::ptrdiff_t first, std::size_t count,
+                 std::size_t dim, const T** rows, T* widened_rows) const {
+    const char* from = static_cast<const char*>(x.data) + first;
+    const std::ptrdiff_t step = bytes_to(x, 0, 0, 1);
+    for (std::size_t j = 0; j < count; ++j, from += step)
+      rows[j] =
+          is_half ? widened(from, dim, widened_rows + j * dim) : reinterpret_cast<const T*>(from);
+  }
+
+  // Puts what masks and terms add to a tile into w.terms; false if they hide all of it.
+  bool load_terms(const Sequence& s, const Panel& panel, std::int64_t first, std::size_t count,
+                  Space& w) const {
+    if (!has_terms_) return true;
+    const T* rows[max_queries];
+    bool any = false;
+    const auto add = [&] {
+      T* to = any ? w.more_terms : w.terms;
+      std::fill_n(w.factors, lanes, T{1});
+      loops.pack(rows, w.factors, panel.count, count, to);
+      if (any) loops.add(w.terms, count, to, T{1});
+      any = true;
+    };
+    const auto place = [&](std::size_t i, const auto& x) {
+      return x.data + static_cast<std::ptrdiff_t>(s.query_batch) * x.batch +
+             static_cast<std::ptrdiff_t>(panel.heads[i]) * x.head +
+             static_cast<std::ptrdiff_t>(panel.queries_at[i]) * x.row + first * x.key;
+    };
+    if (in.mask.data != nullptr) {
+      std::size_t visible = 0;
+      for (std::size_t i = 0; i < panel.count; ++i) {
+        const std::uint8_t* mask = place(i, in.mask);
+        T* to = w.rows + i * tile_keys;
+        for (std::size_t j = 0; j < count; ++j) {
+          const bool sees = mask[static_cast<std::ptrdiff_t>(j) * in.mask.key] != 0;
+          visible += sees;
+          to[j] = sees ? T{0} : -std::numeric_limits<T>::infinity();
+        }
+        rows[i] = to;
+      }
+      if (visible == 0) return false;
+      if (visible < panel.count * count) add();
+    }
+    for (const Scores<T>& terms : in.terms) {
+      if (terms.data == nullptr) continue;
+      for (std::size_t i = 0; i < panel.count; ++i) {
+        rows[i] = place(i, terms);
+        if (terms.key == 1) continue;
+        std::fill_n(w.rows + i * tile_keys, count, *rows[i]);
+        rows[i] = w.rows + i * tile_keys;
+      }
+      add();
+    }
+    w.has_tile_terms = any;
+    return !any || loops.any_visible(w.terms, count, panel.band.vectors());
+  }
+
+  /// The logits of a tile, in units of ln 2, where `segments` says that they are visible.
+  void make_tile(const Sequence& s, const Panel& panel, std::int64_t first, std::size_t count,
+                 const Segments& segments, Space& w) const {
+    for (std::size_t k = 0; k < segments.count; ++k) {
+      const Segment& g = segments.data[k];
+      loops.score(panel.queries, w.key_rows + g.begin, g.end - g.begin, in.head_dim, g.first,
+                  g.vectors, w.tile + g.begin * lanes);
+    }
+    change_scores(s, panel, first, count, w);
+  }
+
+  /// Whether a lane of the tile may not see what another one does.
+  bool hides(const Panel& panel, const Space& w) const {
+    return panel.band.partial() || w.has_tile_terms;
+  }
+
+  /// Replaces rows that are not finite by zeros, for 0 times them is not 0; false if all are.
+  bool replace_infinite(const T* const* rows, std::size_t count, std::size_t dim, const Space& w,
+                        const T** finite_rows) const {
+    if (loops.finite(rows, count, dim)) return false;
+    for (std::size_t j = 0; j < count; ++j)
+      finite_rows[j] = loops.finite(rows + j, 1, dim) ? rows[j] : w.zeros;
+    return true;
+  }
+
+  /// Adds the rows that were replaced to sums[dim][lane], for the lanes whose weight is not 0.
+  void add_infinite(const Segment& g, const T* weights, const T* const* rows,
+                    const T* const* finite_rows, std::size_t dim, T* sums) const {
+    for (std::size_t j = g.begin; j < g.end; ++j) {
+      if (finite_rows[j] == rows[j]) continue;
+      for (std::size_t i = g.first * loops.width; i < (g.first + g.vectors) * loops.width; ++i) {
+        const T weight = weights[j * lanes + i];
+        if (weight == 0) continue;
+        for (std::size_t d = 0; d < dim; ++d) sums[d * lanes + i] += weight * rows[j][d];
+      }
+    }
+  }
+
+  // n elements of a half type as T, which is float then.
+  static const T* widened_as(Element element, const void* from, std::size_t n, T* to) {
+    if constexpr (sizeof(T) == sizeof(float)) widen(element, from, n, to);
+    return to;
+  }
+  const T* widened(const void* from, std::size_t n, T* to) const {
+    return widened_as(in.element, from, n, to);
+  }
+
+ private:
+  // The panels of rows * heads queries that share their keys.
+  static std::vector<PanelRows> cut_into_panels(std::size_t queries, std::size_t heads,
+                                                std::size_t width) {
+    const std::size_t lanes = panel_vectors * width;
+    std::vector<PanelRows> panels;
+    const auto cut = [&](std::size_t first, std::size_t rows) {
+      while (rows > 0) {
+        std::size_t count = std::min(rows, lanes);
+        // Two vectors twice are faster than three and one.
+        if (rows > lanes && rows <= lanes + width) count = 2 * width;
+        panels.push_back({first, count});
+        first += count;
+        rows -= count;
+      }
+    };
+    if (queries < lanes / 2)
+      cut(0, queries * heads);  // several heads in a panel
+    else
+      for (std::size_t h = 0; h < heads; ++h) cut(h * queries, queries);
+    return panels;
+  }
+
+  // Cap, slope, terms and band of a tile.
+  void change_scores(const Sequence& s, const Panel& panel, std::int64_t first, std::size_t count,
+                     Space& w) const {
+    if (in.softcap > 0) {
+      loops.cap(w.tile, count, static_cast<T>(double{in.softcap} * log2_e));
+      if (w.capped != nullptr) std::copy_n(w.tile, count * lanes, w.capped);
+    }
+    if (in.slopes != nullptr) {
+      for (std::size_t i = 0; i < lanes; ++i) {
+        const std::size_t lane = std::min(i, panel.count - 1);
+        const auto position = static_cast<std::int64_t>(panel.queries_at[lane]) + s.offset;
+        w.slopes[i] = static_cast<T>(double{in.slopes[panel.heads[lane]]} * log2_e);
+        w.positions[i] = static_cast<T>(position - first);
+      }
+      loops.slope(w.tile, count, w.slopes, w.positions);
+    }
+    if (w.has_tile_terms) loops.add(w.tile, count, w.terms, static_cast<T>(log2_e));
+    if (panel.band.partial()) {
+      panel.band.relative(first, count, w.begins, w.ends);
+      loops.hide(w.tile, count, w.begins, w.ends);
+    }
+  }
+
+  const bool has_terms_;
+};
+
+}  // namespace logitkit
