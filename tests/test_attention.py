@@ -193,6 +193,27 @@ def test_what_is_hidden_does_not_leak(bad, where, how):
         np.testing.assert_array_equal(np.isinf(result.output), np.isinf(exact))
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("length", [1, 2, 4, 5, 40])
+def test_long_cache(length, dtype):
+    """Few queries are computed with dimensions as lanes, and long rows of keys in parts."""
+    rng = np.random.default_rng(length)
+    q, k, v = arrays(rng, (1, 2, length, 17), *2 * [(1, 2, 6001, 17)], dtype=dtype)
+    lower = {"is_causal": True, "causal_alignment": "lower_right", "scale": EntropyInvariant()}
+    result = check(q, k, v, **lower)
+    again = attention_with_stats(q, k, v, **lower, threads=3)
+    for got, want in zip(again, result, strict=True):
+        np.testing.assert_array_equal(got, want)
+    check(q, k, v, window=(100, 0), query_offsets=[5000])
+    check(q, k, v, mask=rng.random((length, 6001)) < 0.5, sinks=rng.normal(size=2))
+    check(q, k, v, bias=rng.normal(size=(2, length, 6001)), softcap=2.0)
+    k[:, :, 6000], v[:, :, 5990:] = np.nan, np.inf
+    hidden = attention_with_stats(q, k, v, key_lengths=[5990])
+    check(q, k[:, :, :5990], v[:, :, :5990])
+    shorter = attention_with_stats(q, k[:, :, :5990], v[:, :, :5990])
+    np.testing.assert_array_equal(hidden.output, shorter.output)
+
+
 @pytest.mark.parametrize("half", ["float16", "bfloat16"])
 def test_half_types(half):
     dtype = np.dtype(getattr(pytest.importorskip("ml_dtypes"), half, half))

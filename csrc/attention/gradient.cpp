@@ -26,9 +26,9 @@ class Backward {
   Backward(const AttentionInput<T>& input, const AttentionGradient<T>& gradient, Isa isa)
       : in_(input),
         g_(gradient),
-        tiles_(input, isa),
-        key_depth_(whole_vectors(in_.head_dim)),
-        value_depth_(whole_vectors(in_.value_dim)) {
+        tiles_(input, false, isa),
+        key_depth_(tiles_.whole_vectors(in_.head_dim)),
+        value_depth_(tiles_.whole_vectors(in_.value_dim)) {
     // The gradient of keys and values is a sum over queries. A task goes over all panels of a
     // key head, or over one part of them; the sums of parts are added in the order of parts.
     const std::size_t units = in_.sequences.size() * in_.key_heads;
@@ -120,11 +120,6 @@ class Backward {
     T *ones, *out_row;
     Sums sums;
   };
-
-  std::size_t whole_vectors(std::size_t dim) const {
-    const std::size_t width = tiles_.loops.width;
-    return (dim + width - 1) / width * width;
-  }
 
   void run_task(const PanelTask& task, Workspace& w, Sums& sums) const {
     const FlushDenormals flush(FlushDenormals::What::results_and_operands);
@@ -250,8 +245,8 @@ class Backward {
       loops.weigh(w.gradients + g.begin * lanes, keys + g.begin, rows, in_.head_dim, g.first,
                   g.vectors, w.ones, panel.sums);
       if (replaced)
-        tiles_.add_infinite(g, w.gradients, w.space.key_rows, finite_rows, in_.head_dim,
-                            panel.sums);
+        tiles_.add_infinite(g, panel, w.gradients, w.space.key_rows, finite_rows, in_.head_dim,
+                            panel.sums, lanes, 1);
       loops.spread(tile + g.begin * lanes, panel.grad_rows, rows, value_depth_, first, end,
                    grad_values + g.begin * value_depth_);
       loops.spread(w.gradients + g.begin * lanes, panel.query_rows, rows, key_depth_, first, end,
@@ -297,8 +292,7 @@ class Backward {
   void write_row(const T* row, std::size_t dim, const Rows<void>& x, std::size_t b, std::size_t h,
                  std::size_t i) const {
     char* to = static_cast<char*>(x.data) + tiles_.bytes_to(x, b, h, i);
-    if constexpr (sizeof(T) == sizeof(float))
-      if (tiles_.is_half) return narrow(in_.element, row, dim, to);
+    if (tiles_.is_half) return tiles_.narrowed(row, dim, to);
     std::copy_n(row, dim, reinterpret_cast<T*>(to));
   }
 

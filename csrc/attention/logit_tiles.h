@@ -34,7 +34,8 @@ class LogitTiles {
     std::size_t count;
     std::size_t heads[max_queries], queries_at[max_queries];  // of each lane
     PanelBand band;
-    T* queries;  // [dim][lane]
+    bool few;    // whether lanes are dimensions
+    T* queries;  // [dim][lane], or [lane][whole vectors of dimensions] of few
   };
 
   /// What a thread needs to make a tile.
@@ -65,12 +66,15 @@ class LogitTiles {
     bool has_tile_terms = false;  // `terms` holds those of the tile
   };
 
-  LogitTiles(const AttentionInput<T>& input, Isa isa)
+  /// `few` says that panels of few queries are computed with dimensions as lanes.
+  LogitTiles(const AttentionInput<T>& input, bool few, Isa isa)
       : in(input),
+        all_loops(attention_loops(isa)),
         loops(attention_loops_for<T>(isa)),
         lanes(panel_vectors * loops.width),
         group_heads(input.heads / input.key_heads),
         is_half(input.element == Element::float16 || input.element == Element::bfloat16),
+        most_few_(few ? std::min(few_queries, loops.width) : 0),
         has_terms_(input.mask.data != nullptr || input.terms[0].data != nullptr ||
                    input.terms[1].data != nullptr) {
     for (const Sequence& sequence : in.sequences)
@@ -78,6 +82,7 @@ class LogitTiles {
   }
 
   const AttentionInput<T>& in;
+  const AllAttentionLoops& all_loops;
   const AttentionLoops<T>& loops;
   const std::size_t lanes, group_heads;
   const bool is_half;
@@ -118,7 +123,13 @@ class LogitTiles {
       }
     }
     panel.band = PanelBand(ranges, panel.count, loops.width);
-    loops.pack(rows, w.factors, panel.count, in.head_dim, panel.queries);
+    panel.few = panel.count <= most_few_;
+    if (!panel.few) return loops.pack(rows, w.factors, panel.count, in.head_dim, panel.queries);
+    const std::size_t stride = whole_vectors(in.head_dim);
+    std::fill_n(panel.queries, panel.count * stride, T{0});
+    for (std::size_t i = 0; i < panel.count; ++i)
+      for (std::size_t d = 0; d < in.head_dim; ++d)
+        panel.queries[i * stride + d] = rows[i][d] * w.factors[i];
   }
 
   // Where the keys and values of a tile lie.
@@ -201,8 +212,13 @@ class LogitTiles {
                  const Segments& segments, Space& w) const {
     for (std::size_t k = 0; k < segments.count; ++k) {
       const Segment& g = segments.data[k];
-      loops.score(panel.queries, w.key_rows + g.begin, g.end - g.begin, in.head_dim, g.first,
-                  g.vectors, w.tile + g.begin * lanes);
+      if (panel.few)
+        loops.score_few(panel.queries, panel.count, whole_vectors(in.head_dim),
+                        w.key_rows + g.begin, g.end - g.begin, in.head_dim,
+                        w.tile + g.begin * lanes);
+      else
+        loops.score(panel.queries, w.key_rows + g.begin, g.end - g.begin, in.head_dim, g.first,
+                    g.vectors, w.tile + g.begin * lanes);
     }
     change_scores(s, panel, first, count, w);
   }
@@ -221,26 +237,38 @@ class LogitTiles {
     return true;
   }
 
-  /// Adds the rows that were replaced to sums[dim][lane], for the lanes whose weight is not 0.
-  void add_infinite(const Segment& g, const T* weights, const T* const* rows,
-                    const T* const* finite_rows, std::size_t dim, T* sums) const {
+  /// Adds the rows that were replaced to sums[dim * dim_step + lane * lane_step], for the lanes
+  /// whose weight is not 0.
+  void add_infinite(const Segment& g, const Panel& panel, const T* weights, const T* const* rows,
+                    const T* const* finite_rows, std::size_t dim, T* sums, std::size_t dim_step,
+                    std::size_t lane_step) const {
+    const std::size_t end = std::min(panel.count, (g.first + g.vectors) * loops.width);
     for (std::size_t j = g.begin; j < g.end; ++j) {
       if (finite_rows[j] == rows[j]) continue;
-      for (std::size_t i = g.first * loops.width; i < (g.first + g.vectors) * loops.width; ++i) {
+      for (std::size_t i = g.first * loops.width; i < end; ++i) {
         const T weight = weights[j * lanes + i];
         if (weight == 0) continue;
-        for (std::size_t d = 0; d < dim; ++d) sums[d * lanes + i] += weight * rows[j][d];
+        for (std::size_t d = 0; d < dim; ++d)
+          sums[d * dim_step + i * lane_step] += weight * rows[j][d];
       }
     }
   }
 
-  // n elements of a half type as T, which is float then.
-  static const T* widened_as(Element element, const void* from, std::size_t n, T* to) {
-    if constexpr (sizeof(T) == sizeof(float)) widen(element, from, n, to);
+  std::size_t whole_vectors(std::size_t dim) const {
+    return (dim + loops.width - 1) / loops.width * loops.width;
+  }
+  /// Elements of a panel of rows of `dim` elements, in either form.
+  std::size_t panel_size(std::size_t dim) const {
+    return std::max(dim * lanes, most_few_ * whole_vectors(dim));
+  }
+
+  /// n elements of a half type as T, which is float then, and back.
+  const T* widened(const void* from, std::size_t n, T* to) const {
+    if constexpr (sizeof(T) == sizeof(float)) widen(in.element, all_loops, from, n, to);
     return to;
   }
-  const T* widened(const void* from, std::size_t n, T* to) const {
-    return widened_as(in.element, from, n, to);
+  void narrowed(const T* from, std::size_t n, void* to) const {
+    if constexpr (sizeof(T) == sizeof(float)) narrow(in.element, all_loops, from, n, to);
   }
 
  private:
@@ -289,6 +317,7 @@ class LogitTiles {
     }
   }
 
+  const std::size_t most_few_;
   const bool has_terms_;
 };
 

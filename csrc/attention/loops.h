@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 #include "isa.h"
 
@@ -16,6 +17,9 @@ constexpr std::size_t panel_vectors = 3;
 
 /// The lanes of a panel of queries at most, over all instruction sets and types.
 constexpr std::size_t max_queries = 48;
+
+/// The queries of a panel that are few.
+constexpr std::size_t few_queries = 4;
 
 /// Lanes are queries. A panel of them lies transposed, panel[d][lane]; keys and values are read
 /// where they lie, each element broadcast to all lanes; and the scores of a tile are
@@ -60,6 +64,13 @@ struct AttentionLoops {
   void (*unpack)(const T* panel, const T* factors, std::size_t count, std::size_t depth,
                  T* const* rows);
 
+  /// score() and weigh() for so few queries that lanes are dimensions: row i of queries and out
+  /// begins at i * stride, and is that of lane i < `rows` of the tile and of `factor`.
+  void (*score_few)(const T* queries, std::size_t rows, std::size_t stride, const T* const* keys,
+                    std::size_t count, std::size_t depth, T* tile);
+  void (*weigh_few)(const T* tile, std::size_t rows, const T* const* values, std::size_t count,
+                    std::size_t depth, const T* factor, T* out, std::size_t stride);
+
   /// The gradient of one vector of lanes of logits (all pointers are to its first lane): with
   /// t = tile - logsumexp, tile = 2^t and gradients = tile (gradients + terms - slopes t), 0 where
   /// the tile is. A null `slopes` is 0.
@@ -84,6 +95,9 @@ struct AttentionLoops {
 struct AllAttentionLoops {
   AttentionLoops<float> float32;
   AttentionLoops<double> float64;
+  /// n numbers from and to float16.
+  void (*widen_float16)(const std::uint16_t* from, std::size_t n, float* to);
+  void (*narrow_float16)(const float* from, std::size_t n, std::uint16_t* to);
 };
 
 const AllAttentionLoops& attention_loops(Isa isa);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 #include "attention/loops.h"
 #include "simd/exp.h"
@@ -221,6 +222,95 @@ void weigh(const typename V::Element* tile, const typename V::Element* const* va
     in_blocks<Blocks::rows_of_2>(depth, WeighBlock<V, 2>{tile, values, count, factor, out});
   else
     in_blocks<Blocks::rows_of_1>(depth, WeighBlock<V, 1>{tile, values, count, factor, out});
+}
+
+/// The scores of V::width keys against one query.
+template <class V>
+inline V score_few_keys(const typename V::Element* query, const typename V::Element* const* keys,
+                        size_t depth) {
+  V sum[V::width];
+#pragma GCC unroll 16
+  for (size_t j = 0; j < V::width; ++j) sum[j] = V::all(0);
+  size_t d = 0;
+  for (; d + V::width <= depth; d += V::width) {
+    const V element = V::load(query + d);
+#pragma GCC unroll 16
+    for (size_t j = 0; j < V::width; ++j)
+      sum[j] = multiply_add(element, V::load(keys[j] + d), sum[j]);
+  }
+  if (d < depth)
+    for (size_t j = 0; j < V::width; ++j)
+      sum[j] = multiply_add(V::load(query + d), load_columns<V>(keys[j] + d, depth - d), sum[j]);
+  return sums_of_lanes(sum);
+}
+
+template <class V>
+void score_few(const typename V::Element* queries, size_t rows, size_t stride,
+               const typename V::Element* const* keys, size_t count, size_t depth,
+               typename V::Element* tile) {
+  const typename V::Element* some[V::width];
+  for (size_t j = 0; j < count; j += V::width) {
+    const size_t n = count - j < V::width ? count - j : V::width;
+    for (size_t k = 0; k < V::width; ++k) {
+      some[k] = keys[j + (k < n ? k : n - 1)];
+      // A tile ahead: rows of one head usually lie one after the other.
+      for (size_t d = 0; d < depth; d += 64 / sizeof(typename V::Element))
+        V::prefetch(some[k] + tile_keys * depth + d);
+    }
+    for (size_t i = 0; i < rows; ++i) {
+      typename V::Element scores[V::width];
+      score_few_keys<V>(queries + i * stride, some, depth).store(scores);
+      for (size_t k = 0; k < n; ++k) tile[(j + k) * lanes_of<V> + i] = scores[k];
+    }
+  }
+}
+
+/// Up to `vectors` vectors of dimensions of the weighted sum of values for one query.
+template <class V, size_t vectors>
+inline void weigh_few_dims(const typename V::Element* weights,
+                           const typename V::Element* const* values, size_t dim, size_t count,
+                           size_t depth, typename V::Element factor, typename V::Element* out) {
+  V even[vectors], odd[vectors];
+#pragma GCC unroll 4
+  for (size_t v = 0; v < vectors; ++v) even[v] = odd[v] = V::all(0);
+  const auto add = [&](size_t j, V(&sum)[vectors]) {
+    const V weight = V::all(weights[j * lanes_of<V>]);
+#pragma GCC unroll 4
+    for (size_t v = 0; v < vectors; ++v) {
+      const size_t d = dim + v * V::width;
+      sum[v] = multiply_add(weight, load_columns<V>(values[j] + d, depth - d), sum[v]);
+    }
+  };
+  size_t j = 0;
+  for (; j + 2 <= count; j += 2) {
+    add(j, even);
+    add(j + 1, odd);
+  }
+  if (j < count) add(j, even);
+#pragma GCC unroll 4
+  for (size_t v = 0; v < vectors; ++v) {
+    typename V::Element* to = out + dim + v * V::width;
+    multiply_add(V::load(to), V::all(factor), even[v] + odd[v]).store(to);
+  }
+}
+
+template <class V>
+void weigh_few(const typename V::Element* tile, size_t rows,
+               const typename V::Element* const* values, size_t count, size_t depth,
+               const typename V::Element* factor, typename V::Element* out, size_t stride) {
+  for (size_t j = 0; j < count; ++j)
+    for (size_t d = 0; d < depth; d += 64 / sizeof(typename V::Element))
+      V::prefetch(values[j] + tile_keys * depth + d);
+  for (size_t i = 0; i < rows; ++i)
+    for (size_t d = 0; d < depth;) {
+      if (depth - d > 3 * V::width) {
+        weigh_few_dims<V, 4>(tile + i, values, d, count, depth, factor[i], out + i * stride);
+        d += 4 * V::width;
+      } else {
+        weigh_few_dims<V, 1>(tile + i, values, d, count, depth, factor[i], out + i * stride);
+        d += V::width;
+      }
+    }
 }
 
 /// tanh(x) = (e^2|x| - 1) / (e^2|x| + 1) with the sign of x. The parts of the exponential keep
@@ -465,16 +555,42 @@ bool any_visible(const typename V::Element* tile, size_t count, size_t vectors) 
   return false;
 }
 
+template <class F32>
+void widen_float16(const std::uint16_t* from, size_t n, float* to) {
+  F32 wide;
+  size_t i = 0;
+  for (; i + F32::width <= n; i += F32::width) {
+    load_float16(from + i, wide);
+    wide.store(to + i);
+  }
+  if (i == n) return;
+  std::uint16_t rest[F32::width] = {};
+  for (size_t k = 0; i + k < n; ++k) rest[k] = from[i + k];
+  load_float16(rest, wide);
+  wide.store_first(to + i, n - i);
+}
+
+template <class F32>
+void narrow_float16(const float* from, size_t n, std::uint16_t* to) {
+  size_t i = 0;
+  for (; i + F32::width <= n; i += F32::width) store_float16(F32::load(from + i), to + i);
+  if (i == n) return;
+  std::uint16_t rest[F32::width];
+  store_float16(load_columns<F32>(from + i, n - i), rest);
+  for (size_t k = 0; i + k < n; ++k) to[i + k] = rest[k];
+}
+
 template <class V, class Blocks>
 constexpr AttentionLoops<typename V::Element> make_loops_of() {
-  return {V::width, pack<V>,  score<V, Blocks>,  cap<V>,           slope<V>,
-          add<V>,   hide<V>,  soften<V>,         weigh<V, Blocks>, unpack<V>,
-          grade<V>, uncap<V>, spread<V, Blocks>, finite<V>,        any_visible<V>};
+  return {V::width, pack<V>,   score<V, Blocks>,  cap<V>,    slope<V>,      add<V>,
+          hide<V>,  soften<V>, weigh<V, Blocks>,  unpack<V>, score_few<V>,  weigh_few<V>,
+          grade<V>, uncap<V>,  spread<V, Blocks>, finite<V>, any_visible<V>};
 }
 
 template <class F32, class F64, class Blocks>
 constexpr AllAttentionLoops make_loops() {
-  return {make_loops_of<F32, Blocks>(), make_loops_of<F64, Blocks>()};
+  return {make_loops_of<F32, Blocks>(), make_loops_of<F64, Blocks>(), widen_float16<F32>,
+          narrow_float16<F32>};
 }
 
 }  // namespace

@@ -245,5 +245,31 @@ inline F32 times_power(F32 a, F32 b) {
   return {_mm512_maskz_scalef_ps(normal, a.v, b.v)};
 }
 
+/// The sum of all lanes of every x[i], in lane i; the order of the terms is fixed.
+inline F32 sums_of_lanes(F32 (&x)[16]) {
+  transpose(x);
+#pragma GCC unroll 4
+  for (size_t half = 8; half > 0; half /= 2)
+#pragma GCC unroll 8
+    for (size_t i = 0; i < half; ++i) x[i] = x[i] + x[i + half];
+  return x[0];
+}
+inline F64 sums_of_lanes(F64 (&x)[8]) {
+  transpose(x);
+#pragma GCC unroll 3
+  for (size_t half = 4; half > 0; half /= 2)
+#pragma GCC unroll 4
+    for (size_t i = 0; i < half; ++i) x[i] = x[i] + x[i + half];
+  return x[0];
+}
+
+/// Numbers stored as float16; storing rounds to nearest, ties to even.
+inline void load_float16(const std::uint16_t* x, F32& to) {
+  to = {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(x)))};
+}
+inline void store_float16(F32 a, std::uint16_t* x) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(x), _mm512_cvtps_ph(a.v, 0x08));
+}
+
 }  // namespace
 }  // namespace logitkit::avx512

@@ -194,5 +194,21 @@ inline F32 times_power(F32 a, F32 b) {
   return {vbslq_f32(small, vdupq_n_f32(0.0f), product)};
 }
 
+inline F32 sums_of_lanes(F32 (&x)[4]) {
+  transpose(x);
+  return (x[0] + x[2]) + (x[1] + x[3]);
+}
+inline F64 sums_of_lanes(F64 (&x)[2]) {
+  transpose(x);
+  return x[0] + x[1];
+}
+
+inline void load_float16(const std::uint16_t* x, F32& to) {
+  to = {vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(x)))};
+}
+inline void store_float16(F32 a, std::uint16_t* x) {
+  vst1_u16(x, vreinterpret_u16_f16(vcvt_f16_f32(a.v)));
+}
+
 }  // namespace
 }  // namespace logitkit::neon

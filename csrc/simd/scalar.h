@@ -158,5 +158,29 @@ inline F32 times_power(F32 a, F32 b) {
   return {a.v * from_bits<float>(static_cast<std::uint32_t>(n) << 23)};
 }
 
+inline F32 sums_of_lanes(F32 (&x)[1]) { return x[0]; }
+inline F64 sums_of_lanes(F64 (&x)[1]) { return x[0]; }
+
+inline void load_float16(const std::uint16_t* x, F32& to) {
+  const std::uint32_t sign = (*x & 0x8000u) << 16, rest = *x & 0x7fffu;
+  // Integers below 2^10 are the denormal numbers, in units of 2^-24.
+  const float small = static_cast<float>(rest) * 0x1p-24f;
+  const std::uint32_t bias = rest >= 0x7c00u ? 224u : 112u;  // infinities and NaN stay so
+  const std::uint32_t size =
+      rest < 0x400u ? bits_of<std::uint32_t>(small) : (rest << 13) + (bias << 23);
+  to = {from_bits<float>(size | sign)};
+}
+inline void store_float16(F32 a, std::uint16_t* x) {
+  const auto bits = bits_of<std::uint32_t>(a.v);
+  const std::uint32_t sign = (bits >> 16) & 0x8000u, size = bits & 0x7fffffffu;
+  std::uint32_t half = (size - (112u << 23) + 0xfffu + ((size >> 13) & 1u)) >> 13;
+  // Below 2^-14: adding 1/2 leaves units of 2^-24 in the low bits.
+  if (size < 0x38800000u)
+    half = bits_of<std::uint32_t>(from_bits<float>(size) + 0.5f) - 0x3f000000u;
+  if (size >= 0x477ff000u) half = 0x7c00u;  // 65520 and above
+  if (size > 0x7f800000u) half = 0x7e00u;
+  *x = static_cast<std::uint16_t>(half | sign);
+}
+
 }  // namespace
 }  // namespace logitkit::scalar

@@ -154,23 +154,51 @@ void test_sizes(Isa isa) {
     }
 }
 
-void test_half() {
-  bool float16 = true, bfloat16 = true;
+std::uint16_t to_float16(float x, const AllAttentionLoops& loops) {
+  std::uint16_t half;
+  loops.narrow_float16(&x, 1, &half);
+  return half;
+}
+
+void test_float16(Isa isa) {
+  const AllAttentionLoops& loops = attention_loops(isa);
+  std::vector<std::uint16_t> all(0x10000), back(all.size());
+  std::vector<float> wide(all.size());
+  for (std::size_t k = 0; k < all.size(); ++k) all[k] = static_cast<std::uint16_t>(k);
+  loops.widen_float16(all.data(), all.size(), wide.data());
+  loops.narrow_float16(wide.data(), wide.size(), back.data());
+  bool exact = true, same = true;
+  for (std::size_t k = 0; k < all.size(); ++k) {
+    const unsigned exponent = (k >> 10) & 31, mantissa = k & 1023;
+    if (exponent == 31 && mantissa != 0) {
+      exact = exact && std::isnan(wide[k]);
+      same = same && (back[k] & 0x7fff) > 0x7c00;
+      continue;
+    }
+    const double size = exponent == 31 ? inf
+                        : exponent == 0
+                            ? mantissa * 0x1p-24
+                            : std::ldexp(1024 + mantissa, static_cast<int>(exponent) - 25);
+    exact = exact && double{wide[k]} == (k & 0x8000 ? -size : size);
+    same = same && back[k] == k;
+  }
+  expect(exact, "float16 to float");
+  expect(same, "float16 there and back");
+  const auto half = [&](float x) { return to_float16(x, loops); };
+  expect(half(65519.0f) == 0x7bff && half(65520.0f) == 0x7c00, "float16 overflow");
+  expect(half(0x1.002p0f) == 0x3c00 && half(0x1.006p0f) == 0x3c02, "ties to even");
+  expect(half(0x1p-25f) == 0 && half(0x1.8p-25f) == 1, "the smallest float16");
+  expect(half(-0x1p30f) == 0xfc00 && half(-0.0f) == 0x8000, "signs");
+}
+
+void test_bfloat16() {
+  bool same = true;
   for (std::uint32_t bits = 0; bits < 0x10000; ++bits) {
     const auto half = static_cast<std::uint16_t>(bits);
-    const bool nan16 = (half & 0x7fff) > 0x7c00, nanb = (half & 0x7fff) > 0x7f80;
-    float16 = float16 && (nan16 ? std::isnan(from_float16(half)) &&
-                                      std::isnan(from_float16(to_float16(from_float16(half))))
-                                : to_float16(from_float16(half)) == half);
-    bfloat16 = bfloat16 && (nanb ? std::isnan(from_bfloat16(half)) &&
-                                       std::isnan(from_bfloat16(to_bfloat16(from_bfloat16(half))))
-                                 : to_bfloat16(from_bfloat16(half)) == half);
+    const std::uint16_t back = to_bfloat16(from_bfloat16(half));
+    same = same && ((half & 0x7fff) > 0x7f80 ? (back & 0x7fff) > 0x7f80 : back == half);
   }
-  expect(float16, "float16 there and back");
-  expect(bfloat16, "bfloat16 there and back");
-  expect(to_float16(65519.0f) == 0x7bff && to_float16(65520.0f) == 0x7c00, "float16 overflow");
-  expect(to_float16(0x1.002p0f) == 0x3c00 && to_float16(0x1.006p0f) == 0x3c02, "ties to even");
-  expect(to_float16(0x1p-25f) == 0 && to_float16(0x1.8p-25f) == 1, "the smallest float16");
+  expect(same, "bfloat16 there and back");
   expect(to_bfloat16(0x1.01p0f) == 0x3f80 && to_bfloat16(0x1.03p0f) == 0x3f82, "ties to even");
 }
 
@@ -180,8 +208,9 @@ void test_attention() {
   for (const Isa isa : supported_isas()) {
     test_sizes<float>(isa);
     test_sizes<double>(isa);
+    test_float16(isa);
   }
-  test_half();
+  test_bfloat16();
 }
 
 }  // namespace logitkit::test
