@@ -224,6 +224,9 @@ void weigh(const typename V::Element* tile, const typename V::Element* const* va
     in_blocks<Blocks::rows_of_1>(depth, WeighBlock<V, 1>{tile, values, count, factor, out});
 }
 
+/// How far ahead rows are asked for where memory is what takes the time.
+constexpr size_t rows_ahead = 24;
+
 /// The scores of V::width keys against one query.
 template <class V>
 inline V score_few_keys(const typename V::Element* query, const typename V::Element* const* keys,
@@ -253,9 +256,9 @@ void score_few(const typename V::Element* queries, size_t rows, size_t stride,
     const size_t n = count - j < V::width ? count - j : V::width;
     for (size_t k = 0; k < V::width; ++k) {
       some[k] = keys[j + (k < n ? k : n - 1)];
-      // A tile ahead: rows of one head usually lie one after the other.
+      // Rows of one head usually lie one after the other.
       for (size_t d = 0; d < depth; d += 64 / sizeof(typename V::Element))
-        V::prefetch(some[k] + tile_keys * depth + d);
+        V::prefetch(some[k] + rows_ahead * depth + d);
     }
     for (size_t i = 0; i < rows; ++i) {
       typename V::Element scores[V::width];
@@ -278,6 +281,7 @@ inline void weigh_few_dims(const typename V::Element* weights,
 #pragma GCC unroll 4
     for (size_t v = 0; v < vectors; ++v) {
       const size_t d = dim + v * V::width;
+      V::prefetch(values[j] + rows_ahead * depth + d);
       sum[v] = multiply_add(weight, load_columns<V>(values[j] + d, depth - d), sum[v]);
     }
   };
@@ -298,9 +302,6 @@ template <class V>
 void weigh_few(const typename V::Element* tile, size_t rows,
                const typename V::Element* const* values, size_t count, size_t depth,
                const typename V::Element* factor, typename V::Element* out, size_t stride) {
-  for (size_t j = 0; j < count; ++j)
-    for (size_t d = 0; d < depth; d += 64 / sizeof(typename V::Element))
-      V::prefetch(values[j] + tile_keys * depth + d);
   for (size_t i = 0; i < rows; ++i)
     for (size_t d = 0; d < depth;) {
       if (depth - d > 3 * V::width) {

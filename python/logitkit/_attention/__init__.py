@@ -12,6 +12,8 @@ from ..reference._attention_scale import (
     YaRN,
 )
 from ._forward import attention, attention_with_stats, scaled_dot_product_attention
+from ._merge import merge_attention
+from ._profile import EntropyProfile, KappaEstimate, attention_entropy_profile, estimate_kappa
 from ._vjp import attention_vjp
 
 __all__ = [
@@ -19,13 +21,18 @@ __all__ = [
     "AttentionScale",
     "Cosine",
     "EntropyInvariant",
+    "EntropyProfile",
     "GradientMaximal",
+    "KappaEstimate",
     "LogBase",
     "LogClip",
     "Natural",
     "YaRN",
     "attention",
+    "attention_entropy_profile",
     "attention_vjp",
     "attention_with_stats",
+    "estimate_kappa",
+    "merge_attention",
     "scaled_dot_product_attention",
 ]
