@@ -5,11 +5,6 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from . import reference
-from ._entropy_temperature import (
-    EntropyTemperatureVJP,
-    entropy_temperature,
-    entropy_temperature_vjp,
-)
 from ._attention import (
     AtLengths,
     AttentionScale,
@@ -29,6 +24,11 @@ from ._attention import (
     estimate_kappa,
     merge_attention,
     scaled_dot_product_attention,
+)
+from ._entropy_temperature import (
+    EntropyTemperatureVJP,
+    entropy_temperature,
+    entropy_temperature_vjp,
 )
 from ._linear_argmax import linear_argmax, linear_topk
 from ._log_arithmetic import log1mexp, logaddexp, logmeanexp, logsubexp, smooth_max
