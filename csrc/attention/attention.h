@@ -63,7 +63,7 @@ struct AttentionInput {
   T softcap = 0;              // 0: none
   const T* slopes = nullptr;  // of each head: ALiBi
   const T* sinks = nullptr;   // of each head
-  Scores<std::uint8_t> mask;  // 1: may see
+  Scores<std::uint8_t> mask;  // 1: may see; 0: may not; nothing else
   Scores<T> terms[2];         // added; -inf hides
 };
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstring>
 #include <vector>
 
 #include "attention/attention.h"
@@ -63,7 +64,8 @@ class LogitTiles {
     T *begins, *ends, *slopes, *positions, *factors;
     T* capped = nullptr;  // if not null: where a copy of the capped scores goes
     const T *key_rows[tile_keys], *value_rows[tile_keys];
-    bool has_tile_terms = false;  // `terms` holds those of the tile
+    bool has_tile_terms = false;               // `terms` holds those of the tile
+    bool checked = false, all_finite = false;  // of the rows that were loaded last
   };
 
   /// `few` says that panels of few queries are computed with dimensions as lanes.
@@ -135,6 +137,7 @@ class LogitTiles {
   // Where the keys and values of a tile lie.
   void load_keys(const Sequence& s, std::size_t key_head, std::size_t first, std::size_t count,
                  Space& w) const {
+    w.checked = false;
     std::size_t batch = s.key_batch, row = s.first_key + first, run = count;
     for (std::size_t j = 0; j < count; j += run) {
       if (in.block_table != nullptr) {
@@ -180,18 +183,21 @@ class LogitTiles {
     };
     if (in.mask.data != nullptr) {
       std::size_t visible = 0;
-      for (std::size_t i = 0; i < panel.count; ++i) {
-        const std::uint8_t* mask = place(i, in.mask);
-        T* to = w.rows + i * tile_keys;
-        for (std::size_t j = 0; j < count; ++j) {
-          const bool sees = mask[static_cast<std::ptrdiff_t>(j) * in.mask.key] != 0;
-          visible += sees;
-          to[j] = sees ? T{0} : -std::numeric_limits<T>::infinity();
-        }
-        rows[i] = to;
-      }
+      for (std::size_t i = 0; i < panel.count; ++i)
+        visible += count_bits(place(i, in.mask), count, in.mask.key);
       if (visible == 0) return false;
-      if (visible < panel.count * count) add();
+      if (visible < panel.count * count) {
+        for (std::size_t i = 0; i < panel.count; ++i) {
+          const std::uint8_t* mask = place(i, in.mask);
+          T* to = w.rows + i * tile_keys;
+          for (std::size_t j = 0; j < count; ++j)
+            to[j] = mask[static_cast<std::ptrdiff_t>(j) * in.mask.key] != 0
+                        ? T{0}
+                        : -std::numeric_limits<T>::infinity();
+          rows[i] = to;
+        }
+        add();
+      }
     }
     for (const Scores<T>& terms : in.terms) {
       if (terms.data == nullptr) continue;
@@ -229,9 +235,12 @@ class LogitTiles {
   }
 
   /// Replaces rows that are not finite by zeros, for 0 times them is not 0; false if all are.
-  bool replace_infinite(const T* const* rows, std::size_t count, std::size_t dim, const Space& w,
+  /// Between two calls of load_keys() `rows` must be the same: keys or values.
+  bool replace_infinite(const T* const* rows, std::size_t count, std::size_t dim, Space& w,
                         const T** finite_rows) const {
-    if (loops.finite(rows, count, dim)) return false;
+    if (!w.checked) w.all_finite = loops.finite(rows, count, dim);
+    w.checked = true;
+    if (w.all_finite) return false;
     for (std::size_t j = 0; j < count; ++j)
       finite_rows[j] = loops.finite(rows + j, 1, dim) ? rows[j] : w.zeros;
     return true;
@@ -292,6 +301,19 @@ class LogitTiles {
     else
       for (std::size_t h = 0; h < heads; ++h) cut(h * queries, queries);
     return panels;
+  }
+
+  // How many of the bytes, all 0 or 1, are 1.
+  static std::size_t count_bits(const std::uint8_t* bits, std::size_t count, std::ptrdiff_t step) {
+    if (step == 0) return *bits * count;
+    std::size_t sum = 0, j = 0;
+    for (; j + 8 <= count; j += 8) {
+      std::uint64_t eight;
+      std::memcpy(&eight, bits + j, sizeof eight);
+      sum += (eight * 0x0101010101010101u) >> 56;
+    }
+    for (; j < count; ++j) sum += bits[j];
+    return sum;
   }
 
   // Cap, slope, terms and band of a tile.

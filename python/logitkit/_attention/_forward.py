@@ -346,7 +346,7 @@ def options_of(arguments: dict[str, Any]) -> dict[str, Any]:
 
 def as_bits(x: NDArray[Any]) -> NDArray[Any]:
     """Return bfloat16, which pybind11 does not know, as the integers it is stored in."""
-    return x.view(np.uint16) if x.dtype.name == "bfloat16" else x
+    return x if x.dtype.char in "efd" else x.view(np.uint16)
 
 
 def computed(problem: Problem, *, stats: bool) -> AttentionResult:
