@@ -36,7 +36,7 @@ def check(query, key, value, *, seed=0, stats=True, **options):
         if ours is None:
             continue
         assert np.shape(ours) == np.shape(theirs), name
-        size = np.max(np.abs(theirs), initial=1.0)
+        size = np.max(np.abs(theirs), initial=1.0)  # the contract of csrc/attention/attention.h
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=300 * eps * size, err_msg=name)
     assert got.query.dtype == query.dtype
     again = attention_vjp(query, key, value, grad, result=result, **more, **options)

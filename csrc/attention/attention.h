@@ -79,7 +79,10 @@ struct AttentionOutput {
 /// slope |i + offset - j|, then plus the terms, where j is visible; P = softmax of z, with a
 /// sink as one more z whose value is 0; out = P value. logsumexp and entropy are those of P,
 /// sink included; max_logit is the largest visible z, sink not included.
-///   Error:     out within (D + 32) 2^-24 max|z| + 2^-20 of the largest |value| for float
+///   Error:     with u = 2^-24 for float and 2^-53 for double, and s = u (4 sqrt(head_dim)
+///              max scale |q| |k| + 4 max |term| + 4 max slope |i + offset - j|) for the logits:
+///              logsumexp and max_logit within s + 4 u max(1, |result|), out within
+///              (2 s + 16 u) max |value|, entropy within (2 s + 16 u) (1 + log n) of n keys
 ///   Specials:  rows that see nothing: out 0, logsumexp -inf (or the sink), entropy 0,
 ///              max_logit -inf. NaN and infinities in keys and values that a row does not see
 ///              do not reach it. Denormal numbers count as 0.
@@ -107,6 +110,8 @@ struct AttentionGradient {
 /// dZ = P (dP - sum P dP + grad_logsumexp - grad_entropy (log P + entropy)) with dP = grad_out
 /// value^T, and from it those of query, key, value and scale. There is no block_table. The
 /// gradient of keys and values beyond a sequence's is not written.
+///   Error:   for standard normal arguments within 300 u of the largest element of each gradient;
+///            a bound for any would be that of attention() times sums of absolute terms
 ///   Bits:    do not depend on `threads`.
 ///   Memory:  that of attention(), and gradients of keys and values in T for each thread.
 template <class T>

@@ -154,6 +154,133 @@ void test_sizes(Isa isa) {
     }
 }
 
+// out, logsumexp and entropy of an example, and the gradients of their sum with some factors.
+template <class T>
+struct Pass {
+  std::vector<T> out, logsumexp, entropy, grad_out, grad_logsumexp, grad_entropy;
+  std::vector<T> grad_query, grad_key, grad_value, grad_bias;
+
+  explicit Pass(const Example<T>& x)
+      : out(x.heads * x.queries * x.value_dim),
+        logsumexp(x.heads * x.queries),
+        entropy(logsumexp),
+        grad_out(normal<T>(out.size(), 7)),
+        grad_logsumexp(normal<T>(logsumexp.size(), 8)),
+        grad_entropy(normal<T>(logsumexp.size(), 9)),
+        grad_query(x.query.size()),
+        grad_key(x.key.size()),
+        grad_value(x.value.size()),
+        grad_bias(x.bias.size()) {}
+
+  double forward(const Example<T>& x, Isa isa) {
+    const auto rows = static_cast<std::ptrdiff_t>(x.queries);
+    AttentionOutput<T> to;
+    to.out = like<void>(out.data(), x.queries, x.value_dim);
+    to.logsumexp = {logsumexp.data(), 0, rows, 1};
+    to.entropy = {entropy.data(), 0, rows, 1};
+    attention(x.input(), to, 2, isa);
+    double loss = 0;
+    for (std::size_t k = 0; k < out.size(); ++k) loss += double{out[k]} * double{grad_out[k]};
+    for (std::size_t k = 0; k < entropy.size(); ++k)
+      loss += double{logsumexp[k]} * double{grad_logsumexp[k]} +
+              double{entropy[k]} * double{grad_entropy[k]};
+    return loss;
+  }
+
+  void backward(const Example<T>& x, Isa isa) {
+    const auto rows = static_cast<std::ptrdiff_t>(x.queries);
+    AttentionGradient<T> to;
+    to.out = like<const void>(out.data(), x.queries, x.value_dim);
+    to.grad_out = like<const void>(grad_out.data(), x.queries, x.value_dim);
+    to.logsumexp = {logsumexp.data(), 0, rows, 1};
+    to.entropy = {entropy.data(), 0, rows, 1};
+    to.grad_logsumexp = {grad_logsumexp.data(), 0, rows, 1};
+    to.grad_entropy = {grad_entropy.data(), 0, rows, 1};
+    to.grad_query = like<void>(grad_query.data(), x.queries, x.dim);
+    to.grad_key = like<void>(grad_key.data(), x.keys, x.dim);
+    to.grad_value = like<void>(grad_value.data(), x.keys, x.value_dim);
+    to.grad_logits = grad_bias.data();
+    to.logits_head = rows * static_cast<std::ptrdiff_t>(x.keys);
+    to.logits_row = static_cast<std::ptrdiff_t>(x.keys);
+    attention_gradient(x.input(), to, 2, isa);
+  }
+
+ private:
+  template <class Data, class Element>
+  static Rows<Data> like(Element* data, std::size_t rows, std::size_t dim) {
+    return {data, 0, static_cast<std::ptrdiff_t>(rows * dim), static_cast<std::ptrdiff_t>(dim)};
+  }
+};
+
+// Gradients of doubles against differences of the sum, along one random direction for each input.
+void test_differences(Example<double> x, Isa isa) {
+  Pass<double> pass(x);
+  pass.forward(x, isa);
+  pass.backward(x, isa);
+  const auto agrees = [&](std::vector<double>& input, const std::vector<double>& gradient) {
+    const std::vector<double> direction = normal<double>(input.size(), 10), before = input;
+    double expected = 0, losses[2];
+    for (std::size_t k = 0; k < input.size(); ++k) expected += direction[k] * gradient[k];
+    constexpr double step = 1e-5;
+    for (int side = 0; side < 2; ++side) {
+      for (std::size_t k = 0; k < input.size(); ++k)
+        input[k] = before[k] + (side == 0 ? step : -step) * direction[k];
+      Pass<double> moved(x);
+      losses[side] = moved.forward(x, isa);
+    }
+    input = before;
+    const double difference = (losses[0] - losses[1]) / (2 * step);
+    return std::abs(difference - expected) < 1e-6 * (1 + std::abs(expected));
+  };
+  expect(agrees(x.query, pass.grad_query), "the gradient of the query");
+  expect(agrees(x.key, pass.grad_key), "the gradient of the key");
+  expect(agrees(x.value, pass.grad_value), "the gradient of the value");
+  expect(agrees(x.bias, pass.grad_bias), "the gradient of the bias");
+}
+
+void test_gradients(Isa isa) {
+  for (const std::size_t queries : {1, 17, 70})
+    for (const std::size_t keys : {1, 65, 130}) {
+      Example<double> x(queries, keys, 5 + queries % 7, 3 + keys % 9);
+      x.right = 0;
+      x.left = 40;
+      // A row that sees nothing has a logsumexp of the sink alone.
+      test_differences(x, isa);
+      Example<float> narrow(queries, keys, 5 + queries % 7, 3 + keys % 9);
+      Pass<float> pass(narrow);
+      pass.forward(narrow, isa);
+      pass.backward(narrow, isa);
+      Example<double> wide(queries, keys, 5 + queries % 7, 3 + keys % 9);
+      const auto widen = [](const std::vector<float>& from, std::vector<double>& to) {
+        std::copy(from.begin(), from.end(), to.begin());
+      };
+      widen(narrow.query, wide.query);
+      widen(narrow.key, wide.key);
+      widen(narrow.value, wide.value);
+      widen(narrow.bias, wide.bias);
+      widen(narrow.sinks, wide.sinks);
+      widen(narrow.scale, wide.scale);
+      Pass<double> exact(wide);
+      widen(pass.grad_out, exact.grad_out);
+      widen(pass.grad_logsumexp, exact.grad_logsumexp);
+      widen(pass.grad_entropy, exact.grad_entropy);
+      exact.forward(wide, isa);
+      exact.backward(wide, isa);
+      const auto close = [](const std::vector<float>& a, const std::vector<double>& b) {
+        double most = 0, error = 0;
+        for (std::size_t k = 0; k < a.size(); ++k) {
+          most = std::max(most, std::abs(b[k]));
+          error = std::max(error, std::abs(double{a[k]} - b[k]));
+        }
+        return error <= 1e-5 * (1 + most);
+      };
+      expect(close(pass.grad_query, exact.grad_query), "the gradient of the query in float");
+      expect(close(pass.grad_key, exact.grad_key), "the gradient of the key in float");
+      expect(close(pass.grad_value, exact.grad_value), "the gradient of the value in float");
+      expect(close(pass.grad_bias, exact.grad_bias), "the gradient of the bias in float");
+    }
+}
+
 std::uint16_t to_float16(float x, const AllAttentionLoops& loops) {
   std::uint16_t half;
   loops.narrow_float16(&x, 1, &half);
@@ -208,6 +335,7 @@ void test_attention() {
   for (const Isa isa : supported_isas()) {
     test_sizes<float>(isa);
     test_sizes<double>(isa);
+    test_gradients(isa);
     test_float16(isa);
   }
   test_bfloat16();
