@@ -2,7 +2,7 @@
 
 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 taskset -c 1 python bench/bench_attention.py [--quick]
 
-One batch of 8 heads, one thread but where said. All candidates of a line run in turn, many times,
+One batch of 8 heads, on one thread and in its processor time but where said. All candidates of a line run in turn, many times,
 with a calibration of the peak of multiply-adds among them; each figure is the median over the
 rounds of a ratio within a round, and behind it its 10th and 90th percentile. Outputs are compared
 with the float64 reference before they are timed. Causal work counts the visible half; backward
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from functools import partial
 
 import numpy as np
@@ -34,6 +35,18 @@ else:
 QUICK = "--quick" in sys.argv
 HEADS = 8
 PEAK = 100_000_000  # multiply-adds of a calibration
+
+
+def paired_cpu_times(calls: dict[str, object], *, rounds: int) -> dict[str, np.ndarray]:
+    """Return the processor time of this thread, for others may be at work on the machine."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for round_ in range(-1, rounds):  # the first one warms the caches up
+        for name, call in calls.items():
+            start = time.thread_time()
+            call()
+            if round_ >= 0:
+                times[name].append(time.thread_time() - start)
+    return {name: np.array(seconds) for name, seconds in times.items()}
 
 
 def rounds(seconds: float) -> int:
@@ -113,7 +126,7 @@ def bench_forward(length: int, dim: int, causal: bool, dtype: type = np.float32)
     if length <= 1024 and dtype == np.float32:
         candidates["reference"] = partial(numpy_attention, q, k, v, causal)
     work = flops(length, dim, causal)
-    times = paired_times(candidates, rounds=rounds(work / 5e10))
+    times = paired_cpu_times(candidates, rounds=rounds(work / 5e10))
     kind = "" if dtype == np.float32 else f" {np.dtype(dtype).name}"
     title = f"D={dim} N={length}{' causal' if causal else ''}{kind}"
     report(title, times, work, 1.0 if dtype == np.float32 else 0.5)
@@ -147,7 +160,7 @@ def bench_backward(length: int, dim: int, causal: bool) -> None:
 
         candidates["torch"] = theirs
     work = 3.5 * flops(length, dim, causal)
-    times = paired_times(candidates, rounds=rounds(work / 5e10))
+    times = paired_cpu_times(candidates, rounds=rounds(work / 5e10))
     report(f"D={dim} N={length}{' causal' if causal else ''} fwd + bwd", times, work)
 
 
@@ -167,7 +180,7 @@ def bench_half(name: str, causal: bool) -> None:
         call = torch.nn.functional.scaled_dot_product_attention
         same = tensors(wide, getattr(torch, name))
         candidates["torch"] = partial(call, *same, is_causal=causal)
-    times = paired_times(candidates, rounds=rounds(0.05))
+    times = paired_cpu_times(candidates, rounds=rounds(0.05))
     report(f"D=64 N=1024 {name}{' causal' if causal else ''}", times)
 
 
@@ -182,7 +195,7 @@ def bench_decode(queries: int) -> None:
         call = torch.nn.functional.scaled_dot_product_attention
         candidates["torch"] = partial(call, tq, tk, tv)
         candidates["read"] = lambda: (tk.sum(), tv.sum())
-    times = paired_times(candidates, rounds=rounds(0.1))
+    times = paired_cpu_times(candidates, rounds=rounds(0.1))
     report(f"{queries} queries x 32768 keys", times)
 
 
@@ -204,7 +217,7 @@ def bench_variants() -> None:
     }
     print("\nD=64 N=1024, time over the plain call")
     for name, call in variants.items():
-        times = paired_times({"plain": plain, name: call}, rounds=rounds(0.04))
+        times = paired_cpu_times({"plain": plain, name: call}, rounds=rounds(0.04))
         print(f"{name:<34}{Ratio(times[name], times['plain'])}", flush=True)
 
 
