@@ -1,4 +1,4 @@
-"""Attention against torch and the NumPy reference, forward and backward.
+"""Attention against torch and NumPy, forward and backward.
 
 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 taskset -c 1 python bench/bench_attention.py [--quick]
 
@@ -124,7 +124,7 @@ def bench_forward(length: int, dim: int, causal: bool, dtype: type = np.float32)
         call = torch.nn.functional.scaled_dot_product_attention
         candidates["torch"] = partial(call, *tensors([q, k, v]), is_causal=causal)
     if length <= 1024 and dtype == np.float32:
-        candidates["reference"] = partial(numpy_attention, q, k, v, causal)
+        candidates["NumPy"] = partial(numpy_attention, q, k, v, causal)
     work = flops(length, dim, causal)
     times = paired_cpu_times(candidates, rounds=rounds(work / 5e10))
     kind = "" if dtype == np.float32 else f" {np.dtype(dtype).name}"
