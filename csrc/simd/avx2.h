@@ -199,5 +199,80 @@ inline void transpose(F64 (&x)[4]) {
   x[3].v = _mm256_permute2f128_pd(b, d, 0x31);
 }
 
+inline F32 operator/(F32 a, F32 b) { return {_mm256_div_ps(a.v, b.v)}; }
+inline F64 multiply_add(F64 a, F64 b, F64 c) { return fma(a, b, c); }
+inline F32 multiply_add(F32 a, F32 b, F32 c) { return fma(a, b, c); }
+
+inline F64 fraction(F64 a) { return {_mm256_sub_pd(a.v, _mm256_floor_pd(a.v))}; }
+inline F32 fraction(F32 a) { return {_mm256_sub_ps(a.v, _mm256_floor_ps(a.v))}; }
+inline F64 times_power(F64 a, F64 b) {
+  const __m256d least = _mm256_set1_pd(-1022.0);
+  const __m256d n = _mm256_floor_pd(_mm256_max_pd(b.v, least));
+  // Adding 2^52 + 2^51 + 1023 leaves n + 1023 in the low bits, which the shift makes a power.
+  const __m256i bits = _mm256_castpd_si256(_mm256_add_pd(n, _mm256_set1_pd(0x1.8p52 + 1023)));
+  const __m256d power = _mm256_castsi256_pd(_mm256_slli_epi64(bits, 52));
+  const __m256d small = _mm256_cmp_pd(b.v, least, _CMP_LT_OQ);
+  return {_mm256_andnot_pd(small, _mm256_mul_pd(a.v, power))};
+}
+inline F32 times_power(F32 a, F32 b) {
+  const __m256 least = _mm256_set1_ps(-126.0f);
+  const __m256 n = _mm256_floor_ps(_mm256_max_ps(b.v, least));
+  const __m256i bits = _mm256_castps_si256(_mm256_add_ps(n, _mm256_set1_ps(0x1.8p23f + 127)));
+  const __m256 power = _mm256_castsi256_ps(_mm256_slli_epi32(bits, 23));
+  const __m256 small = _mm256_cmp_ps(b.v, least, _CMP_LT_OQ);
+  return {_mm256_andnot_ps(small, _mm256_mul_ps(a.v, power))};
+}
+
+inline F32 sums_of_lanes(F32 (&x)[8]) {
+  transpose(x);
+#pragma GCC unroll 3
+  for (size_t half = 4; half > 0; half /= 2)
+#pragma GCC unroll 4
+    for (size_t i = 0; i < half; ++i) x[i] = x[i] + x[i + half];
+  return x[0];
+}
+inline F64 sums_of_lanes(F64 (&x)[4]) {
+  transpose(x);
+  return (x[0] + x[2]) + (x[1] + x[3]);
+}
+
+// By their bits, for AVX2 does not bring the conversion of F16C along.
+inline void load_float16(const std::uint16_t* x, F32& to) {
+  const __m256i half = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x)));
+  const __m256i rest = _mm256_and_si256(half, _mm256_set1_epi32(0x7fff));
+  const __m256i sign = _mm256_slli_epi32(_mm256_xor_si256(half, rest), 16);
+  const __m256i bias = _mm256_set1_epi32(112 << 23);
+  const __m256i infinite = _mm256_cmpgt_epi32(rest, _mm256_set1_epi32(0x7bff));
+  __m256i size = _mm256_add_epi32(_mm256_slli_epi32(rest, 13), bias);
+  size = _mm256_add_epi32(size, _mm256_and_si256(infinite, bias));
+  // Integers below 2^10 are the denormal numbers, in units of 2^-24.
+  const __m256 small = _mm256_mul_ps(_mm256_cvtepi32_ps(rest), _mm256_set1_ps(0x1p-24f));
+  const __m256i is_small = _mm256_cmpgt_epi32(_mm256_set1_epi32(0x400), rest);
+  size = _mm256_blendv_epi8(size, _mm256_castps_si256(small), is_small);
+  to = {_mm256_castsi256_ps(_mm256_or_si256(size, sign))};
+}
+inline void store_float16(F32 a, std::uint16_t* x) {
+  const __m256i bits = _mm256_castps_si256(a.v);
+  const __m256i size = _mm256_and_si256(bits, _mm256_set1_epi32(0x7fffffff));
+  const __m256i sign = _mm256_srli_epi32(_mm256_xor_si256(bits, size), 16);
+  const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(size, 13), _mm256_set1_epi32(1));
+  __m256i half = _mm256_add_epi32(size, _mm256_set1_epi32(0xfff - (112 << 23)));
+  half = _mm256_srli_epi32(_mm256_add_epi32(half, odd), 13);
+  // Below 2^-14: adding 1/2 leaves units of 2^-24 in the low bits.
+  const __m256 shifted = _mm256_add_ps(_mm256_castsi256_ps(size), _mm256_set1_ps(0.5f));
+  const __m256i small =
+      _mm256_sub_epi32(_mm256_castps_si256(shifted), _mm256_set1_epi32(0x3f000000));
+  const __m256i is_small = _mm256_cmpgt_epi32(_mm256_set1_epi32(0x38800000), size);
+  half = _mm256_blendv_epi8(half, small, is_small);
+  const __m256i is_large = _mm256_cmpgt_epi32(size, _mm256_set1_epi32(0x477fefff));
+  half = _mm256_blendv_epi8(half, _mm256_set1_epi32(0x7c00), is_large);
+  const __m256i is_nan = _mm256_cmpgt_epi32(size, _mm256_set1_epi32(0x7f800000));
+  half = _mm256_or_si256(half, _mm256_and_si256(is_nan, _mm256_set1_epi32(0x0200)));
+  half = _mm256_or_si256(half, sign);
+  _mm_storeu_si128(
+      reinterpret_cast<__m128i*>(x),
+      _mm_packus_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1)));
+}
+
 }  // namespace
 }  // namespace logitkit::avx2

@@ -225,5 +225,51 @@ inline void transpose(F64 (&x)[8]) {
 /// The sum of all lanes, in a fixed order.
 inline double sum_of_lanes(F64 a) { return _mm512_reduce_add_pd(a.v); }
 
+inline F32 operator/(F32 a, F32 b) { return {_mm512_div_ps(a.v, b.v)}; }
+
+/// a * b + c, rounded once where the processor does that at no cost.
+inline F64 multiply_add(F64 a, F64 b, F64 c) { return fma(a, b, c); }
+inline F32 multiply_add(F32 a, F32 b, F32 c) { return fma(a, b, c); }
+
+/// a - floor(a).
+inline F64 fraction(F64 a) { return {_mm512_reduce_pd(a.v, 0x09)}; }
+inline F32 fraction(F32 a) { return {_mm512_reduce_ps(a.v, 0x09)}; }
+/// a * 2^floor(b) for b <= 0, where a is from 1 to 2; 0 where that is no normal number, and
+/// NaN if b is a NaN.
+inline F64 times_power(F64 a, F64 b) {
+  const __mmask8 normal = _mm512_cmp_pd_mask(b.v, _mm512_set1_pd(-1022.0), _CMP_NLT_UQ);
+  return {_mm512_maskz_scalef_pd(normal, a.v, b.v)};
+}
+inline F32 times_power(F32 a, F32 b) {
+  const __mmask16 normal = _mm512_cmp_ps_mask(b.v, _mm512_set1_ps(-126.0f), _CMP_NLT_UQ);
+  return {_mm512_maskz_scalef_ps(normal, a.v, b.v)};
+}
+
+/// The sum of all lanes of every x[i], in lane i; the order of the terms is fixed.
+inline F32 sums_of_lanes(F32 (&x)[16]) {
+  transpose(x);
+#pragma GCC unroll 4
+  for (size_t half = 8; half > 0; half /= 2)
+#pragma GCC unroll 8
+    for (size_t i = 0; i < half; ++i) x[i] = x[i] + x[i + half];
+  return x[0];
+}
+inline F64 sums_of_lanes(F64 (&x)[8]) {
+  transpose(x);
+#pragma GCC unroll 3
+  for (size_t half = 4; half > 0; half /= 2)
+#pragma GCC unroll 4
+    for (size_t i = 0; i < half; ++i) x[i] = x[i] + x[i + half];
+  return x[0];
+}
+
+/// Numbers stored as float16; storing rounds to nearest, ties to even.
+inline void load_float16(const std::uint16_t* x, F32& to) {
+  to = {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(x)))};
+}
+inline void store_float16(F32 a, std::uint16_t* x) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(x), _mm512_cvtps_ph(a.v, 0x08));
+}
+
 }  // namespace
 }  // namespace logitkit::avx512

@@ -171,5 +171,44 @@ inline void transpose(F64 (&x)[2]) {
   x[0].v = first;
 }
 
+inline F32 operator/(F32 a, F32 b) { return {vdivq_f32(a.v, b.v)}; }
+inline F64 multiply_add(F64 a, F64 b, F64 c) { return fma(a, b, c); }
+inline F32 multiply_add(F32 a, F32 b, F32 c) { return fma(a, b, c); }
+
+inline F64 fraction(F64 a) { return {vsubq_f64(a.v, vrndmq_f64(a.v))}; }
+inline F32 fraction(F32 a) { return {vsubq_f32(a.v, vrndmq_f32(a.v))}; }
+inline F64 times_power(F64 a, F64 b) {
+  const float64x2_t least = vdupq_n_f64(-1022.0);
+  const int64x2_t n = vcvtmq_s64_f64(vmaxq_f64(b.v, least));
+  const int64x2_t bits = vshlq_n_s64(vaddq_s64(n, vdupq_n_s64(1023)), 52);
+  const uint64x2_t small = vcltq_f64(b.v, least);
+  const float64x2_t product = vmulq_f64(a.v, vreinterpretq_f64_s64(bits));
+  return {vbslq_f64(small, vdupq_n_f64(0.0), product)};
+}
+inline F32 times_power(F32 a, F32 b) {
+  const float32x4_t least = vdupq_n_f32(-126.0f);
+  const int32x4_t n = vcvtmq_s32_f32(vmaxq_f32(b.v, least));
+  const int32x4_t bits = vshlq_n_s32(vaddq_s32(n, vdupq_n_s32(127)), 23);
+  const uint32x4_t small = vcltq_f32(b.v, least);
+  const float32x4_t product = vmulq_f32(a.v, vreinterpretq_f32_s32(bits));
+  return {vbslq_f32(small, vdupq_n_f32(0.0f), product)};
+}
+
+inline F32 sums_of_lanes(F32 (&x)[4]) {
+  transpose(x);
+  return (x[0] + x[2]) + (x[1] + x[3]);
+}
+inline F64 sums_of_lanes(F64 (&x)[2]) {
+  transpose(x);
+  return x[0] + x[1];
+}
+
+inline void load_float16(const std::uint16_t* x, F32& to) {
+  to = {vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(x)))};
+}
+inline void store_float16(F32 a, std::uint16_t* x) {
+  vst1_u16(x, vreinterpret_u16_f16(vcvt_f16_f32(a.v)));
+}
+
 }  // namespace
 }  // namespace logitkit::neon

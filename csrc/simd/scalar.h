@@ -141,5 +141,46 @@ inline double sum_of_lanes(F64 a) { return a.v; }
 inline void transpose(F32 (&)[1]) {}
 inline void transpose(F64 (&)[1]) {}
 
+inline F32 operator/(F32 a, F32 b) { return {a.v / b.v}; }
+inline F64 multiply_add(F64 a, F64 b, F64 c) { return {a.v * b.v + c.v}; }
+inline F32 multiply_add(F32 a, F32 b, F32 c) { return {a.v * b.v + c.v}; }
+
+inline F64 fraction(F64 a) { return {a.v - std::floor(a.v)}; }
+inline F32 fraction(F32 a) { return {a.v - std::floor(a.v)}; }
+inline F64 times_power(F64 a, F64 b) {
+  if (b.v < -1022.0) return {0.0};
+  const double n = std::floor(b.v == b.v ? b.v : 0.0) + 1023.0;
+  return {a.v * from_bits<double>(static_cast<std::uint64_t>(n) << 52)};
+}
+inline F32 times_power(F32 a, F32 b) {
+  if (b.v < -126.0f) return {0.0f};
+  const float n = std::floor(b.v == b.v ? b.v : 0.0f) + 127.0f;
+  return {a.v * from_bits<float>(static_cast<std::uint32_t>(n) << 23)};
+}
+
+inline F32 sums_of_lanes(F32 (&x)[1]) { return x[0]; }
+inline F64 sums_of_lanes(F64 (&x)[1]) { return x[0]; }
+
+inline void load_float16(const std::uint16_t* x, F32& to) {
+  const std::uint32_t sign = (*x & 0x8000u) << 16, rest = *x & 0x7fffu;
+  // Integers below 2^10 are the denormal numbers, in units of 2^-24.
+  const float small = static_cast<float>(rest) * 0x1p-24f;
+  const std::uint32_t bias = rest >= 0x7c00u ? 224u : 112u;  // infinities and NaN stay so
+  const std::uint32_t size =
+      rest < 0x400u ? bits_of<std::uint32_t>(small) : (rest << 13) + (bias << 23);
+  to = {from_bits<float>(size | sign)};
+}
+inline void store_float16(F32 a, std::uint16_t* x) {
+  const auto bits = bits_of<std::uint32_t>(a.v);
+  const std::uint32_t sign = (bits >> 16) & 0x8000u, size = bits & 0x7fffffffu;
+  std::uint32_t half = (size - (112u << 23) + 0xfffu + ((size >> 13) & 1u)) >> 13;
+  // Below 2^-14: adding 1/2 leaves units of 2^-24 in the low bits.
+  if (size < 0x38800000u)
+    half = bits_of<std::uint32_t>(from_bits<float>(size) + 0.5f) - 0x3f000000u;
+  if (size >= 0x477ff000u) half = 0x7c00u;  // 65520 and above
+  if (size > 0x7f800000u) half = 0x7e00u;
+  *x = static_cast<std::uint16_t>(half | sign);
+}
+
 }  // namespace
 }  // namespace logitkit::scalar

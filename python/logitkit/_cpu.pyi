@@ -1,5 +1,5 @@
 import enum
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,6 +60,57 @@ def softmax_stats(
     max: NDArray[np.float64],
     sum_of_squares: NDArray[np.float64],
     *,
+    threads: int = 0,
+    isa: Isa = ...,
+) -> None: ...
+def attention(
+    query: NDArray[Any],
+    key: NDArray[Any],
+    value: NDArray[Any],
+    out: NDArray[Any],
+    sequences: NDArray[np.int64],
+    scale: NDArray[Any],
+    *,
+    left: int,
+    right: int,
+    softcap: float = 0.0,
+    slopes: NDArray[Any] | None = None,
+    sinks: NDArray[Any] | None = None,
+    mask: NDArray[np.uint8] | None = None,
+    terms: NDArray[Any] | None = None,
+    more_terms: NDArray[Any] | None = None,
+    block_table: NDArray[np.int32] | None = None,
+    logsumexp: NDArray[Any] | None = None,
+    entropy: NDArray[Any] | None = None,
+    max_logit: NDArray[Any] | None = None,
+    threads: int = 0,
+    isa: Isa = ...,
+) -> None: ...
+def attention_gradient(
+    query: NDArray[Any],
+    key: NDArray[Any],
+    value: NDArray[Any],
+    sequences: NDArray[np.int64],
+    scale: NDArray[Any],
+    out: NDArray[Any],
+    grad_out: NDArray[Any],
+    logsumexp: NDArray[Any],
+    grad_query: NDArray[Any],
+    grad_key: NDArray[Any],
+    grad_value: NDArray[Any],
+    *,
+    left: int,
+    right: int,
+    softcap: float = 0.0,
+    slopes: NDArray[Any] | None = None,
+    mask: NDArray[np.uint8] | None = None,
+    terms: NDArray[Any] | None = None,
+    more_terms: NDArray[Any] | None = None,
+    entropy: NDArray[Any] | None = None,
+    grad_logsumexp: NDArray[Any] | None = None,
+    grad_entropy: NDArray[Any] | None = None,
+    grad_scale: NDArray[Any] | None = None,
+    grad_logits: NDArray[Any] | None = None,
     threads: int = 0,
     isa: Isa = ...,
 ) -> None: ...

@@ -17,6 +17,7 @@ void test_softmax_stats();
 void test_gemm();
 void test_least_distance();
 void test_linear_argmax();
+void test_attention();
 void test_self_witness();
 
 }  // namespace logitkit::test

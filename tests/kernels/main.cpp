@@ -32,6 +32,7 @@ constexpr Test tests[] = {
     {"gemm", test_gemm},
     {"least_distance", test_least_distance},
     {"linear_argmax", test_linear_argmax},
+    {"attention", test_attention},
     {"self_witness", test_self_witness},
 };
 

@@ -1,0 +1,288 @@
+#include "attention/attention.h"
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+
+#include "attention/logit_tiles.h"
+#include "gemm/workspaces.h"
+#include "simd/flush_denormals.h"
+#include "threads.h"
+
+namespace logitkit {
+namespace {
+
+// Panels that go over a tile of keys together, at most: with 64 dimensions their queries and
+// sums take 200 KiB of the second-level cache.
+constexpr std::size_t max_group = 8;
+// Tasks that a call is cut into, if it is large enough: a grid that does not depend on threads.
+constexpr std::size_t enough_tasks = 16;
+// Where there are too few panels for that, keys are cut as well, into parts of so many at least.
+constexpr std::size_t part_keys = 32 * tile_keys;
+
+template <class T>
+class Forward {
+  using Tiles = LogitTiles<T>;
+
+ public:
+  Forward(const AttentionInput<T>& input, const AttentionOutput<T>& output, Isa isa)
+      : in_(input),
+        out_(output),
+        tiles_(input, true, isa),
+        with_mean_(output.entropy.data != nullptr) {
+    std::size_t panels = 0, keys = 0;
+    for (const auto& of_sequence : tiles_.panels) panels += of_sequence.size() * in_.key_heads;
+    for (const Sequence& s : in_.sequences) keys = std::max(keys, s.keys);
+    group_ = std::clamp<std::size_t>(panels / enough_tasks, 1, max_group);
+    if (panels > 0 && panels < enough_tasks)
+      parts_ = std::clamp<std::size_t>(keys / part_keys, 1, (enough_tasks + panels - 1) / panels);
+    for (std::size_t s = 0; s < tiles_.panels.size(); ++s)
+      for (std::size_t h = 0; h < in_.key_heads; ++h)
+        for (std::size_t p = 0; p < tiles_.panels[s].size(); p += group_)
+          tasks_.push_back({s, h, p, std::min(group_, tiles_.panels[s].size() - p)});
+    // Under a causal mask the last rows have the most to do; they come first.
+    std::reverse(tasks_.begin(), tasks_.end());
+  }
+
+  void run(std::size_t threads) {
+    Workspaces<Workspace> workspaces;
+    std::vector<std::unique_ptr<Workspace>> parts(parts_ > 1 ? tasks_.size() * parts_ : 0);
+    parallel_for(tasks_.size() * parts_, threads, [&](std::size_t t) {
+      if (parts_ > 1) {
+        parts[t] = std::make_unique<Workspace>(*this);
+        run_part(tasks_[t / parts_], t % parts_, *parts[t]);
+      } else {
+        workspaces.lend([&] { return Workspace(*this); },
+                        [&](Workspace& w) {
+                          run_part(tasks_[t], 0, w);
+                          finish(tasks_[t], w);
+                        });
+      }
+    });
+    if (parts_ == 1) return;
+    parallel_for(tasks_.size(), threads, [&](std::size_t t) {
+      Workspace& first = *parts[t * parts_];
+      for (std::size_t p = 1; p < parts_; ++p)
+        for (std::size_t k = 0; k < tasks_[t].panels; ++k)
+          merge(first.panels[k], parts[t * parts_ + p]->panels[k]);
+      finish(tasks_[t], first);
+    });
+  }
+
+ private:
+  // What one panel holds while it goes over the keys.
+  struct Panel : Tiles::Panel {
+    T* sums;                       // like queries
+    T *max, *sum, *mean, *factor;  // [lane]
+  };
+
+  struct Workspace {
+    explicit Workspace(const Forward& f) : space(f.tiles_, arena), panels(f.group_) {
+      for (Panel& panel : panels) {
+        panel.queries = arena.take(f.tiles_.panel_size(f.in_.head_dim));
+        panel.sums = arena.take(f.tiles_.panel_size(f.in_.value_dim));
+        for (T** state : {&panel.max, &panel.sum, &panel.mean, &panel.factor})
+          *state = arena.take(f.tiles_.lanes);
+      }
+    }
+    Arena<T> arena;
+    typename Tiles::Space space;
+    std::vector<Panel> panels;
+  };
+
+  // Goes over one part of the keys that the panels of a task see.
+  void run_part(const PanelTask& task, std::size_t part, Workspace& w) const {
+    const FlushDenormals flush(FlushDenormals::What::results_and_operands);
+    const Sequence& s = in_.sequences[task.sequence];
+    std::int64_t begin = unlimited, end = 0;
+    for (std::size_t p = 0; p < task.panels; ++p) {
+      Panel& panel = w.panels[p];
+      tiles_.start(s, task.key_head, tiles_.panels[task.sequence][task.first_panel + p], panel,
+                   w.space);
+      std::fill_n(panel.sums, tiles_.panel_size(in_.value_dim), T{0});
+      std::fill_n(panel.max, tiles_.lanes, std::numeric_limits<T>::lowest());
+      std::fill_n(panel.sum, tiles_.lanes, T{0});
+      std::fill_n(panel.mean, tiles_.lanes, T{0});
+      begin = std::min(begin, panel.band.begin());
+      end = std::max(end, panel.band.end());
+    }
+    constexpr auto step = static_cast<std::int64_t>(tile_keys);
+    const auto parts = static_cast<std::int64_t>(parts_), index = static_cast<std::int64_t>(part);
+    const std::int64_t tiles = (static_cast<std::int64_t>(s.keys) + step - 1) / step;
+    begin = std::max(begin / step * step, tiles * index / parts * step);
+    end = std::min(end, tiles * (index + 1) / parts * step);
+    for (std::int64_t key = begin; key < end; key += step) {
+      const auto count = static_cast<std::size_t>(
+          std::min<std::int64_t>(step, static_cast<std::int64_t>(s.keys) - key));
+      bool loaded = false;
+      for (std::size_t p = 0; p < task.panels; ++p) {
+        Panel& panel = w.panels[p];
+        Segments segments;
+        segments.count = panel.band.segments(key, count, segments.data);
+        if (segments.count == 0 || !tiles_.load_terms(s, panel, key, count, w.space)) continue;
+        if (!loaded)
+          tiles_.load_keys(s, task.key_head, static_cast<std::size_t>(key), count, w.space);
+        loaded = true;
+        tiles_.make_tile(s, panel, key, count, segments, w.space);
+        add_tile(panel, count, segments, w.space);
+      }
+    }
+  }
+
+  // Adds the state of a panel over other keys.
+  void merge(Panel& panel, const Panel& other) const {
+    const std::size_t lane_step = panel.few ? tiles_.whole_vectors(in_.value_dim) : 1;
+    const std::size_t dim_step = panel.few ? 1 : tiles_.lanes;
+    for (std::size_t i = 0; i < panel.count; ++i) {
+      const double max = panel.max[i] > other.max[i] ? panel.max[i] : other.max[i];
+      const double a = panel.max[i] - max, b = other.max[i] - max;
+      const double of_a = std::exp2(a), of_b = std::exp2(b);
+      const auto moved = [](double mean, double distance, double sum) {
+        return sum > 0 ? mean + distance * sum : mean;
+      };
+      panel.mean[i] = static_cast<T>(of_a * moved(panel.mean[i], a, panel.sum[i]) +
+                                     of_b * moved(other.mean[i], b, other.sum[i]));
+      panel.sum[i] = static_cast<T>(of_a * panel.sum[i] + of_b * other.sum[i]);
+      panel.max[i] = static_cast<T>(max);
+      for (std::size_t d = 0; d < in_.value_dim; ++d) {
+        T& sum = panel.sums[d * dim_step + i * lane_step];
+        sum = static_cast<T>(of_a * sum + of_b * other.sums[d * dim_step + i * lane_step]);
+      }
+    }
+  }
+
+  // Adds a tile of logits to the softmax of a panel.
+  void add_tile(Panel& panel, std::size_t count, const Segments& segments,
+                typename Tiles::Space& w) const {
+    const AttentionLoops<T>& loops = tiles_.loops;
+    for (std::size_t v = 0; v < panel.band.vectors(); ++v) {
+      const std::size_t begin = panel.band.begins[v], lane = v * loops.width;
+      if (begin == panel.band.ends[v]) continue;
+      loops.soften(w.tile + begin * tiles_.lanes + lane, panel.band.ends[v] - begin,
+                   panel.max + lane, panel.sum + lane, with_mean_ ? panel.mean + lane : nullptr,
+                   panel.factor + lane);
+    }
+    const std::size_t stride = tiles_.whole_vectors(in_.value_dim);
+    const T* finite_rows[tile_keys];
+    const bool replaced =
+        tiles_.hides(panel, w) &&
+        tiles_.replace_infinite(w.value_rows, count, in_.value_dim, w, finite_rows);
+    const T* const* values = replaced ? finite_rows : w.value_rows;
+    for (std::size_t k = 0; k < segments.count; ++k) {
+      const Segment& g = segments.data[k];
+      if (panel.few)
+        loops.weigh_few(w.tile + g.begin * tiles_.lanes, panel.count, values + g.begin,
+                        g.end - g.begin, in_.value_dim, panel.factor, panel.sums, stride);
+      else
+        loops.weigh(w.tile + g.begin * tiles_.lanes, values + g.begin, g.end - g.begin,
+                    in_.value_dim, g.first, g.vectors, panel.factor, panel.sums);
+      if (replaced)
+        tiles_.add_infinite(g, panel, w.tile, w.value_rows, finite_rows, in_.value_dim, panel.sums,
+                            panel.few ? 1 : tiles_.lanes, panel.few ? stride : 1);
+      // The sums are rescaled once.
+      std::fill_n(panel.factor + g.first * loops.width, g.vectors * loops.width, T{1});
+    }
+  }
+
+  void finish(const PanelTask& task, Workspace& w) const {
+    const Sequence& s = in_.sequences[task.sequence];
+    for (std::size_t p = 0; p < task.panels; ++p) finish(s, w.panels[p], w.space);
+  }
+
+  // Divides the sums of a panel by the sums of weights, and writes what the caller wants.
+  void finish(const Sequence& s, Panel& panel, typename Tiles::Space& w) const {
+    T* rows[max_queries];
+    void* out_rows[max_queries];
+    for (std::size_t i = 0; i < panel.count; ++i) {
+      const std::size_t head = panel.heads[i], query = s.first_query + panel.queries_at[i];
+      out_rows[i] =
+          static_cast<char*>(out_.out.data) + tiles_.bytes_to(out_.out, s.query_batch, head, query);
+      rows[i] = tiles_.is_half ? w.rows + i * in_.value_dim : static_cast<T*>(out_rows[i]);
+      finish_row(panel, i, head, s.query_batch, query);
+    }
+    const std::size_t stride = tiles_.whole_vectors(in_.value_dim);
+    if (!panel.few) tiles_.loops.unpack(panel.sums, panel.factor, panel.count, in_.value_dim, rows);
+    for (std::size_t i = 0; panel.few && i < panel.count; ++i)
+      for (std::size_t d = 0; d < in_.value_dim; ++d)
+        rows[i][d] = panel.sums[i * stride + d] * panel.factor[i];
+    for (std::size_t i = 0; tiles_.is_half && i < panel.count; ++i)
+      tiles_.narrowed(rows[i], in_.value_dim, out_rows[i]);
+  }
+
+  // The factor of one row's sums, and its statistics.
+  void finish_row(Panel& panel, std::size_t i, std::size_t head, std::size_t batch,
+                  std::size_t query) const {
+    constexpr double infinity = std::numeric_limits<double>::infinity();
+    double max = panel.max[i], sum = panel.sum[i], mean = panel.mean[i], factor = 1.0;
+    const bool empty = sum == 0.0;
+    if (out_.max_logit.data != nullptr)
+      *out_.max_logit.at(batch, head, query) = static_cast<T>(empty ? -infinity : max * ln_2);
+    if (in_.sinks != nullptr && in_.sinks[head] > -infinity) {
+      const double sink = double{in_.sinks[head]} * log2_e,
+                   top = empty ? sink : std::max(max, sink);
+      factor = empty ? 0.0 : std::exp2(max - top);
+      const double weight = std::exp2(sink - top);
+      mean = empty ? 0.0 : factor * (mean + (max - top) * sum);
+      if (weight > 0.0) mean += weight * (sink - top);
+      sum = factor * sum + weight;
+      max = top;
+    }
+    panel.factor[i] = static_cast<T>(sum == 0.0 ? 0.0 : factor / sum);
+    if (out_.logsumexp.data != nullptr)
+      *out_.logsumexp.at(batch, head, query) =
+          static_cast<T>(sum == 0.0 ? -infinity : max * ln_2 + std::log(sum));
+    if (out_.entropy.data != nullptr) {
+      const double entropy = std::log(sum) - ln_2 * (mean / sum);
+      *out_.entropy.at(batch, head, query) = static_cast<T>(sum == 0.0      ? 0.0
+                                                            : entropy < 0.0 ? 0.0
+                                                                            : entropy);
+    }
+  }
+
+  const AttentionInput<T>& in_;
+  const AttentionOutput<T>& out_;
+  const Tiles tiles_;
+  const bool with_mean_;
+  std::size_t group_ = 1, parts_ = 1;
+  std::vector<PanelTask> tasks_;
+};
+
+}  // namespace
+
+const AllAttentionLoops& attention_loops(Isa isa) {
+  switch (isa) {
+#if defined(LOGITKIT_HAS_AVX512)
+    case Isa::avx512: return avx512::attention_loops;
+#endif
+#if defined(LOGITKIT_HAS_AVX2)
+    case Isa::avx2: return avx2::attention_loops;
+#endif
+#if defined(LOGITKIT_HAS_NEON)
+    case Isa::neon: return neon::attention_loops;
+#endif
+    default: return scalar::attention_loops;
+  }
+}
+
+template <>
+const AttentionLoops<float>& attention_loops_for(Isa isa) {
+  return attention_loops(isa).float32;
+}
+template <>
+const AttentionLoops<double>& attention_loops_for(Isa isa) {
+  return attention_loops(isa).float64;
+}
+
+template <class T>
+void attention(const AttentionInput<T>& input, const AttentionOutput<T>& output,
+               std::size_t threads, Isa isa) {
+  if (input.heads == 0 || input.key_heads == 0) return;
+  Forward<T>(input, output, isa).run(threads);
+}
+
+template void attention(const AttentionInput<float>&, const AttentionOutput<float>&, std::size_t,
+                        Isa);
+template void attention(const AttentionInput<double>&, const AttentionOutput<double>&, std::size_t,
+                        Isa);
+
+}  // namespace logitkit

@@ -1,0 +1,357 @@
+#include <algorithm>
+#include <cmath>
+#include <memory>
+
+#include "attention/attention.h"
+#include "attention/logit_tiles.h"
+#include "gemm/workspaces.h"
+#include "simd/flush_denormals.h"
+#include "threads.h"
+
+namespace logitkit {
+namespace {
+
+// Panels that go over a tile of keys together, at most.
+constexpr std::size_t max_group = 4;
+// Tasks that a call is cut into, if it is large enough: a grid that does not depend on threads.
+constexpr std::size_t enough_tasks = 16;
+// For sums of the parts that the queries of one key head are cut into.
+constexpr std::size_t most_bytes = std::size_t{48} << 20;
+
+template <class T>
+class Backward {
+  using Tiles = LogitTiles<T>;
+
+ public:
+  Backward(const AttentionInput<T>& input, const AttentionGradient<T>& gradient, Isa isa)
+      : in_(input),
+        g_(gradient),
+        tiles_(input, false, isa),
+        key_depth_(tiles_.whole_vectors(in_.head_dim)),
+        value_depth_(tiles_.whole_vectors(in_.value_dim)) {
+    // The gradient of keys and values is a sum over queries. A task goes over all panels of a
+    // key head, or over one part of them; the sums of parts are added in the order of parts.
+    const std::size_t units = in_.sequences.size() * in_.key_heads;
+    std::size_t keys = 1, panels = 1;
+    for (const Sequence& s : in_.sequences) keys = std::max(keys, s.keys);
+    for (const auto& of_sequence : tiles_.panels) panels = std::max(panels, of_sequence.size());
+    const std::size_t bytes = units * keys * (key_depth_ + value_depth_) * sizeof(T);
+    parts_ = std::min({(enough_tasks + units - 1) / std::max<std::size_t>(units, 1), panels,
+                       std::max<std::size_t>(most_bytes / std::max<std::size_t>(bytes, 1), 1)});
+    for (std::size_t s = 0; s < in_.sequences.size(); ++s)
+      for (std::size_t h = 0; h < in_.key_heads; ++h)
+        for (std::size_t p = 0; p < parts_; ++p) {
+          const std::size_t size = tiles_.panels[s].size();
+          const std::size_t first = size * p / parts_, end = size * (p + 1) / parts_;
+          tasks_.push_back({s, h, first, end - first});
+        }
+  }
+
+  void run(std::size_t threads) {
+    Workspaces<Workspace> workspaces;
+    std::vector<std::unique_ptr<Sums>> parts(parts_ > 1 ? tasks_.size() : 0);
+    parallel_for(tasks_.size(), threads, [&](std::size_t reversed) {
+      const std::size_t t = tasks_.size() - 1 - reversed;  // see Forward
+      workspaces.lend([&] { return Workspace(*this); },
+                      [&](Workspace& w) {
+                        const std::size_t keys = in_.sequences[tasks_[t].sequence].keys;
+                        if (parts_ == 1) {
+                          w.sums.start(keys, key_depth_, value_depth_);
+                          run_task(tasks_[t], w, w.sums);
+                          write_sums(tasks_[t], w.sums, 0, keys);
+                        } else {
+                          parts[t] = std::make_unique<Sums>();
+                          parts[t]->start(keys, key_depth_, value_depth_);
+                          run_task(tasks_[t], w, *parts[t]);
+                        }
+                      });
+    });
+    if (parts_ > 1) add_parts(parts, threads);
+  }
+
+ private:
+  // The gradients of the keys and values of a sequence, in rows of whole vectors.
+  struct Sums {
+    void start(std::size_t keys, std::size_t key_depth, std::size_t value_depth) {
+      const std::size_t size = keys * (key_depth + value_depth);
+      if (size > size_) {
+        memory_ = std::make_unique<Aligned<T>>(size);
+        size_ = size;
+      }
+      key = memory_ == nullptr ? nullptr : memory_->data();
+      value = key + keys * key_depth;
+      std::fill_n(key, size, T{0});
+    }
+    T *key = nullptr, *value = nullptr;
+
+   private:
+    std::unique_ptr<Aligned<T>> memory_;
+    std::size_t size_ = 0;
+  };
+
+  struct Panel : Tiles::Panel {
+    T *grad_out, *sums;             // [dim][lane]: grad_out, and the gradient of the query
+    T *query_rows, *grad_rows;      // [lane][dim]: query * scale, and grad_out
+    T *logsumexp, *terms, *slopes;  // [lane]
+    T* logits[max_queries];         // of each lane: where its gradients go, from key 0 on
+  };
+
+  struct Workspace {
+    explicit Workspace(const Backward& b) : space(b.tiles_, arena), panels(max_group) {
+      const std::size_t lanes = b.tiles_.lanes;
+      for (Panel& panel : panels) {
+        panel.queries = arena.take(b.in_.head_dim * lanes);
+        panel.grad_out = arena.take(b.in_.value_dim * lanes);
+        panel.sums = arena.take(b.in_.head_dim * lanes);
+        panel.query_rows = arena.take(b.key_depth_ * lanes);
+        panel.grad_rows = arena.take(b.value_depth_ * lanes);
+        for (T** row : {&panel.logsumexp, &panel.terms, &panel.slopes}) *row = arena.take(lanes);
+      }
+      gradients = arena.take(tile_keys * lanes);
+      if (b.in_.softcap > 0) space.capped = arena.take(tile_keys * lanes);
+      ones = arena.take(lanes);
+      std::fill_n(ones, lanes, T{1});
+      out_row = arena.take(b.in_.value_dim);
+    }
+    Arena<T> arena;
+    typename Tiles::Space space;
+    std::vector<Panel> panels;
+    T* gradients;  // [key][lane]
+    T *ones, *out_row;
+    Sums sums;
+  };
+
+  void run_task(const PanelTask& task, Workspace& w, Sums& sums) const {
+    const FlushDenormals flush(FlushDenormals::What::results_and_operands);
+    for (std::size_t p = 0; p < task.panels; p += max_group)
+      run_group({task.sequence, task.key_head, task.first_panel + p,
+                 std::min(max_group, task.panels - p)},
+                w, sums);
+  }
+
+  void run_group(const PanelTask& task, Workspace& w, Sums& sums) const {
+    const Sequence& s = in_.sequences[task.sequence];
+    std::int64_t begin = unlimited, end = 0;
+    for (std::size_t p = 0; p < task.panels; ++p) {
+      Panel& panel = w.panels[p];
+      tiles_.start(s, task.key_head, tiles_.panels[task.sequence][task.first_panel + p], panel,
+                   w.space);
+      start(s, panel, w);
+      begin = std::min(begin, panel.band.begin());
+      end = std::max(end, panel.band.end());
+    }
+    constexpr auto step = static_cast<std::int64_t>(tile_keys);
+    for (std::int64_t key = begin / step * step; key < end; key += step) {
+      const auto count = static_cast<std::size_t>(
+          std::min<std::int64_t>(step, static_cast<std::int64_t>(s.keys) - key));
+      const auto first = static_cast<std::size_t>(key);
+      bool loaded = false;
+      for (std::size_t p = 0; p < task.panels; ++p) {
+        Panel& panel = w.panels[p];
+        Segments segments;
+        segments.count = panel.band.segments(key, count, segments.data);
+        if (segments.count == 0 || !tiles_.load_terms(s, panel, key, count, w.space)) continue;
+        if (!loaded) tiles_.load_keys(s, task.key_head, first, count, w.space);
+        loaded = true;
+        tiles_.make_tile(s, panel, key, count, segments, w.space);
+        add_tile(panel, first, count, segments, w, sums.key + first * key_depth_,
+                 sums.value + first * value_depth_);
+      }
+    }
+    for (std::size_t p = 0; p < task.panels; ++p) finish(s, w.panels[p], w);
+  }
+
+  static T value_or_zero(const Rows<const T>& x, std::size_t b, std::size_t h, std::size_t i) {
+    return x.data == nullptr ? T{0} : *x.at(b, h, i);
+  }
+
+  const T* row_of(const Rows<const void>& x, std::size_t b, std::size_t h, std::size_t i,
+                  std::size_t dim, T* space) const {
+    const void* from = static_cast<const char*>(x.data) + tiles_.bytes_to(x, b, h, i);
+    return tiles_.is_half ? tiles_.widened(from, dim, space) : static_cast<const T*>(from);
+  }
+
+  // What the gradient needs of the rows of a panel.
+  void start(const Sequence& s, Panel& panel, Workspace& w) const {
+    constexpr T infinity = std::numeric_limits<T>::infinity();
+    const T* rows[max_queries];
+    std::fill_n(panel.sums, in_.head_dim * tiles_.lanes, T{0});
+    std::fill_n(panel.query_rows, key_depth_ * tiles_.lanes, T{0});
+    std::fill_n(panel.grad_rows, value_depth_ * tiles_.lanes, T{0});
+    std::fill_n(panel.logsumexp, tiles_.lanes, infinity);
+    std::fill_n(panel.terms, tiles_.lanes, T{0});
+    std::fill_n(panel.slopes, tiles_.lanes, T{0});
+    for (std::size_t i = 0; i < panel.count; ++i) {
+      const std::size_t b = s.query_batch, h = panel.heads[i];
+      const std::size_t row = s.first_query + panel.queries_at[i];
+      T* grad_row = panel.grad_rows + i * value_depth_;
+      rows[i] = grad_row;
+      const T logsumexp = *g_.logsumexp.at(b, h, row);
+      // Of a row that sees nothing 2^(-inf - inf) is 0, and its gradients stay 0.
+      if (logsumexp == -infinity) continue;
+      std::copy_n(row_of(g_.grad_out, b, h, row, in_.value_dim, w.out_row), in_.value_dim,
+                  grad_row);
+      const T* out = row_of(g_.out, b, h, row, in_.value_dim, w.out_row);
+      double product = 0.0;
+      for (std::size_t d = 0; d < in_.value_dim; ++d)
+        product += double{grad_row[d]} * double{out[d]};
+      const double slope = value_or_zero(g_.grad_entropy, b, h, row);
+      panel.logsumexp[i] = static_cast<T>(double{logsumexp} * log2_e);
+      panel.slopes[i] = static_cast<T>(slope * ln_2);
+      panel.terms[i] = static_cast<T>(value_or_zero(g_.grad_logsumexp, b, h, row) - product -
+                                      slope * value_or_zero(g_.entropy, b, h, row));
+      T* query_row = panel.query_rows + i * key_depth_;
+      const T* query = row_of(in_.query, b, h, row, in_.head_dim, query_row);
+      const T scale = *in_.scale.at(b, h, row);
+      for (std::size_t d = 0; d < in_.head_dim; ++d) query_row[d] = query[d] * scale;
+    }
+    for (std::size_t i = 0; i < panel.count && g_.grad_logits != nullptr; ++i)
+      panel.logits[i] = g_.grad_logits +
+                        static_cast<std::ptrdiff_t>(s.query_batch) * g_.logits_batch +
+                        static_cast<std::ptrdiff_t>(panel.heads[i]) * g_.logits_head +
+                        static_cast<std::ptrdiff_t>(panel.queries_at[i]) * g_.logits_row;
+    tiles_.loops.pack(rows, w.ones, panel.count, in_.value_dim, panel.grad_out);
+  }
+
+  // Adds what one tile gives to the gradients of the queries of a panel and of its keys.
+  void add_tile(Panel& panel, std::size_t first_key, std::size_t count, const Segments& segments,
+                Workspace& w, T* grad_keys, T* grad_values) const {
+    const AttentionLoops<T>& loops = tiles_.loops;
+    const std::size_t lanes = tiles_.lanes;
+    T* tile = w.space.tile;
+    for (std::size_t k = 0; k < segments.count; ++k) {
+      const Segment& g = segments.data[k];
+      loops.score(panel.grad_out, w.space.value_rows + g.begin, g.end - g.begin, in_.value_dim,
+                  g.first, g.vectors, w.gradients + g.begin * lanes);
+    }
+    for (std::size_t v = 0; v < panel.band.vectors(); ++v) {
+      const std::size_t begin = panel.band.begins[v], lane = v * loops.width;
+      loops.grade(tile + begin * lanes + lane, w.gradients + begin * lanes + lane,
+                  panel.band.ends[v] - begin, panel.logsumexp + lane, panel.terms + lane,
+                  g_.grad_entropy.data != nullptr ? panel.slopes + lane : nullptr);
+    }
+    if (g_.grad_logits != nullptr) write_logits(panel, first_key, w);
+    if (in_.softcap > 0)
+      loops.uncap(w.gradients, w.space.capped, count, static_cast<T>(double{in_.softcap} * log2_e));
+    const T* finite_rows[tile_keys];
+    const bool replaced =
+        tiles_.hides(panel, w.space) &&
+        tiles_.replace_infinite(w.space.key_rows, count, in_.head_dim, w.space, finite_rows);
+    const T* const* keys = replaced ? finite_rows : w.space.key_rows;
+    for (std::size_t k = 0; k < segments.count; ++k) {
+      const Segment& g = segments.data[k];
+      const std::size_t rows = g.end - g.begin, first = g.first * loops.width;
+      const std::size_t end = std::min(panel.count, first + g.vectors * loops.width);
+      loops.weigh(w.gradients + g.begin * lanes, keys + g.begin, rows, in_.head_dim, g.first,
+                  g.vectors, w.ones, panel.sums);
+      if (replaced)
+        tiles_.add_infinite(g, panel, w.gradients, w.space.key_rows, finite_rows, in_.head_dim,
+                            panel.sums, lanes, 1);
+      loops.spread(tile + g.begin * lanes, panel.grad_rows, rows, value_depth_, first, end,
+                   grad_values + g.begin * value_depth_);
+      loops.spread(w.gradients + g.begin * lanes, panel.query_rows, rows, key_depth_, first, end,
+                   grad_keys + g.begin * key_depth_);
+    }
+  }
+
+  void write_logits(const Panel& panel, std::size_t first_key, const Workspace& w) const {
+    const std::size_t width = tiles_.loops.width;
+    for (std::size_t v = 0; v < panel.band.vectors(); ++v) {
+      const std::size_t begin = panel.band.begins[v], keys = panel.band.ends[v] - begin;
+      const std::size_t rows = std::min(width, panel.count - v * width);
+      T* to[max_queries];
+      for (std::size_t i = 0; i < rows; ++i)
+        to[i] = panel.logits[v * width + i] + first_key + begin;
+      tiles_.loops.unpack(w.gradients + begin * tiles_.lanes + v * width, w.ones, rows, keys, to);
+    }
+  }
+
+  // Writes the gradients of a panel's queries, and of their scale: with u = sum of dX key they
+  // are scale u and query u.
+  void finish(const Sequence& s, Panel& panel, Workspace& w) const {
+    T* rows[max_queries];
+    for (std::size_t i = 0; i < panel.count; ++i) rows[i] = panel.query_rows + i * key_depth_;
+    tiles_.loops.unpack(panel.sums, w.ones, panel.count, in_.head_dim, rows);
+    for (std::size_t i = 0; i < panel.count; ++i) {
+      const std::size_t b = s.query_batch, h = panel.heads[i];
+      const std::size_t row = s.first_query + panel.queries_at[i];
+      if (g_.grad_scale.data != nullptr) {
+        const T* query = row_of(in_.query, b, h, row, in_.head_dim, w.space.rows);
+        double product = 0.0;
+        for (std::size_t d = 0; d < in_.head_dim; ++d)
+          product += double{query[d]} * double{rows[i][d]};
+        const bool empty = *g_.logsumexp.at(b, h, row) == -std::numeric_limits<T>::infinity();
+        *g_.grad_scale.at(b, h, row) = static_cast<T>(empty ? 0.0 : product);
+      }
+      const T scale = *in_.scale.at(b, h, row);
+      for (std::size_t d = 0; d < in_.head_dim; ++d) rows[i][d] *= scale;
+      write_row(rows[i], in_.head_dim, g_.grad_query, b, h, row);
+    }
+  }
+
+  void write_row(const T* row, std::size_t dim, const Rows<void>& x, std::size_t b, std::size_t h,
+                 std::size_t i) const {
+    char* to = static_cast<char*>(x.data) + tiles_.bytes_to(x, b, h, i);
+    if (tiles_.is_half) return tiles_.narrowed(row, dim, to);
+    std::copy_n(row, dim, reinterpret_cast<T*>(to));
+  }
+
+  void write_sums(const PanelTask& task, const Sums& sums, std::size_t begin,
+                  std::size_t end) const {
+    const Sequence& s = in_.sequences[task.sequence];
+    for (std::size_t j = begin; j < end; ++j) {
+      const std::size_t row = s.first_key + j;
+      write_row(sums.key + j * key_depth_, in_.head_dim, g_.grad_key, s.key_batch, task.key_head,
+                row);
+      write_row(sums.value + j * value_depth_, in_.value_dim, g_.grad_value, s.key_batch,
+                task.key_head, row);
+    }
+  }
+
+  // Adds the parts of each key head, a block of keys at a time.
+  void add_parts(const std::vector<std::unique_ptr<Sums>>& parts, std::size_t threads) const {
+    constexpr std::size_t block = 256;
+    const std::size_t units = tasks_.size() / parts_;
+    std::size_t keys = 0;
+    for (const Sequence& s : in_.sequences) keys = std::max(keys, s.keys);
+    const std::size_t blocks = (keys + block - 1) / block;
+    parallel_for(units * blocks, threads, [&](std::size_t t) {
+      const std::size_t unit = t / blocks * parts_;
+      const std::size_t of_unit = in_.sequences[tasks_[unit].sequence].keys;
+      const std::size_t begin = std::min(of_unit, t % blocks * block);
+      const std::size_t end = std::min(of_unit, begin + block);
+      const auto add = [&](T* to, const T* from, std::size_t depth) {
+        for (std::size_t k = begin * depth; k < end * depth; ++k) to[k] += from[k];
+      };
+      const Sums& first = *parts[unit];
+      for (std::size_t p = 1; p < parts_; ++p) {
+        add(first.key, parts[unit + p]->key, key_depth_);
+        add(first.value, parts[unit + p]->value, value_depth_);
+      }
+      write_sums(tasks_[unit], first, begin, end);
+    });
+  }
+
+  const AttentionInput<T>& in_;
+  const AttentionGradient<T>& g_;
+  const Tiles tiles_;
+  const std::size_t key_depth_, value_depth_;
+  std::size_t parts_ = 1;
+  std::vector<PanelTask> tasks_;
+};
+
+}  // namespace
+
+template <class T>
+void attention_gradient(const AttentionInput<T>& input, const AttentionGradient<T>& gradient,
+                        std::size_t threads, Isa isa) {
+  if (input.heads == 0 || input.key_heads == 0 || input.sequences.empty()) return;
+  Backward<T>(input, gradient, isa).run(threads);
+}
+
+template void attention_gradient(const AttentionInput<float>&, const AttentionGradient<float>&,
+                                 std::size_t, Isa);
+template void attention_gradient(const AttentionInput<double>&, const AttentionGradient<double>&,
+                                 std::size_t, Isa);
+
+}  // namespace logitkit

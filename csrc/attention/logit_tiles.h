@@ -1,0 +1,346 @@
+// Tiles of the logits of attention: what its passes forward and backward have in common.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstring>
+#include <vector>
+
+#include "attention/attention.h"
+#include "attention/half.h"
+#include "attention/loops.h"
+#include "attention/panel.h"
+#include "attention/workspace.h"
+
+namespace logitkit {
+
+constexpr double ln_2 = 0.693147180559945309417232121458;
+constexpr double log2_e = 1.44269504088896340735992468100;
+
+/// Consecutive panels of one sequence and key head.
+struct PanelTask {
+  std::size_t sequence, key_head, first_panel, panels;
+};
+
+struct Segments {
+  Segment data[2 * panel_vectors];
+  std::size_t count;
+};
+
+template <class T>
+class LogitTiles {
+ public:
+  /// The queries of a panel.
+  struct Panel {
+    std::size_t count;
+    std::size_t heads[max_queries], queries_at[max_queries];  // of each lane
+    PanelBand band;
+    bool few;    // whether lanes are dimensions
+    T* queries;  // [dim][lane], or [lane][whole vectors of dimensions] of few
+  };
+
+  /// What a thread needs to make a tile.
+  struct Space {
+    Space(const LogitTiles& tiles, Arena<T>& arena)
+        : tile(arena.take(tile_keys * tiles.lanes)),
+          terms(arena.take(tiles.has_terms_ ? tile_keys * tiles.lanes : 0)),
+          more_terms(arena.take(tiles.has_terms_ ? tile_keys * tiles.lanes : 0)),
+          keys(arena.take(tiles.is_half ? tile_keys * tiles.in.head_dim : 0)),
+          values(arena.take(tiles.is_half ? tile_keys * tiles.in.value_dim : 0)),
+          rows(arena.take(tiles.lanes *
+                          std::max({tiles.in.head_dim, tiles.in.value_dim, tile_keys}))),
+          zeros(arena.take(std::max(tiles.in.head_dim, tiles.in.value_dim))),
+          begins(arena.take(tiles.lanes)),
+          ends(arena.take(tiles.lanes)),
+          slopes(arena.take(tiles.lanes)),
+          positions(arena.take(tiles.lanes)),
+          factors(arena.take(tiles.lanes)) {
+      std::fill_n(zeros, std::max(tiles.in.head_dim, tiles.in.value_dim), T{0});
+    }
+    T *tile, *terms, *more_terms;  // [key][lane]
+    T *keys, *values;              // of half types, as floats
+    T* rows;                       // of queries, terms or results
+    T* zeros;
+    T *begins, *ends, *slopes, *positions, *factors;
+    T* capped = nullptr;  // if not null: where a copy of the capped scores goes
+    const T *key_rows[tile_keys], *value_rows[tile_keys];
+    bool has_tile_terms = false;               // `terms` holds those of the tile
+    bool checked = false, all_finite = false;  // of the rows that were loaded last
+  };
+
+  /// `few` says that panels of few queries are computed with dimensions as lanes.
+  LogitTiles(const AttentionInput<T>& input, bool few, Isa isa)
+      : in(input),
+        all_loops(attention_loops(isa)),
+        loops(attention_loops_for<T>(isa)),
+        lanes(panel_vectors * loops.width),
+        group_heads(input.heads / input.key_heads),
+        is_half(input.element == Element::float16 || input.element == Element::bfloat16),
+        most_few_(few ? std::min(few_queries, loops.width) : 0),
+        has_terms_(input.mask.data != nullptr || input.terms[0].data != nullptr ||
+                   input.terms[1].data != nullptr) {
+    for (const Sequence& sequence : in.sequences)
+      panels.push_back(cut_into_panels(sequence.queries, group_heads, loops.width));
+  }
+
+  const AttentionInput<T>& in;
+  const AllAttentionLoops& all_loops;
+  const AttentionLoops<T>& loops;
+  const std::size_t lanes, group_heads;
+  const bool is_half;
+  /// Of each sequence, for any of its key heads.
+  std::vector<std::vector<PanelRows>> panels;
+
+  // Where in bytes a row of an array of elements lies.
+  template <class Data>
+  std::ptrdiff_t bytes_to(const Rows<Data>& x, std::size_t b, std::size_t h, std::size_t i) const {
+    const auto size = static_cast<std::ptrdiff_t>(is_half ? 2 : sizeof(T));
+    return size *
+           (static_cast<std::ptrdiff_t>(b) * x.batch + static_cast<std::ptrdiff_t>(h) * x.head +
+            static_cast<std::ptrdiff_t>(i) * x.row);
+  }
+
+  // Packs the queries of a panel, multiplied by their scale.
+  void start(const Sequence& s, std::size_t key_head, const PanelRows& panel_rows, Panel& panel,
+             Space& w) const {
+    const T* rows[max_queries];
+    KeyRange ranges[max_queries];
+    std::size_t head = key_head * group_heads + panel_rows.first / s.queries;
+    std::size_t query = panel_rows.first % s.queries;
+    panel.count = panel_rows.count;
+    for (std::size_t i = 0; i < panel.count; ++i) {
+      panel.heads[i] = head;
+      panel.queries_at[i] = query;
+      const void* from = static_cast<const char*>(in.query.data) +
+                         bytes_to(in.query, s.query_batch, head, s.first_query + query);
+      rows[i] = static_cast<const T*>(from);
+      if (is_half) rows[i] = widened(from, in.head_dim, w.rows + i * in.head_dim);
+      const double scale = *in.scale.at(s.query_batch, head, s.first_query + query);
+      // Scores in units of ln 2, or of the cap.
+      w.factors[i] = static_cast<T>(in.softcap > 0 ? scale / in.softcap : scale * log2_e);
+      ranges[i] = keys_of(s, in.left, in.right, query);
+      if (++query == s.queries) {
+        query = 0;
+        ++head;
+      }
+    }
+    panel.band = PanelBand(ranges, panel.count, loops.width);
+    panel.few = panel.count <= most_few_;
+    if (!panel.few) return loops.pack(rows, w.factors, panel.count, in.head_dim, panel.queries);
+    const std::size_t stride = whole_vectors(in.head_dim);
+    std::fill_n(panel.queries, panel.count * stride, T{0});
+    for (std::size_t i = 0; i < panel.count; ++i)
+      for (std::size_t d = 0; d < in.head_dim; ++d)
+        panel.queries[i * stride + d] = rows[i][d] * w.factors[i];
+  }
+
+  // Where the keys and values of a tile lie.
+  void load_keys(const Sequence& s, std::size_t key_head, std::size_t first, std::size_t count,
+                 Space& w) const {
+    w.checked = false;
+    std::size_t batch = s.key_batch, row = s.first_key + first, run = count;
+    for (std::size_t j = 0; j < count; j += run) {
+      if (in.block_table != nullptr) {
+        const std::size_t block = (first + j) / in.block_size;
+        batch = static_cast<std::size_t>(in.block_table[s.key_batch * in.max_blocks + block]);
+        row = (first + j) % in.block_size;
+        run = std::min(count - j, in.block_size - row);
+      }
+      load_rows(in.key, bytes_to(in.key, batch, key_head, row), run, in.head_dim, w.key_rows + j,
+                w.keys + j * in.head_dim);
+      load_rows(in.value, bytes_to(in.value, batch, key_head, row), run, in.value_dim,
+                w.value_rows + j, w.values + j * in.value_dim);
+    }
+  }
+
+  // rows[j] = the rows of x from `first` bytes on; as floats in `widened_rows` if they are half.
+  void load_rows(const Rows<const void>& x, std::ptrdiff_t first, std::size_t count,
+                 std::size_t dim, const T** rows, T* widened_rows) const {
+    const char* from = static_cast<const char*>(x.data) + first;
+    const std::ptrdiff_t step = bytes_to(x, 0, 0, 1);
+    for (std::size_t j = 0; j < count; ++j, from += step)
+      rows[j] =
+          is_half ? widened(from, dim, widened_rows + j * dim) : reinterpret_cast<const T*>(from);
+  }
+
+  // Puts what masks and terms add to a tile into w.terms; false if they hide all of it.
+  bool load_terms(const Sequence& s, const Panel& panel, std::int64_t first, std::size_t count,
+                  Space& w) const {
+    if (!has_terms_) return true;
+    const T* rows[max_queries];
+    bool any = false;
+    const auto add = [&] {
+      T* to = any ? w.more_terms : w.terms;
+      std::fill_n(w.factors, lanes, T{1});
+      loops.pack(rows, w.factors, panel.count, count, to);
+      if (any) loops.add(w.terms, count, to, T{1});
+      any = true;
+    };
+    const auto place = [&](std::size_t i, const auto& x) {
+      return x.data + static_cast<std::ptrdiff_t>(s.query_batch) * x.batch +
+             static_cast<std::ptrdiff_t>(panel.heads[i]) * x.head +
+             static_cast<std::ptrdiff_t>(panel.queries_at[i]) * x.row + first * x.key;
+    };
+    if (in.mask.data != nullptr) {
+      std::size_t visible = 0;
+      for (std::size_t i = 0; i < panel.count; ++i)
+        visible += count_bits(place(i, in.mask), count, in.mask.key);
+      if (visible == 0) return false;
+      if (visible < panel.count * count) {
+        for (std::size_t i = 0; i < panel.count; ++i) {
+          const std::uint8_t* mask = place(i, in.mask);
+          T* to = w.rows + i * tile_keys;
+          for (std::size_t j = 0; j < count; ++j)
+            to[j] = mask[static_cast<std::ptrdiff_t>(j) * in.mask.key] != 0
+                        ? T{0}
+                        : -std::numeric_limits<T>::infinity();
+          rows[i] = to;
+        }
+        add();
+      }
+    }
+    for (const Scores<T>& terms : in.terms) {
+      if (terms.data == nullptr) continue;
+      for (std::size_t i = 0; i < panel.count; ++i) {
+        rows[i] = place(i, terms);
+        if (terms.key == 1) continue;
+        std::fill_n(w.rows + i * tile_keys, count, *rows[i]);
+        rows[i] = w.rows + i * tile_keys;
+      }
+      add();
+    }
+    w.has_tile_terms = any;
+    return !any || loops.any_visible(w.terms, count, panel.band.vectors());
+  }
+
+  /// The logits of a tile, in units of ln 2, where `segments` says that they are visible.
+  void make_tile(const Sequence& s, const Panel& panel, std::int64_t first, std::size_t count,
+                 const Segments& segments, Space& w) const {
+    for (std::size_t k = 0; k < segments.count; ++k) {
+      const Segment& g = segments.data[k];
+      if (panel.few)
+        loops.score_few(panel.queries, panel.count, whole_vectors(in.head_dim),
+                        w.key_rows + g.begin, g.end - g.begin, in.head_dim,
+                        w.tile + g.begin * lanes);
+      else
+        loops.score(panel.queries, w.key_rows + g.begin, g.end - g.begin, in.head_dim, g.first,
+                    g.vectors, w.tile + g.begin * lanes);
+    }
+    change_scores(s, panel, first, count, w);
+  }
+
+  /// Whether a lane of the tile may not see what another one does.
+  bool hides(const Panel& panel, const Space& w) const {
+    return panel.band.partial() || w.has_tile_terms;
+  }
+
+  /// Replaces rows that are not finite by zeros, for 0 times them is not 0; false if all are.
+  /// Between two calls of load_keys() `rows` must be the same: keys or values.
+  bool replace_infinite(const T* const* rows, std::size_t count, std::size_t dim, Space& w,
+                        const T** finite_rows) const {
+    if (!w.checked) w.all_finite = loops.finite(rows, count, dim);
+    w.checked = true;
+    if (w.all_finite) return false;
+    for (std::size_t j = 0; j < count; ++j)
+      finite_rows[j] = loops.finite(rows + j, 1, dim) ? rows[j] : w.zeros;
+    return true;
+  }
+
+  /// Adds the rows that were replaced to sums[dim * dim_step + lane * lane_step], for the lanes
+  /// whose weight is not 0.
+  void add_infinite(const Segment& g, const Panel& panel, const T* weights, const T* const* rows,
+                    const T* const* finite_rows, std::size_t dim, T* sums, std::size_t dim_step,
+                    std::size_t lane_step) const {
+    const std::size_t end = std::min(panel.count, (g.first + g.vectors) * loops.width);
+    for (std::size_t j = g.begin; j < g.end; ++j) {
+      if (finite_rows[j] == rows[j]) continue;
+      for (std::size_t i = g.first * loops.width; i < end; ++i) {
+        const T weight = weights[j * lanes + i];
+        if (weight == 0) continue;
+        for (std::size_t d = 0; d < dim; ++d)
+          sums[d * dim_step + i * lane_step] += weight * rows[j][d];
+      }
+    }
+  }
+
+  std::size_t whole_vectors(std::size_t dim) const {
+    return (dim + loops.width - 1) / loops.width * loops.width;
+  }
+  /// Elements of a panel of rows of `dim` elements, in either form.
+  std::size_t panel_size(std::size_t dim) const {
+    return std::max(dim * lanes, most_few_ * whole_vectors(dim));
+  }
+
+  /// n elements of a half type as T, which is float then, and back.
+  const T* widened(const void* from, std::size_t n, T* to) const {
+    if constexpr (sizeof(T) == sizeof(float)) widen(in.element, all_loops, from, n, to);
+    return to;
+  }
+  void narrowed(const T* from, std::size_t n, void* to) const {
+    if constexpr (sizeof(T) == sizeof(float)) narrow(in.element, all_loops, from, n, to);
+  }
+
+ private:
+  // The panels of rows * heads queries that share their keys.
+  static std::vector<PanelRows> cut_into_panels(std::size_t queries, std::size_t heads,
+                                                std::size_t width) {
+    const std::size_t lanes = panel_vectors * width;
+    std::vector<PanelRows> panels;
+    const auto cut = [&](std::size_t first, std::size_t rows) {
+      while (rows > 0) {
+        std::size_t count = std::min(rows, lanes);
+        // Two vectors twice are faster than three and one.
+        if (rows > lanes && rows <= lanes + width) count = 2 * width;
+        panels.push_back({first, count});
+        first += count;
+        rows -= count;
+      }
+    };
+    if (queries < lanes / 2)
+      cut(0, queries * heads);  // several heads in a panel
+    else
+      for (std::size_t h = 0; h < heads; ++h) cut(h * queries, queries);
+    return panels;
+  }
+
+  // How many of the bytes, all 0 or 1, are 1.
+  static std::size_t count_bits(const std::uint8_t* bits, std::size_t count, std::ptrdiff_t step) {
+    if (step == 0) return *bits * count;
+    std::size_t sum = 0, j = 0;
+    for (; j + 8 <= count; j += 8) {
+      std::uint64_t eight;
+      std::memcpy(&eight, bits + j, sizeof eight);
+      sum += (eight * 0x0101010101010101u) >> 56;
+    }
+    for (; j < count; ++j) sum += bits[j];
+    return sum;
+  }
+
+  // Cap, slope, terms and band of a tile.
+  void change_scores(const Sequence& s, const Panel& panel, std::int64_t first, std::size_t count,
+                     Space& w) const {
+    if (in.softcap > 0) {
+      loops.cap(w.tile, count, static_cast<T>(double{in.softcap} * log2_e));
+      if (w.capped != nullptr) std::copy_n(w.tile, count * lanes, w.capped);
+    }
+    if (in.slopes != nullptr) {
+      for (std::size_t i = 0; i < lanes; ++i) {
+        const std::size_t lane = std::min(i, panel.count - 1);
+        const auto position = static_cast<std::int64_t>(panel.queries_at[lane]) + s.offset;
+        w.slopes[i] = static_cast<T>(double{in.slopes[panel.heads[lane]]} * log2_e);
+        w.positions[i] = static_cast<T>(position - first);
+      }
+      loops.slope(w.tile, count, w.slopes, w.positions);
+    }
+    if (w.has_tile_terms) loops.add(w.tile, count, w.terms, static_cast<T>(log2_e));
+    if (panel.band.partial()) {
+      panel.band.relative(first, count, w.begins, w.ends);
+      loops.hide(w.tile, count, w.begins, w.ends);
+    }
+  }
+
+  const std::size_t most_few_;
+  const bool has_terms_;
+};
+
+}  // namespace logitkit

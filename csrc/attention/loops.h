@@ -1,0 +1,113 @@
+// The loops over a tile of scores that every instruction set supplies for attention.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "isa.h"
+
+namespace logitkit {
+
+/// The keys of a tile at most. With 48 lanes it is 12 KiB of float32, and stays in the
+/// first-level cache between the loops.
+constexpr std::size_t tile_keys = 64;
+
+/// The vectors of a panel of queries.
+constexpr std::size_t panel_vectors = 3;
+
+/// The lanes of a panel of queries at most, over all instruction sets and types.
+constexpr std::size_t max_queries = 48;
+
+/// The queries of a panel that are few.
+constexpr std::size_t few_queries = 4;
+
+/// Lanes are queries. A panel of them lies transposed, panel[d][lane]; keys and values are read
+/// where they lie, each element broadcast to all lanes; and the scores of a tile are
+/// tile[key][lane], in units of ln 2, so that everything a row needs is a vertical operation.
+/// The row stride of panels and tiles is `lanes` = panel_vectors * width; they are 64-byte
+/// aligned. Loops work on `vectors` vectors of lanes from the vector `first` on.
+template <class T>
+struct AttentionLoops {
+  std::size_t width;  // of a vector
+
+  /// panel[d][i] = rows[i][d] * factors[i] for i < count and d < depth; 0 in the remaining
+  /// lanes of the last vector that is begun.
+  void (*pack)(const T* const* rows, const T* factors, std::size_t count, std::size_t depth,
+               T* panel);
+
+  /// tile[j][i] = sum over d < depth of panel[d][i] * keys[j][d], in the order of d.
+  void (*score)(const T* panel, const T* const* keys, std::size_t count, std::size_t depth,
+                std::size_t first, std::size_t vectors, T* tile);
+
+  /// tile = cap * tanh(tile).
+  void (*cap)(T* tile, std::size_t count, T cap);
+
+  /// tile[j][i] -= slopes[i] * |positions[i] - j|.
+  void (*slope)(T* tile, std::size_t count, const T* slopes, const T* positions);
+
+  /// tile += factor * term, but -inf where the term is.
+  void (*add)(T* tile, std::size_t count, const T* terms, T factor);
+
+  /// tile[j][i] = -inf unless begins[i] <= j < ends[i].
+  void (*hide)(T* tile, std::size_t count, const T* begins, const T* ends);
+
+  /// The running softmax of one vector of lanes (all pointers are to its first lane). With
+  /// m' = max(m, tile) and a = 2^(m - m'): tile = 2^(tile - m'), sum = a sum + sum of the tile
+  /// and factor = a. Where `mean` is not null it is kept at sum of 2^(z - m') (z - m').
+  void (*soften)(T* tile, std::size_t count, T* max, T* sum, T* mean, T* factor);
+
+  /// out[d][i] = out[d][i] * factor[i] + sum over keys of values[j][d] * tile[j][i], d < depth.
+  void (*weigh)(const T* tile, const T* const* values, std::size_t count, std::size_t depth,
+                std::size_t first, std::size_t vectors, const T* factor, T* out);
+
+  /// rows[i][d] = panel[d][i] * factors[i] for i < count and d < depth: the way back of pack().
+  void (*unpack)(const T* panel, const T* factors, std::size_t count, std::size_t depth,
+                 T* const* rows);
+
+  /// score() and weigh() for so few queries that lanes are dimensions: row i of queries and out
+  /// begins at i * stride, and is that of lane i < `rows` of the tile and of `factor`.
+  void (*score_few)(const T* queries, std::size_t rows, std::size_t stride, const T* const* keys,
+                    std::size_t count, std::size_t depth, T* tile);
+  void (*weigh_few)(const T* tile, std::size_t rows, const T* const* values, std::size_t count,
+                    std::size_t depth, const T* factor, T* out, std::size_t stride);
+
+  /// The gradient of one vector of lanes of logits (all pointers are to its first lane): with
+  /// t = tile - logsumexp, tile = 2^t and gradients = tile (gradients + terms - slopes t), 0 where
+  /// the tile is. A null `slopes` is 0.
+  void (*grade)(T* tile, T* gradients, std::size_t count, const T* logsumexp, const T* terms,
+                const T* slopes);
+
+  /// gradients *= 1 - (capped / cap)^2, the derivative of cap().
+  void (*uncap)(T* gradients, const T* capped, std::size_t count, T cap);
+
+  /// out[j][d] += sum over the lanes i from `first` to `end` of tile[j][i] * rows[i][d], for
+  /// j < count and d < depth, a multiple of `width` and the row stride of rows and out.
+  void (*spread)(const T* tile, const T* rows, std::size_t count, std::size_t depth,
+                 std::size_t first, std::size_t end, T* out);
+
+  /// Whether all elements of the rows are finite.
+  bool (*finite)(const T* const* rows, std::size_t count, std::size_t depth);
+
+  /// Whether an element of the tile is not -inf.
+  bool (*any_visible)(const T* tile, std::size_t count, std::size_t vectors);
+};
+
+struct AllAttentionLoops {
+  AttentionLoops<float> float32;
+  AttentionLoops<double> float64;
+  /// n numbers from and to float16.
+  void (*widen_float16)(const std::uint16_t* from, std::size_t n, float* to);
+  void (*narrow_float16)(const float* from, std::size_t n, std::uint16_t* to);
+};
+
+const AllAttentionLoops& attention_loops(Isa isa);
+
+template <class T>
+const AttentionLoops<T>& attention_loops_for(Isa isa);
+
+namespace scalar { extern const AllAttentionLoops attention_loops; }
+namespace neon { extern const AllAttentionLoops attention_loops; }
+namespace avx2 { extern const AllAttentionLoops attention_loops; }
+namespace avx512 { extern const AllAttentionLoops attention_loops; }
+
+}  // namespace logitkit

@@ -1,0 +1,549 @@
+"""logitkit.attention against its reference, against torch's semantics, and by its laws."""
+
+import os
+import signal
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import logitkit
+from logitkit import EntropyInvariant, LogBase, _cpu, attention, attention_with_stats, reference
+
+UNIT = {np.dtype(np.float32): 2.0**-24, np.dtype(np.float64): 2.0**-53}
+
+
+def arrays(rng, *shapes, dtype=np.float32):
+    return [rng.normal(size=shape).astype(dtype) for shape in shapes]
+
+
+def largest(x):
+    return np.max(np.abs(x), initial=0.0, where=np.isfinite(x))
+
+
+def logit_error(query, key, n_visible, options):
+    """Return s, the bound of csrc/attention/attention.h for the error of a logit."""
+    scale = options.get("scale")
+    if scale is None:
+        scale = query.shape[-1] ** -0.5
+    elif isinstance(scale, logitkit.AttentionScale):
+        n = n_visible.T if "cu_seqlens_q" in options else n_visible
+        scale = scale.row_scale(n, query.shape[-1])
+    norms = [largest(np.linalg.norm(np.float64(x), axis=-1)) for x in (query, key)]
+    terms = [options[name] for name in ("mask", "bias") if name in options]
+    terms = sum(largest(x) for x in terms if np.asarray(x).dtype != bool)
+    furthest = max(key.shape[-2], query.shape[-2]) + largest(options.get("query_offsets", 0))
+    slopes = largest(options.get("alibi_slopes", 0.0)) * furthest
+    product = np.sqrt(query.shape[-1]) * largest(scale) * norms[0] * norms[1]
+    return UNIT[np.result_type(query, np.float32)] * 4 * (product + terms + slopes)
+
+
+def check(query, key, value, **options):
+    """Compare everything that attention_with_stats returns with the reference."""
+    exact = reference.attention_with_stats(query, key, value, **options)
+    result = attention_with_stats(query, key, value, **options)
+    dtype = np.result_type(query, np.float32)
+    unit, error = UNIT[dtype], logit_error(query, key, exact.n_visible, options)
+    assert result.output.dtype == query.dtype
+    np.testing.assert_array_equal(result.n_visible, exact.n_visible)
+    assert result.n_visible.dtype == np.int64
+    bounds = {
+        "output": (2 * error + 16 * unit) * largest(value),
+        "logsumexp": error + 4 * unit * max(1.0, largest(exact.logsumexp)),
+        "max_logit": error + 4 * unit * max(1.0, largest(exact.max_logit)),
+        "entropy": (2 * error + 16 * unit) * (1 + np.log(np.maximum(exact.n_visible, 1))),
+    }
+    for name, bound in bounds.items():
+        got, want = getattr(result, name), getattr(exact, name)
+        assert got.shape == want.shape
+        same = (got == want) | (np.abs(got - np.where(np.isfinite(want), want, 0.0)) <= bound)
+        assert np.all(same), (name, np.max(np.abs(got - want)[~same]), np.max(bound))
+        assert got.dtype == (query.dtype if name == "output" else dtype)
+    np.testing.assert_array_equal(attention(query, key, value, **options), result.output)
+    return result
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("is_causal", [False, True])
+@pytest.mark.parametrize(
+    ("length", "keys"),
+    [
+        *[(1, 1), (1, 200), (7, 63), (15, 64), (16, 65), (17, 8), (48, 48), (49, 128)],
+        *[(64, 129), (100, 9), (145, 300), (256, 256), (300, 145)],
+    ],
+)
+def test_sizes(length, keys, is_causal, dtype):
+    rng = np.random.default_rng(length + keys)
+    shapes = (2, 3, length, 24), (2, 3, keys, 24), (2, 3, keys, 24)
+    check(*arrays(rng, *shapes, dtype=dtype), is_causal=is_causal)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("head_dim", "value_dim"),
+    [(1, 1), (2, 7), (8, 8), (15, 16), (17, 5), (64, 64), (65, 33), (96, 128), (257, 3)],
+)
+def test_head_dims(head_dim, value_dim, dtype):
+    rng = np.random.default_rng(head_dim)
+    shapes = (1, 2, 77, head_dim), (1, 2, 70, head_dim), (1, 2, 70, value_dim)
+    check(*arrays(rng, *shapes, dtype=dtype))
+
+
+@pytest.mark.parametrize("length", [1, 3, 8, 23, 24, 50])
+@pytest.mark.parametrize("heads", [(8, 8), (8, 2), (6, 1)])
+def test_groups_of_heads(heads, length):
+    rng = np.random.default_rng(0)
+    q, k, v = arrays(rng, (2, heads[0], length, 16), *2 * [(2, heads[1], 90, 16)])
+    check(
+        q, k, v, is_causal=True, causal_alignment="lower_right", alibi_slopes=rng.random(heads[0])
+    )
+
+
+OPTIONS = {
+    "upper left": {"is_causal": True},
+    "lower right": {"is_causal": True, "causal_alignment": "lower_right"},
+    "window": {"window": (20, 9)},
+    "causal window": {"window": (70, None), "is_causal": True},
+    "window of one": {"window": (0, 0)},
+    "window to the right": {"window": (None, 3)},
+    "softcap": {"softcap": 1.5},
+    "offsets": {"query_offsets": [3, -70], "is_causal": True},
+    "offset beyond": {"query_offsets": [1000, 40], "window": (10, 0)},
+    "key lengths": {"key_lengths": [130, 0]},
+    "short keys": {"key_lengths": [64, 3], "is_causal": True, "causal_alignment": "lower_right"},
+    "scale": {"scale": 0.1},
+    "negative scale": {"scale": -0.3},
+    "scale of each head": {"scale": np.array([0.1, 0.0, 1.0])},
+    "entropy scale": {"scale": EntropyInvariant(), "is_causal": True},
+    "kappa": {"scale": EntropyInvariant(np.array([1.0, 2.0, 3.0])), "window": (30, 0)},
+    "short-length scale": {"scale": LogBase(least=16), "is_causal": True},
+}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", OPTIONS)
+def test_options(name, dtype):
+    rng = np.random.default_rng(3)
+    q, k, v = arrays(rng, (2, 3, 110, 20), *2 * [(2, 3, 130, 20)], dtype=dtype)
+    check(q, k, v, **OPTIONS[name])
+    extra = {
+        "sinks": rng.normal(size=3),
+        "bias": rng.normal(size=(3, 110, 130)),
+        "alibi_slopes": rng.random(3),
+        "mask": rng.random((2, 1, 110, 130)) < 0.3,
+    }
+    check(q, k, v, **OPTIONS[name], **extra)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        *[(60, 150), (1, 150), (60, 1), (1, 60, 150), (3, 60, 150), (2, 1, 1, 150)],
+        *[(2, 3, 60, 150), (2, 3, 1, 1), (150,)],
+    ],
+)
+@pytest.mark.parametrize("kind", ["bool", "float", "bias", "both"])
+def test_masks_broadcast(shape, kind):
+    rng = np.random.default_rng(5)
+    q, k, v = arrays(rng, (2, 3, 60, 8), *2 * [(2, 3, 150, 8)])
+    bools = rng.random(shape) < 0.5
+    floats = np.where(rng.random(shape) < 0.3, -np.inf, rng.normal(size=shape))
+    options = {
+        "bool": {"mask": bools},
+        "float": {"mask": floats},
+        "bias": {"bias": floats.astype(np.float32)},
+        "both": {"mask": bools, "bias": floats},
+    }
+    check(q, k, v, **options[kind], scale=EntropyInvariant())
+
+
+def test_block_mask_and_the_lowest_number():
+    rng = np.random.default_rng(6)
+    q, k, v = arrays(rng, *3 * [(1, 2, 200, 8)])
+    blocks = np.zeros((200, 200), bool)
+    blocks[:100, 64:128] = blocks[100:, :50] = True
+    check(q, k, v, mask=blocks)
+    lowest = np.where(blocks, 0.0, np.finfo(np.float32).min).astype(np.float32)
+    lowest[7] = np.finfo(np.float32).min  # a row where all are equally low is uniform
+    result = attention(q, k, v, mask=lowest)
+    np.testing.assert_allclose(result[0, :, 7], v[0].mean(1), atol=1e-6)
+    np.testing.assert_array_equal(result[:, :, 100:], attention(q, k, v, mask=blocks)[:, :, 100:])
+
+
+def test_rows_that_see_nothing():
+    rng = np.random.default_rng(7)
+    q, k, v = arrays(rng, (1, 2, 70, 8), *2 * [(1, 2, 66, 8)])
+    mask = np.ones((70, 66), bool)
+    mask[[0, 13, 69]] = False
+    for options in ({"mask": mask}, {"mask": np.where(mask, 0.0, -np.inf)}):
+        result = check(q, k, v, **options)
+        assert np.all(result.output[:, :, [0, 13, 69]] == 0)
+        assert np.all(result.logsumexp[:, :, [0, 13, 69]] == -np.inf)
+        assert np.all(result.entropy[:, :, [0, 13, 69]] == 0)
+        assert np.all(result.n_visible[:, :, [0, 13, 69]] == 0)
+    sinks = np.array([0.5, -np.inf])
+    result = check(q, k, v, mask=mask, sinks=sinks)
+    assert np.all(result.logsumexp[0, 0, [0, 13, 69]] == 0.5)
+    assert np.all(result.logsumexp[0, 1, [0, 13, 69]] == -np.inf)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("where", ["key", "value"])
+@pytest.mark.parametrize("how", ["causal", "mask", "key lengths"])
+def test_what_is_hidden_does_not_leak(bad, where, how):
+    rng = np.random.default_rng(8)
+    q, k, v = arrays(rng, *3 * [(1, 2, 150, 12)])
+    clean = {"causal": 70, "mask": 150, "key lengths": 150}[how]
+    mask = np.ones((150, 150), bool)
+    mask[:, [3, 70, 149]] = False
+    options = {
+        "causal": {"is_causal": True},
+        "mask": {"mask": mask},
+        "key lengths": {"key_lengths": [140]},
+    }[how]
+    rows = {"causal": [70, 149], "mask": [3, 70, 149], "key lengths": [140, 149]}[how]
+    expected = attention_with_stats(q, k, v, **options)
+    {"key": k, "value": v}[where][:, :, rows, 5] = bad
+    result = attention_with_stats(q, k, v, **options)
+    for got, want in zip(result, expected, strict=True):
+        np.testing.assert_array_equal(got[:, :, :clean], want[:, :, :clean])
+    if how == "causal" and where == "value":
+        with np.errstate(invalid="ignore"):
+            exact = reference.attention(q, k, v, **options)
+        np.testing.assert_array_equal(np.isnan(result.output), np.isnan(exact))
+        np.testing.assert_array_equal(np.isinf(result.output), np.isinf(exact))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("length", [1, 2, 4, 5, 40])
+def test_long_cache(length, dtype):
+    """Few queries are computed with dimensions as lanes, and long rows of keys in parts."""
+    rng = np.random.default_rng(length)
+    q, k, v = arrays(rng, (1, 2, length, 17), *2 * [(1, 2, 6001, 17)], dtype=dtype)
+    lower = {"is_causal": True, "causal_alignment": "lower_right", "scale": EntropyInvariant()}
+    result = check(q, k, v, **lower)
+    again = attention_with_stats(q, k, v, **lower, threads=3)
+    for got, want in zip(again, result, strict=True):
+        np.testing.assert_array_equal(got, want)
+    check(q, k, v, window=(100, 0), query_offsets=[5000])
+    check(q, k, v, mask=rng.random((length, 6001)) < 0.5, sinks=rng.normal(size=2))
+    check(q, k, v, bias=rng.normal(size=(2, length, 6001)), softcap=2.0)
+    k[:, :, 6000], v[:, :, 5990:] = np.nan, np.inf
+    hidden = attention_with_stats(q, k, v, key_lengths=[5990])
+    check(q, k[:, :, :5990], v[:, :, :5990])
+    shorter = attention_with_stats(q, k[:, :, :5990], v[:, :, :5990])
+    np.testing.assert_array_equal(hidden.output, shorter.output)
+
+
+@pytest.mark.parametrize("half", ["float16", "bfloat16"])
+def test_half_types(half):
+    dtype = np.dtype(getattr(pytest.importorskip("ml_dtypes"), half, half))
+    rng = np.random.default_rng(9)
+    q, k, v = (x.astype(dtype) for x in arrays(rng, (2, 4, 60, 20), *2 * [(2, 2, 130, 20)]))
+    result = attention_with_stats(q, k, v, is_causal=True)
+    wide = attention_with_stats(*(x.astype(np.float32) for x in (q, k, v)), is_causal=True)
+    assert result.output.dtype == dtype
+    np.testing.assert_array_equal(result.output, wide.output.astype(dtype))
+    for got, want in zip(result[1:], wide[1:], strict=True):
+        np.testing.assert_array_equal(got, want)
+
+
+def test_every_float16_is_read_and_written():
+    x = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    x = x[np.isfinite(x)]
+    v = x.reshape(1, 1, -1, 8)
+    q = k = np.ones((*v.shape[:3], 1), np.float16)
+    out = attention(q, k, v, window=(0, 0))
+    normal = np.abs(x) >= 2.0**-14  # float32 has them all, but 0 times one is 0
+    np.testing.assert_array_equal(out.ravel()[normal], x[normal])
+    np.testing.assert_allclose(out.ravel(), x, atol=0)
+
+
+def test_packed_sequences():
+    rng = np.random.default_rng(10)
+    cu_q, cu_k = [0, 5, 5, 70, 71], [0, 80, 83, 83, 150]
+    q, k, v = arrays(rng, (71, 4, 16), *2 * [(150, 2, 16)])
+    for options in (
+        {},
+        {"is_causal": True},
+        {"is_causal": True, "causal_alignment": "lower_right", "scale": EntropyInvariant()},
+        {"key_lengths": [10, 0, 0, 67]},
+        {"scale": rng.random((71, 4))},
+    ):
+        result = check(q, k, v, cu_seqlens_q=cu_q, cu_seqlens_k=cu_k, **options)
+        assert result.logsumexp.shape == (71, 4)
+    alone = attention(q[5:70].swapaxes(0, 1), k[83:83].swapaxes(0, 1), v[83:83].swapaxes(0, 1))
+    np.testing.assert_array_equal(
+        attention(q, k, v, cu_seqlens_q=cu_q, cu_seqlens_k=cu_k)[5:70], alone.swapaxes(0, 1)
+    )
+
+
+def test_paged_cache():
+    rng = np.random.default_rng(11)
+    cache_k, cache_v = arrays(rng, *2 * [(12, 16, 2, 8)])
+    q = arrays(rng, (3, 4, 2, 8))[0]
+    table = np.array([[3, 1, 7, 0, 2], [11, 10, -1, 99, 5], [4, 4, 4, 4, 4]], np.int32)
+    options = {"key_lengths": [70, 30, 0], "is_causal": True, "causal_alignment": "lower_right"}
+    result = check(q, cache_k, cache_v, block_table=table, **options)
+    keys = cache_k[table[0]].reshape(80, 2, 8)[:70].swapaxes(0, 1)
+    values = cache_v[table[0]].reshape(80, 2, 8)[:70].swapaxes(0, 1)
+    dense = attention(q[0], keys, values, is_causal=True, causal_alignment="lower_right")
+    np.testing.assert_array_equal(result.output[0], dense)
+    packed_q = q.swapaxes(1, 2).reshape(6, 4, 8)
+    packed = check(
+        packed_q, cache_k, cache_v, cu_seqlens_q=[0, 2, 4, 6], block_table=table, **options
+    )
+    np.testing.assert_array_equal(packed.output.reshape(3, 2, 4, 8).swapaxes(1, 2), result.output)
+
+
+def test_axes_and_broadcasting():
+    rng = np.random.default_rng(12)
+    q, k, v = arrays(rng, (5, 1, 2, 30, 8), (3, 2, 40, 8), (3, 2, 40, 6))
+    check(q, k, v, mask=rng.random((3, 1, 1, 40)) < 0.8)
+    check(q[0, 0, 0], k[0, 0], v[0, 0], mask=rng.random((30, 40)) < 0.8)
+    check(q[0, 0], k[0], v[0])
+    check(q[0, 0], k[:, :1], v[:, :1])
+    transposed = [np.ascontiguousarray(x.swapaxes(-1, -2)).swapaxes(-1, -2) for x in (q, k, v)]
+    np.testing.assert_array_equal(attention(*transposed), attention(q, k, v))
+    strided = [x.swapaxes(-2, -3).copy().swapaxes(-2, -3)[..., ::-1, :] for x in (q, k, v)]
+    np.testing.assert_array_equal(
+        attention(*strided), attention(*(np.ascontiguousarray(x) for x in strided))
+    )
+
+
+@pytest.mark.parametrize("shape", [(0, 2, 3), (2, 0, 3), (2, 2, 0)])
+def test_empty(shape):
+    b, h, n = shape
+    q, k = np.ones((b, h, n, 4), np.float32), np.ones((b, h, 5, 4), np.float32)
+    result = attention_with_stats(q, k, k)
+    assert result.output.shape == q.shape
+    assert result.logsumexp.shape == q.shape[:3]
+    nothing = attention_with_stats(k, k[:, :, :0], k[:, :, :0])
+    assert np.all(nothing.output == 0)
+    assert np.all(nothing.logsumexp == -np.inf)
+
+
+def test_scores_far_apart():
+    """A spread of 110 and more leaves weights that are denormal, or none."""
+    rng = np.random.default_rng(13)
+    q, k, v = arrays(rng, *3 * [(1, 2, 300, 16)])
+    for spread in (110.0, 1e4):
+        bias = -spread * rng.random((300, 300))
+        check(q, k, v, bias=bias)
+    check(1e3 * q, k, v)
+
+
+def test_large_scores_do_not_overflow():
+    q = k = np.full((1, 1, 3, 1), 1e15, np.float32)
+    v = np.arange(3, dtype=np.float32).reshape(1, 1, 3, 1)
+    result = attention_with_stats(q, k, v)
+    np.testing.assert_allclose(result.output, 1.0)
+    np.testing.assert_allclose(result.logsumexp, 1e30, rtol=1e-6)
+
+
+@pytest.mark.parametrize("threads", [2, 3, 7])
+def test_bits_do_not_depend_on_threads_or_batch(threads):
+    rng = np.random.default_rng(14)
+    q, k, v = arrays(rng, (3, 4, 301, 32), *2 * [(3, 2, 333, 32)])
+    options = {"is_causal": True, "scale": EntropyInvariant(), "threads": threads}
+    result = attention_with_stats(q, k, v, **options)
+    alone = attention_with_stats(q, k, v, **options | {"threads": 1})
+    one = attention_with_stats(q[1:2], k[1:2], v[1:2], **options | {"threads": 1})
+    for got, want, single in zip(result, alone, one, strict=True):
+        np.testing.assert_array_equal(got, want)
+        np.testing.assert_array_equal(got[1:2], single)
+
+
+def kernel_call(q, k, v, isa, **options):
+    """Call the kernel itself, with an instruction set."""
+    out = np.empty((*q.shape[:3], v.shape[3]), q.dtype)
+    compute = np.float64 if q.dtype == np.float64 else np.float32
+    lse, entropy, top = (np.empty(q.shape[:3], compute) for _ in range(3))
+    sequences = np.array([[b, 0, q.shape[2], b, 0, k.shape[2], 0] for b in range(len(q))])
+    scale = np.broadcast_to(compute(q.shape[3] ** -0.5), q.shape[:3])
+    options = {"left": 2**61, "right": 2**61, **options}
+    stats = {"logsumexp": lse, "entropy": entropy, "max_logit": top}
+    _cpu.attention(q, k, v, out, sequences, scale, **stats, **options, isa=isa)
+    return out, lse, entropy, top
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_instruction_sets(isa, dtype):
+    rng = np.random.default_rng(15)
+    q, k, v = arrays(rng, (2, 2, 77, 19), *2 * [(2, 2, 141, 19)], dtype=dtype)
+    bias = rng.normal(size=(1, 2, 77, 141)).astype(dtype)
+    slopes, sinks = rng.random(2).astype(dtype), rng.normal(size=2).astype(dtype)
+    mask = (rng.random((2, 1, 77, 141)) < 0.6).view(np.uint8)
+    mask[0, 0, 5] = 0
+    results = kernel_call(
+        q, k, v, isa, right=0, softcap=2.0, slopes=slopes, sinks=sinks, mask=mask, terms=bias
+    )
+    exact = reference.attention_with_stats(
+        q, k, v, is_causal=True, softcap=2.0, alibi_slopes=slopes, sinks=sinks, bias=bias,
+        mask=mask.view(bool),
+    )  # fmt: skip
+    tolerance = 200 * UNIT[np.dtype(dtype)]
+    for got, want in zip(results, exact[:4], strict=True):
+        np.testing.assert_allclose(got, want, rtol=tolerance, atol=tolerance)
+
+
+def test_reads_and_writes_nothing_outside(isa, guarded):
+    rng = np.random.default_rng(16)
+    for length, keys, dim in ((3, 5, 3), (50, 70, 20)):
+        q, k, v = (guarded(x) for x in arrays(rng, (1, 2, length, dim), *2 * [(1, 2, keys, dim)]))
+        bias = guarded(rng.normal(size=(1, 2, length, keys)).astype(np.float32))
+        mask = guarded((rng.random((1, 1, length, keys)) < 0.5).view(np.uint8))
+        out, lse, _, _ = kernel_call(q, k, v, isa, terms=bias, mask=mask)
+        into = guarded(np.zeros_like(out))
+        sequences = np.array([[0, 0, length, 0, 0, keys, 0]])
+        scale = np.broadcast_to(np.float32(dim**-0.5), (1, 2, length))
+        stats = {"logsumexp": guarded(np.zeros_like(lse))}
+        limits = {"left": 2**61, "right": 2**61}
+        _cpu.attention(
+            q, k, v, into, sequences, scale, **limits, **stats, terms=bias, mask=mask, isa=isa
+        )
+        np.testing.assert_array_equal(into, out)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # it is what is tested
+def test_forked_child_computes():
+    rng = np.random.default_rng(17)
+    q, k, v = arrays(rng, *3 * [(1, 4, 200, 16)])
+    expected = attention(q, k, v, threads=4)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(30)  # a hang is a failure, not a hang of the tests
+        same = np.array_equal(attention(q, k, v, threads=4), expected)
+        os._exit(0 if same else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.data())
+def test_any_problem(data):
+    size = st.integers(1, 70)
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    key_heads, group = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 4))
+    length, keys, dim = data.draw(size), data.draw(st.integers(0, 200)), data.draw(size)
+    q, k, v = arrays(
+        rng, (2, key_heads * group, length, dim), (2, key_heads, keys, dim), (2, key_heads, keys, 9)
+    )
+    limit = st.none() | st.integers(0, 100)
+    options = {
+        "is_causal": data.draw(st.booleans()),
+        "window": (data.draw(limit), data.draw(limit)),
+        "query_offsets": data.draw(st.lists(st.integers(-50, 250), min_size=2, max_size=2)),
+        "key_lengths": data.draw(st.lists(st.integers(0, keys), min_size=2, max_size=2)),
+    }
+    if data.draw(st.booleans()):
+        options["mask"] = rng.random((2, 1, length, keys)) < rng.random()
+    check(q, k, v, **options, scale=data.draw(st.sampled_from([None, EntropyInvariant()])))
+
+
+BAD = [
+    ({"key": (1, 2, 5, 4)}, ValueError, r"head_dim.*\(1, 2, 3, 8\).*\(1, 2, 5, 4\)"),
+    ({"value": (1, 2, 6, 8)}, ValueError, r"value like key.*\(1, 2, 5, 8\).*\(1, 2, 6, 8\)"),
+    ({"key": (1, 3, 5, 8), "value": (1, 3, 5, 8)}, ValueError, "multiple"),
+    ({"query": (2, 2, 3, 8), "key": (3, 2, 5, 8), "value": (3, 2, 5, 8)}, ValueError, "broadcast"),
+    (
+        {"mask": np.ones((4, 5), bool)},
+        ValueError,
+        r"mask that broadcasts to \(1, 2, 3, 5\).*\(4, 5\)",
+    ),
+    ({"mask": np.ones((3, 5), int)}, TypeError, "mask of bool or floats, not int64"),
+    ({"bias": np.ones((3, 5), bool)}, TypeError, "bias of floats, not bool"),
+    ({"key_lengths": [-1]}, ValueError, r"key_lengths from 0.*\[5\], not \[-1\]"),
+    ({"key_lengths": [6]}, ValueError, r"\[5\], not \[6\]"),
+    ({"key_lengths": [1, 1]}, ValueError, "1 elements"),
+    ({"window": (-1, 0)}, ValueError, "window"),
+    ({"window": 5}, ValueError, r"\(left, right\)"),
+    ({"softcap": 0.0}, ValueError, "softcap"),
+    ({"sinks": np.ones(3)}, ValueError, "2 real numbers"),
+    ({"scale": np.ones(3)}, ValueError, "2 heads"),
+    ({"causal_alignment": "left"}, ValueError, "'left'"),
+    ({"threads": 0}, ValueError, "threads"),
+    ({"cu_seqlens_q": [0, 3]}, ValueError, "together"),
+    ({"block_table": [[0]]}, ValueError, "key_lengths"),
+]
+
+
+@pytest.mark.parametrize(("changes", "error", "message"), BAD)
+def test_bad_arguments(changes, error, message):
+    shapes = {"query": (1, 2, 3, 8), "key": (1, 2, 5, 8), "value": (1, 2, 5, 8)}
+    q, k, v = (np.ones(changes.pop(name, shape), np.float32) for name, shape in shapes.items())
+    with pytest.raises(error, match=message):
+        attention(q, k, v, **changes)
+
+
+def test_bad_packed_arguments():
+    q = np.ones((6, 2, 8), np.float32)
+    for cu in ([0, 5], [1, 6], [0, 7], [0, 4, 3, 6], [[0, 6]], [0.0, 6.0]):
+        with pytest.raises(ValueError, match="cu_seqlens"):
+            attention(q, q, q, cu_seqlens_q=cu, cu_seqlens_k=[0, 6])
+    with pytest.raises(ValueError, match="3 elements"):
+        attention(q, q, q, cu_seqlens_q=[0, 2, 6], cu_seqlens_k=[0, 6])
+    with pytest.raises(ValueError, match="no mask"):
+        attention(q, q, q, cu_seqlens_q=[0, 6], cu_seqlens_k=[0, 6], mask=np.ones((6, 6), bool))
+    cache = np.ones((4, 16, 2, 8), np.float32)
+    with pytest.raises(ValueError, match=r"0 to 3, not 4 at \[0, 1\]"):
+        attention(q[None].swapaxes(1, 2), cache, cache, block_table=[[0, 4]], key_lengths=[17])
+
+
+def test_types():
+    q = np.ones((1, 1, 2, 4), np.float32)
+    with pytest.raises(TypeError, match="one type, not float32, float64"):
+        attention(q, q.astype(np.float64), q)
+    with pytest.raises(TypeError, match="int64"):
+        attention(q.astype(int), q, q)
+    big = attention(q.astype(">f4"), q, q)
+    np.testing.assert_array_equal(big, attention(q, q, q))
+
+
+def test_torch_semantics():
+    torch = pytest.importorskip("torch")
+    theirs = torch.nn.functional.scaled_dot_product_attention
+    ours = logitkit.scaled_dot_product_attention
+    rng = np.random.default_rng(18)
+    q, k, v = arrays(rng, (2, 4, 33, 16), (2, 4, 50, 16), (2, 4, 50, 16))
+    mask = rng.random((2, 1, 33, 50)) < 0.7
+    for options in (
+        {},
+        {"is_causal": True},
+        {"attn_mask": mask},
+        {"attn_mask": rng.normal(size=(33, 50)).astype(np.float32)},
+        {"scale": 0.3},
+    ):
+        tensors = {k: torch.from_numpy(x) if hasattr(x, "shape") else x for k, x in options.items()}
+        want = theirs(*map(torch.from_numpy, (q, k, v)), **tensors).numpy()
+        np.testing.assert_allclose(ours(q, k, v, **options), want, atol=4e-6)
+    want = theirs(*map(torch.from_numpy, (q, k[:, :2].copy(), v[:, :2].copy())), enable_gqa=True)
+    np.testing.assert_allclose(ours(q, k[:, :2], v[:, :2], enable_gqa=True), want, atol=4e-6)
+
+
+def test_scaled_dot_product_attention_refuses():
+    q = np.ones((1, 4, 3, 8), np.float32)
+    with pytest.raises(ValueError, match="dropout"):
+        logitkit.scaled_dot_product_attention(q, q, q, dropout_p=0.1)
+    with pytest.raises(ValueError, match="not both"):
+        logitkit.scaled_dot_product_attention(q, q, q, np.ones((3, 3), bool), is_causal=True)
+    with pytest.raises(ValueError, match="enable_gqa"):
+        logitkit.scaled_dot_product_attention(q, q[:, :2], q[:, :2])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_scores_are_not_stored():
+    from pathlib import Path
+
+    def peak():
+        status = Path("/proc/self/status").read_text().split()
+        return int(status[status.index("VmHWM:") + 1]) / 1024
+
+    rng = np.random.default_rng(19)
+    q, k, v = arrays(rng, *3 * [(1, 1, 6000, 8)])  # scores: 137 MiB
+    attention(q[:, :, :100], k, v)
+    before = peak()
+    attention(q, k, v, is_causal=True)
+    assert peak() - before < 16

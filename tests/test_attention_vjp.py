@@ -1,0 +1,257 @@
+"""logitkit.attention_vjp against the reference, which is checked by finite differences."""
+
+import numpy as np
+import pytest
+
+from logitkit import (
+    EntropyInvariant,
+    LogBase,
+    attention,
+    attention_vjp,
+    attention_with_stats,
+    reference,
+)
+
+FIELDS = ("query", "key", "value", "bias", "sinks", "scale")
+
+
+def arrays(rng, *shapes, dtype=np.float64):
+    return [rng.normal(size=shape).astype(dtype) for shape in shapes]
+
+
+def check(query, key, value, *, seed=0, stats=True, **options):
+    rng = np.random.default_rng(seed)
+    result = attention_with_stats(query, key, value, **options)
+    grad = rng.normal(size=result.output.shape).astype(query.dtype)
+    more = {}
+    if stats:
+        more["grad_logsumexp"] = rng.normal(size=result.entropy.shape).astype(result.entropy.dtype)
+        more["grad_entropy"] = rng.normal(size=result.entropy.shape).astype(result.entropy.dtype)
+    exact = reference.attention_vjp(query, key, value, grad, **more, **options)
+    got = attention_vjp(query, key, value, grad, **more, **options)
+    eps = 2.0**-24 if result.entropy.dtype == np.float32 else 2.0**-53
+    for name in FIELDS:
+        ours, theirs = getattr(got, name), getattr(exact, name)
+        assert (ours is None) == (theirs is None), name
+        if ours is None:
+            continue
+        assert np.shape(ours) == np.shape(theirs), name
+        size = np.max(np.abs(theirs), initial=1.0)  # the contract of csrc/attention/attention.h
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=300 * eps * size, err_msg=name)
+    assert got.query.dtype == query.dtype
+    again = attention_vjp(query, key, value, grad, result=result, **more, **options)
+    np.testing.assert_array_equal(again.key, got.key)
+    return got
+
+
+def test_the_reference_by_finite_differences():
+    rng = np.random.default_rng(0)
+    q, k, v = arrays(rng, (2, 4, 5, 6), (2, 2, 7, 6), (2, 2, 7, 3))
+    grad, g_lse, g_h = arrays(rng, (2, 4, 5, 3), (2, 4, 5), (2, 4, 5))
+    given = {
+        "bias": rng.normal(size=(4, 5, 7)),
+        "sinks": rng.normal(size=4),
+        "scale": rng.random(4),
+    }
+    fixed = {
+        "is_causal": True,
+        "causal_alignment": "lower_right",
+        "softcap": 2.0,
+        "alibi_slopes": rng.random(4),
+        "mask": rng.random((2, 1, 5, 7)) < 0.8,
+    }
+
+    def loss(q, k, v, **options):
+        r = reference.attention_with_stats(q, k, v, **options, **fixed)
+        lse = np.where(np.isfinite(r.logsumexp), r.logsumexp, 0)
+        return np.sum(r.output * grad) + np.sum(lse * g_lse) + np.sum(r.entropy * g_h)
+
+    grads = reference.attention_vjp(
+        q, k, v, grad, grad_logsumexp=g_lse, grad_entropy=g_h, **given, **fixed
+    )
+    arguments = {"query": q, "key": k, "value": v, **given}
+    step = 1e-5
+    for name, x in arguments.items():
+        want = np.zeros_like(x)
+        for i in np.ndindex(x.shape):
+            losses = []
+            for sign in (1, -1):
+                moved = x.copy()
+                moved[i] += sign * step
+                changed = arguments | {name: moved}
+                first = [changed.pop(n) for n in ("query", "key", "value")]
+                losses.append(loss(*first, **changed))
+            want[i] = (losses[0] - losses[1]) / (2 * step)
+        np.testing.assert_allclose(getattr(grads, name), want, atol=1e-8, err_msg=name)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("is_causal", [False, True])
+@pytest.mark.parametrize(
+    ("length", "keys"), [(1, 1), (1, 100), (7, 63), (16, 65), (49, 128), (100, 9), (145, 300)]
+)
+def test_sizes(length, keys, is_causal, dtype):
+    rng = np.random.default_rng(length + keys)
+    shapes = (2, 2, length, 20), (2, 2, keys, 20), (2, 2, keys, 20)
+    check(*arrays(rng, *shapes, dtype=dtype), is_causal=is_causal)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("head_dim", "value_dim"), [(1, 1), (2, 7), (15, 16), (17, 5), (64, 64), (65, 33), (130, 3)]
+)
+def test_head_dims(head_dim, value_dim, dtype):
+    rng = np.random.default_rng(head_dim)
+    shapes = (1, 2, 77, head_dim), (1, 2, 70, head_dim), (1, 2, 70, value_dim)
+    check(*arrays(rng, *shapes, dtype=dtype))
+
+
+OPTIONS = {
+    "none": {},
+    "lower right": {"is_causal": True, "causal_alignment": "lower_right"},
+    "window": {"window": (20, 9)},
+    "softcap": {"softcap": 1.5},
+    "offsets": {"query_offsets": [3, -70], "is_causal": True},
+    "key lengths": {"key_lengths": [130, 0]},
+    "scale": {"scale": 0.1},
+    "scale 0": {"scale": np.array([0.1, 0.0, 1.0])},
+    "scale of rows": {"scale": np.linspace(0, 1, 110)[None]},
+    "entropy scale": {"scale": EntropyInvariant(), "is_causal": True},
+    "kappa": {"scale": EntropyInvariant(np.array([1.0, 2.0, 3.0])), "window": (30, 0)},
+    "one kappa": {"scale": EntropyInvariant(1.5), "is_causal": True},
+    "nothing to learn": {"scale": LogBase(least=16), "is_causal": True},
+}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("stats", [False, True])
+@pytest.mark.parametrize("name", OPTIONS)
+def test_options(name, stats, dtype):
+    rng = np.random.default_rng(3)
+    q, k, v = arrays(rng, (2, 3, 110, 20), *2 * [(2, 3, 130, 20)], dtype=dtype)
+    check(q, k, v, stats=stats, **OPTIONS[name])
+    extra = {
+        "sinks": rng.normal(size=3),
+        "bias": rng.normal(size=(3, 110, 130)),
+        "alibi_slopes": rng.random(3),
+        "mask": rng.random((2, 1, 110, 130)) < 0.3,
+    }
+    check(q, k, v, stats=stats, **OPTIONS[name], **extra)
+
+
+@pytest.mark.parametrize(
+    "shape", [(60, 70), (1, 70), (60, 1), (3, 1, 70), (2, 1, 1, 70), (2, 3, 60, 70), (1, 1, 1, 1)]
+)
+def test_bias_broadcasts(shape):
+    rng = np.random.default_rng(5)
+    q, k, v = arrays(rng, (2, 3, 60, 8), *2 * [(2, 3, 70, 8)])
+    bias = np.where(rng.random(shape) < 0.2, -np.inf, rng.normal(size=shape))
+    check(q, k, v, bias=bias, mask=rng.random((60, 70)) < 0.9)
+
+
+@pytest.mark.parametrize("length", [1, 3, 23, 50])
+@pytest.mark.parametrize("heads", [(8, 2), (6, 1)])
+def test_groups_of_heads(heads, length):
+    rng = np.random.default_rng(0)
+    q, k, v = arrays(rng, (2, heads[0], length, 16), *2 * [(2, heads[1], 90, 16)])
+    check(q, k, v, is_causal=True, causal_alignment="lower_right")
+
+
+def test_packed_sequences():
+    rng = np.random.default_rng(10)
+    q, k, v = arrays(rng, (71, 4, 16), *2 * [(150, 2, 16)])
+    packed = {"cu_seqlens_q": [0, 5, 5, 70, 71], "cu_seqlens_k": [0, 80, 83, 83, 150]}
+    check(q, k, v, **packed)
+    check(q, k, v, **packed, is_causal=True, scale=EntropyInvariant(np.ones(4)), sinks=np.ones(4))
+    check(q, k, v, **packed, scale=rng.random((71, 4)))
+
+
+def test_axes_and_broadcasting():
+    rng = np.random.default_rng(12)
+    q, k, v = arrays(rng, (5, 1, 2, 30, 8), (3, 2, 40, 8), (3, 2, 40, 6))
+    grad = rng.normal(size=(5, 3, 2, 30, 6))
+    got = attention_vjp(q, k, v, grad)
+    whole = attention_vjp(
+        *(np.broadcast_to(x, (5, 3, *x.shape[-3:])).copy() for x in (q, k, v)), grad
+    )
+    np.testing.assert_allclose(got.key, whole.key.sum(0), atol=1e-12)
+    np.testing.assert_allclose(got.query, whole.query.sum(1, keepdims=True), atol=1e-12)
+    check(q[0, 0, 0], k[0, 0], v[0, 0], bias=rng.normal(size=(30, 40)))
+    check(q[0, 0], k[0], v[0])
+
+
+@pytest.mark.parametrize("half", ["float16", "bfloat16"])
+def test_half_types(half):
+    dtype = np.dtype(getattr(pytest.importorskip("ml_dtypes"), half, half))
+    rng = np.random.default_rng(9)
+    q, k, v = (x.astype(dtype) for x in arrays(rng, (2, 4, 60, 20), *2 * [(2, 2, 130, 20)]))
+    result = attention_with_stats(q, k, v)
+    grad = rng.normal(size=q.shape).astype(dtype)
+    got = attention_vjp(q, k, v, grad, result=result)
+    wide = [x.astype(np.float32) for x in (q, k, v, grad)]
+    exact = attention_vjp(*wide, result=result._replace(output=result.output.astype(np.float32)))
+    for name in ("query", "key", "value"):
+        assert getattr(got, name).dtype == dtype
+        np.testing.assert_array_equal(getattr(got, name), getattr(exact, name).astype(dtype))
+
+
+def test_rows_that_see_nothing_have_no_gradient():
+    rng = np.random.default_rng(7)
+    q, k, v = arrays(rng, (1, 2, 70, 8), *2 * [(1, 2, 66, 8)], dtype=np.float32)
+    mask = np.ones((70, 66), bool)
+    mask[[0, 13, 69]] = False
+    mask[:, 5] = False
+    got = check(q, k, v, mask=mask)
+    assert np.all(got.query[:, :, [0, 13, 69]] == 0)
+    for x in (got.key, got.value):
+        assert np.all(x[:, :, 5] == 0)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_what_is_hidden_does_not_leak(bad):
+    rng = np.random.default_rng(8)
+    q, k, v = arrays(rng, *3 * [(1, 2, 150, 12)], dtype=np.float32)
+    mask = np.ones((150, 150), bool)
+    mask[:, [3, 70, 149]] = False
+    grad = rng.normal(size=q.shape).astype(np.float32)
+    expected = attention_vjp(q, k, v, grad, mask=mask)
+    k[:, :, 3] = v[:, :, 70] = v[:, :, 149] = bad
+    got = attention_vjp(q, k, v, grad, mask=mask)
+    for ours, theirs in zip(got[:3], expected[:3], strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("heads", [1, 20])
+@pytest.mark.parametrize("threads", [2, 3, 7])
+def test_bits_do_not_depend_on_threads(threads, heads):
+    rng = np.random.default_rng(14)
+    q, k, v, grad = arrays(rng, *4 * [(1, heads, 301, 32)], dtype=np.float32)
+    options = {"is_causal": True, "scale": EntropyInvariant(np.ones(heads))}
+    got = attention_vjp(q, k, v, grad, **options, threads=threads)
+    alone = attention_vjp(q, k, v, grad, **options, threads=1)
+    for ours, theirs in zip(got, alone, strict=True):
+        if ours is not None:
+            np.testing.assert_array_equal(ours, theirs)
+
+
+def test_torch_agrees():
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(18)
+    q, k, v, grad = arrays(rng, *4 * [(2, 4, 90, 16)])
+    tensors = [torch.from_numpy(x).requires_grad_() for x in (q, k, v)]
+    out = torch.nn.functional.scaled_dot_product_attention(*tensors, is_causal=True)
+    out.backward(torch.from_numpy(grad))
+    got = attention_vjp(q, k, v, grad, is_causal=True)
+    for ours, theirs in zip(got[:3], tensors, strict=True):
+        np.testing.assert_allclose(ours, theirs.grad.numpy(), atol=1e-12)
+
+
+def test_bad_arguments():
+    q = np.ones((1, 2, 5, 8), np.float32)
+    with pytest.raises(
+        ValueError, match=r"shape of the output, \(1, 2, 5, 8\), not \(1, 2, 5, 7\)"
+    ):
+        attention_vjp(q, q, q, np.ones((1, 2, 5, 7), np.float32))
+    with pytest.raises(ValueError, match=r"grad_entropy of shape \(1, 2, 5\)"):
+        attention_vjp(q, q, q, q, grad_entropy=np.ones((1, 2, 4)))
+    assert attention(q, q, q).shape == q.shape
