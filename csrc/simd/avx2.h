@@ -42,6 +42,8 @@ struct F64 {
   }
   static F64 narrow(const F64 (&wide)[1]) { return wide[0]; }
   void store(double* x) const { _mm256_storeu_pd(x, v); }
+  void stream(double* x) const { _mm256_stream_pd(x, v); }
+  static void fence() { _mm_sfence(); }
   void store_first(double* x, size_t n) const {
     _mm256_maskstore_pd(x, _mm256_cvtepi32_epi64(first4(n)), v);
   }
@@ -67,6 +69,8 @@ struct F32 {
     return {_mm256_set_m128(_mm256_cvtpd_ps(wide[1].v), _mm256_cvtpd_ps(wide[0].v))};
   }
   void store(float* x) const { _mm256_storeu_ps(x, v); }
+  void stream(float* x) const { _mm256_stream_ps(x, v); }
+  static void fence() { _mm_sfence(); }
   void store_first(float* x, size_t n) const { _mm256_maskstore_ps(x, first8(n), v); }
   static void prefetch(const void* x) { _mm_prefetch(static_cast<const char*>(x), _MM_HINT_T0); }
   __m256 v;

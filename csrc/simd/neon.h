@@ -31,6 +31,8 @@ struct F64 {
   }
   static F64 narrow(const F64 (&wide)[1]) { return wide[0]; }
   void store(double* x) const { vst1q_f64(x, v); }
+  void stream(double* x) const { store(x); }
+  static void fence() {}
   void store_first(double* x, size_t n) const {
     double lanes[2];
     vst1q_f64(lanes, v);
@@ -58,6 +60,8 @@ struct F32 {
     return {vcvt_high_f32_f64(vcvt_f32_f64(wide[0].v), wide[1].v)};
   }
   void store(float* x) const { vst1q_f32(x, v); }
+  void stream(float* x) const { store(x); }
+  static void fence() {}
   void store_first(float* x, size_t n) const {
     float lanes[4];
     vst1q_f32(lanes, v);

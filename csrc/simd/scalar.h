@@ -39,6 +39,8 @@ struct F64 {
   }
   static F64 narrow(const F64 (&wide)[1]) { return wide[0]; }
   void store(double* x) const { *x = v; }
+  void stream(double* x) const { store(x); }
+  static void fence() {}
   void store_first(double* x, size_t n) const {
     if (n > 0) *x = v;
   }
@@ -57,6 +59,8 @@ struct F32 {
   static F32 load_first(const float* x, size_t n, F32 rest) { return n > 0 ? load(x) : rest; }
   static F32 narrow(const F64 (&wide)[1]) { return {static_cast<float>(wide[0].v)}; }
   void store(float* x) const { *x = v; }
+  void stream(float* x) const { store(x); }
+  static void fence() {}
   void store_first(float* x, size_t n) const {
     if (n > 0) *x = v;
   }
