@@ -25,8 +25,11 @@ struct F64 {
   using Element = double;
   using Wide = F64;
   static constexpr size_t width = 4;
-  static constexpr int root_bits = 0;
-  static F64 look_up(const double (&table)[1], F64) { return all(table[0]); }
+  static constexpr int root_bits = 4;
+  static F64 look_up(const double (&table)[16], F64 index) {
+    const __m256i last = _mm256_and_si256(_mm256_castpd_si256(index.v), _mm256_set1_epi64x(15));
+    return {_mm256_i64gather_pd(table, last, 8)};
+  }
   static F64 all(double a) { return {_mm256_set1_pd(a)}; }
   static F64 load(const double* x) { return {_mm256_loadu_pd(x)}; }
   static F64 load(const float* x) { return {_mm256_cvtps_pd(_mm_loadu_ps(x))}; }
