@@ -184,3 +184,87 @@ class LeastDistance:
 def solve_least_distances(
     problems: list[LeastDistance], *, max_iterations: int, threads: int = 0, isa: Isa = ...
 ) -> list[LeastDistance.Status]: ...
+
+class Law(enum.Enum):
+    uniform = 0
+    exponential = 1
+    gumbel = 2
+    normal = 3
+
+def random_bits(
+    seed: int,
+    step: int,
+    rows: NDArray[np.int64],
+    out: NDArray[np.uint64],
+    *,
+    threads: int = 0,
+    isa: Isa = ...,
+) -> None: ...
+@overload
+def random_numbers(
+    law: Law,
+    seed: int,
+    step: int,
+    rows: NDArray[np.int64],
+    out: NDArray[np.float32],
+    *,
+    threads: int = 0,
+    isa: Isa = ...,
+) -> None: ...
+@overload
+def random_numbers(
+    law: Law,
+    seed: int,
+    step: int,
+    rows: NDArray[np.int64],
+    out: NDArray[np.float64],
+    *,
+    threads: int = 0,
+    isa: Isa = ...,
+) -> None: ...
+@overload
+def gumbel_argmax(
+    logits: NDArray[np.float32],
+    seed: int,
+    step: int,
+    rows: NDArray[np.int64],
+    indices: NDArray[np.int64],
+    *,
+    threads: int = 0,
+    isa: Isa = ...,
+) -> None: ...
+@overload
+def gumbel_argmax(
+    logits: NDArray[np.float64],
+    seed: int,
+    step: int,
+    rows: NDArray[np.int64],
+    indices: NDArray[np.int64],
+    *,
+    threads: int = 0,
+    isa: Isa = ...,
+) -> None: ...
+@overload
+def gumbel_top_k(
+    logits: NDArray[np.float32],
+    seed: int,
+    step: int,
+    rows: NDArray[np.int64],
+    values: NDArray[np.float32],
+    indices: NDArray[np.int64],
+    *,
+    threads: int = 0,
+    isa: Isa = ...,
+) -> None: ...
+@overload
+def gumbel_top_k(
+    logits: NDArray[np.float64],
+    seed: int,
+    step: int,
+    rows: NDArray[np.int64],
+    values: NDArray[np.float64],
+    indices: NDArray[np.int64],
+    *,
+    threads: int = 0,
+    isa: Isa = ...,
+) -> None: ...
