@@ -97,10 +97,12 @@ inline void zip(F32 a, F32 b, F32& first, F32& second) {
   second = {_mm256_permute2f128_ps(low, high, 0x31)};
 }
 
-constexpr size_t vector_bytes = 32;
 inline void stream(F64 a, double* x) { _mm256_stream_pd(x, a.v); }
 inline void stream(F32 a, float* x) { _mm256_stream_ps(x, a.v); }
-inline void end_stream() { _mm_sfence(); }
+template <class V>
+inline void end_stream(V) {
+  _mm_sfence();
+}
 
 }  // namespace
 }  // namespace logitkit::avx2

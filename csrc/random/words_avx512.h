@@ -103,11 +103,13 @@ inline void zip(F32 a, F32 b, F32& first, F32& second) {
   second = {_mm512_permutex2var_ps(a.v, high, b.v)};
 }
 
-/// Writes around the caches, to an address that `vector_bytes` divides.
-constexpr size_t vector_bytes = 64;
+/// Writes around the caches, to an address that sizeof a divides.
 inline void stream(F64 a, double* x) { _mm512_stream_pd(x, a.v); }
 inline void stream(F32 a, float* x) { _mm512_stream_ps(x, a.v); }
-inline void end_stream() { _mm_sfence(); }
+template <class V>
+inline void end_stream(V) {
+  _mm_sfence();
+}
 
 }  // namespace
 }  // namespace logitkit::avx512

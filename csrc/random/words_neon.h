@@ -87,10 +87,10 @@ inline void zip(F32 a, F32 b, F32& first, F32& second) {
 }
 
 // Plain: there is no intrinsic for stores around the caches.
-constexpr size_t vector_bytes = 16;
 inline void stream(F64 a, double* x) { a.store(x); }
 inline void stream(F32 a, float* x) { a.store(x); }
-inline void end_stream() {}
+template <class V>
+inline void end_stream(V) {}
 
 }  // namespace
 }  // namespace logitkit::neon

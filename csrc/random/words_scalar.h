@@ -63,10 +63,10 @@ inline void zip(F32 a, F32 b, F32& first, F32& second) {
   second = b;
 }
 
-constexpr size_t vector_bytes = 1;
 inline void stream(F64 a, double* x) { *x = a.v; }
 inline void stream(F32 a, float* x) { *x = a.v; }
-inline void end_stream() {}
+template <class V>
+inline void end_stream(V) {}
 
 }  // namespace
 }  // namespace logitkit::scalar

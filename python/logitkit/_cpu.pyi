@@ -184,13 +184,6 @@ class LeastDistance:
 def solve_least_distances(
     problems: list[LeastDistance], *, max_iterations: int, threads: int = 0, isa: Isa = ...
 ) -> list[LeastDistance.Status]: ...
-
-class Law(enum.Enum):
-    uniform = 0
-    exponential = 1
-    gumbel = 2
-    normal = 3
-
 def random_bits(
     seed: int,
     step: int,
@@ -198,29 +191,87 @@ def random_bits(
     out: NDArray[np.uint64],
     *,
     threads: int = 0,
-    isa: Isa = ...,
+    isa: Isa | None = None,
 ) -> None: ...
 @overload
-def random_numbers(
-    law: Law,
+def random_uniform(
     seed: int,
     step: int,
     rows: NDArray[np.int64],
     out: NDArray[np.float32],
     *,
     threads: int = 0,
-    isa: Isa = ...,
+    isa: Isa | None = None,
 ) -> None: ...
 @overload
-def random_numbers(
-    law: Law,
+def random_uniform(
     seed: int,
     step: int,
     rows: NDArray[np.int64],
     out: NDArray[np.float64],
     *,
     threads: int = 0,
-    isa: Isa = ...,
+    isa: Isa | None = None,
+) -> None: ...
+@overload
+def random_exponential(
+    seed: int,
+    step: int,
+    rows: NDArray[np.int64],
+    out: NDArray[np.float32],
+    *,
+    threads: int = 0,
+    isa: Isa | None = None,
+) -> None: ...
+@overload
+def random_exponential(
+    seed: int,
+    step: int,
+    rows: NDArray[np.int64],
+    out: NDArray[np.float64],
+    *,
+    threads: int = 0,
+    isa: Isa | None = None,
+) -> None: ...
+@overload
+def random_gumbel(
+    seed: int,
+    step: int,
+    rows: NDArray[np.int64],
+    out: NDArray[np.float32],
+    *,
+    threads: int = 0,
+    isa: Isa | None = None,
+) -> None: ...
+@overload
+def random_gumbel(
+    seed: int,
+    step: int,
+    rows: NDArray[np.int64],
+    out: NDArray[np.float64],
+    *,
+    threads: int = 0,
+    isa: Isa | None = None,
+) -> None: ...
+@overload
+def random_normal(
+    seed: int,
+    step: int,
+    rows: NDArray[np.int64],
+    out: NDArray[np.float32],
+    *,
+    threads: int = 0,
+    isa: Isa | None = None,
+) -> None: ...
+@overload
+def random_normal(
+    seed: int,
+    step: int,
+    rows: NDArray[np.int64],
+    out: NDArray[np.float64],
+    *,
+    threads: int = 0,
+    isa: Isa | None = None,
 ) -> None: ...
 @overload
 def gumbel_argmax(
@@ -231,7 +282,7 @@ def gumbel_argmax(
     indices: NDArray[np.int64],
     *,
     threads: int = 0,
-    isa: Isa = ...,
+    isa: Isa | None = None,
 ) -> None: ...
 @overload
 def gumbel_argmax(
@@ -242,7 +293,7 @@ def gumbel_argmax(
     indices: NDArray[np.int64],
     *,
     threads: int = 0,
-    isa: Isa = ...,
+    isa: Isa | None = None,
 ) -> None: ...
 @overload
 def gumbel_top_k(
@@ -254,7 +305,7 @@ def gumbel_top_k(
     indices: NDArray[np.int64],
     *,
     threads: int = 0,
-    isa: Isa = ...,
+    isa: Isa | None = None,
 ) -> None: ...
 @overload
 def gumbel_top_k(
@@ -266,5 +317,39 @@ def gumbel_top_k(
     indices: NDArray[np.int64],
     *,
     threads: int = 0,
-    isa: Isa = ...,
+    isa: Isa | None = None,
+) -> None: ...
+@overload
+def diffusion_update(
+    x: NDArray[np.float32],
+    y: NDArray[np.float32] | None,
+    a: NDArray[np.float32],
+    b: NDArray[np.float32],
+    c: NDArray[np.float32] | None,
+    lower: float,
+    upper: float,
+    seed: int,
+    step: int,
+    rows: NDArray[np.int64],
+    out: NDArray[np.float32],
+    *,
+    threads: int = 0,
+    isa: Isa | None = None,
+) -> None: ...
+@overload
+def diffusion_update(
+    x: NDArray[np.float64],
+    y: NDArray[np.float64] | None,
+    a: NDArray[np.float64],
+    b: NDArray[np.float64],
+    c: NDArray[np.float64] | None,
+    lower: float,
+    upper: float,
+    seed: int,
+    step: int,
+    rows: NDArray[np.int64],
+    out: NDArray[np.float64],
+    *,
+    threads: int = 0,
+    isa: Isa | None = None,
 ) -> None: ...

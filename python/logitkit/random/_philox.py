@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import index
 from typing import Any
@@ -169,7 +169,7 @@ class Philox:
         numpy.ndarray, shape (r, *shape)
             From ``2**-65`` to the largest number below 1.
         """
-        return self._draw(_cpu.Law.uniform, rows, shape, dtype)
+        return self._draw(_cpu.random_uniform, rows, shape, dtype)
 
     def exponential(
         self, rows: ArrayLike, shape: int | Sequence[int] = (), dtype: DTypeLike = np.float64
@@ -191,7 +191,7 @@ class Philox:
         numpy.ndarray, shape (r, *shape)
             ``-log(u)`` for the numbers of `uniform`, from ``2**-65`` to 45.06.
         """
-        return self._draw(_cpu.Law.exponential, rows, shape, dtype)
+        return self._draw(_cpu.random_exponential, rows, shape, dtype)
 
     def gumbel(
         self, rows: ArrayLike, shape: int | Sequence[int] = (), dtype: DTypeLike = np.float64
@@ -213,7 +213,7 @@ class Philox:
         numpy.ndarray, shape (r, *shape)
             ``-log(-log(u))`` for the numbers of `uniform`, from -3.81 to 45.06.
         """
-        return self._draw(_cpu.Law.gumbel, rows, shape, dtype)
+        return self._draw(_cpu.random_gumbel, rows, shape, dtype)
 
     def normal(
         self, rows: ArrayLike, shape: int | Sequence[int] = (), dtype: DTypeLike = np.float64
@@ -236,14 +236,18 @@ class Philox:
             From -9.5 to 9.5, by the method of Box and Muller: elements ``2 * i`` and
             ``2 * i + 1`` of a row share their bits.
         """
-        return self._draw(_cpu.Law.normal, rows, shape, dtype)
+        return self._draw(_cpu.random_normal, rows, shape, dtype)
 
     def _draw(
-        self, law: _cpu.Law, rows: ArrayLike, shape: int | Sequence[int], dtype: DTypeLike
+        self,
+        fill: Callable[..., None],
+        rows: ArrayLike,
+        shape: int | Sequence[int],
+        dtype: DTypeLike,
     ) -> NDArray[Any]:
         ids, sizes = _request(rows, shape)
         out = np.empty((len(ids), math.prod(sizes)), _real(dtype))
-        _cpu.random_numbers(law, self.seed, self.step, ids, out)
+        fill(self.seed, self.step, ids, out)
         return out.reshape(len(ids), *sizes)
 
 
