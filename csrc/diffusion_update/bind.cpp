@@ -27,6 +27,17 @@ void check_size(const Array& x, py::ssize_t size, const char* name) {
 }
 
 template <class T>
+constexpr logitkit::ByRow<T> nothing = {nullptr, 0};
+
+/// One number for all rows, or one for each.
+template <class T>
+logitkit::ByRow<T> by_row(const DenseArray<T>& x, py::ssize_t rows, const char* name) {
+  if (x.size() == 1) return {x.data(), 0};
+  check_size(x, rows, name);
+  return {x.data(), 1};
+}
+
+template <class T>
 void define(py::module_& m) {
   using Array = DenseArray<T>;
   using Ids = DenseArray<std::int64_t>;
@@ -35,15 +46,17 @@ void define(py::module_& m) {
       [](const Array& x, const std::optional<Array>& y, const Array& a, const Array& b,
          const std::optional<Array>& c, T lower, T upper, std::uint64_t seed, std::uint32_t step,
          const Ids& rows, Array& out, std::size_t threads, OptionalIsa isa) {
-        const py::ssize_t count = a.size();
-        check_size(b, count, "b");
-        if (c) check_size(*c, count, "c");
-        if (c) check_size(rows, count, "rows");
+        if (x.ndim() == 0 || x.size() == 0) throw py::value_error("expected rows in x");
+        const py::ssize_t count = x.shape(0);
         check_size(out, x.size(), "out");
         if (y) check_size(*y, x.size(), "y");
-        if (count == 0 || x.size() % count != 0) throw py::value_error("expected whole rows in x");
-        const logitkit::DiffusionUpdate<T> update = {x.data(), y ? y->data() : nullptr, a.data(),
-                                                     b.data(), c ? c->data() : nullptr, lower,
+        if (c) check_size(rows, count, "rows");
+        const logitkit::DiffusionUpdate<T> update = {x.data(),
+                                                     y ? y->data() : nullptr,
+                                                     by_row(a, count, "a"),
+                                                     by_row(b, count, "b"),
+                                                     c ? by_row(*c, count, "c") : nothing<T>,
+                                                     lower,
                                                      upper};
         const logitkit::Rows of = {seed, step, rows.data(), static_cast<std::size_t>(count)};
         const auto elements = static_cast<std::size_t>(x.size() / count);

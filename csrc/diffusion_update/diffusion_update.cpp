@@ -37,7 +37,7 @@ void diffusion_update(const DiffusionUpdate<T>& update, const Rows& rows, std::s
   for_each_chunk(rows.count, count, threads, [&](const Chunk& chunk) {
     const std::size_t row = chunk.row, offset = row * count + chunk.first;
     const bool two = update.y != nullptr;
-    const T c = update.c != nullptr ? update.c[row] : T{0};
+    const T c = update.c.first != nullptr ? update.c[row] : T{0};
     const UpdateRow<T> part = {update.x + offset,
                                two ? update.y + offset : nullptr,
                                update.a[row],

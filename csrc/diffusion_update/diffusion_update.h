@@ -9,13 +9,21 @@
 
 namespace logitkit {
 
-/// Arrays (rows, count) and one coefficient for each row. T is float or double.
+/// A number for each row, `step` apart: 0 if it is the same for all.
+template <class T>
+struct ByRow {
+  const T* first;
+  std::size_t step;
+  T operator[](std::size_t row) const { return first[row * step]; }
+};
+
+/// Arrays (rows, count) and the coefficients of their rows. T is float or double.
 template <class T>
 struct DiffusionUpdate {
   const T* x;
   const T* y;      // null: none
-  const T *a, *b;  // b is not read without y
-  const T* c;      // null: no noise
+  ByRow<T> a, b;   // b is not read without y
+  ByRow<T> c;      // null: no noise
   T lower, upper;  // infinite: no bound
 };
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from . import _cpu
 from ._backend import as_host_array
-
-if TYPE_CHECKING:
-    from .random import Philox
+from .random import Philox, as_philox
 
 _INF = float("inf")
 
@@ -79,7 +77,8 @@ def diffusion_update(
         )
     if not lower <= upper:
         raise ValueError(f"expected lower <= upper, not {lower} and {upper}")
-    x = np.ascontiguousarray(x)
+    if not x.flags.c_contiguous:
+        x = np.ascontiguousarray(x)
     if y is not None:
         y = _like("y", as_host_array(y), x)
     result = np.empty_like(x) if out is None else _output(out, x, y)
@@ -96,10 +95,10 @@ _NO_IDS = np.empty(0, np.int64)
 
 
 def _stream(rng: int | Philox, rows: ArrayLike | None, n: int) -> tuple[int, int, Any]:
-    from .random import as_philox
-
     philox = as_philox(rng)
-    ids = np.arange(n) if rows is None else np.asarray(rows)
+    if rows is None:
+        return philox.seed, philox.step, np.arange(n)
+    ids = np.asarray(rows)
     if ids.dtype.kind not in "iu" or ids.shape != (n,):
         raise ValueError(
             f"expected rows of {n} integers, one for each sample, not of type {ids.dtype} and "
@@ -109,15 +108,13 @@ def _stream(rng: int | Philox, rows: ArrayLike | None, n: int) -> tuple[int, int
 
 
 def _by_row(name: str, value: ArrayLike, x: Any) -> Any:
-    """Return a coefficient for each row."""
+    """Return a coefficient: one number, or one for each row."""
     given = np.asarray(value, x.dtype)
-    if given.shape not in ((), (1,), (len(x),)):
+    if given.size != 1 and given.shape != (len(x),):
         raise ValueError(
             f"expected {name} to be a number or of shape ({len(x)},), not {given.shape}"
         )
-    if given.shape == (len(x),):
-        return np.ascontiguousarray(given)
-    return np.full(len(x), given, x.dtype)
+    return given if given.flags.c_contiguous else given.copy()
 
 
 def _like(name: str, value: Any, x: Any) -> Any:
@@ -125,7 +122,7 @@ def _like(name: str, value: Any, x: Any) -> Any:
         raise TypeError(f"expected {name} of type {x.dtype}, that of x, not {value.dtype}")
     if value.shape != x.shape:
         raise ValueError(f"expected {name} of shape {x.shape}, that of x, not {value.shape}")
-    return np.ascontiguousarray(value)
+    return value if value.flags.c_contiguous else np.ascontiguousarray(value)
 
 
 def _output(out: Any, x: Any, y: Any) -> Any:
@@ -139,8 +136,9 @@ def _output(out: Any, x: Any, y: Any) -> Any:
             f"{out.shape}"
         )
     for array in (x, y):
-        same = array is not None and _address(array) == _address(out)
-        if array is not None and not same and np.may_share_memory(array, out):
+        if array is None or array is out or not np.may_share_memory(array, out):
+            continue
+        if _address(array) != _address(out):
             raise ValueError("expected out to be x, y or apart from them: it overlaps one of them")
     return out
 

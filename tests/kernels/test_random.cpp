@@ -86,9 +86,9 @@ void test_same_bits(Isa isa) {
            "every instruction set draws the same bits");
   }
   std::vector<T> x(2 * count, T{1}), noise(2 * count), out(2 * count);
-  const std::vector<T> one(2, T{1});
+  const T one = 1;
   constexpr T infinity = std::numeric_limits<T>::infinity();
-  diffusion_update<T>({x.data(), nullptr, one.data(), one.data(), one.data(), -infinity, infinity},
+  diffusion_update<T>({x.data(), nullptr, {&one, 0}, {&one, 0}, {&one, 0}, -infinity, infinity},
                       rows, count, out.data(), 1, isa);
   random_numbers(Law::normal, rows, count, noise.data(), 1, isa);
   bool same = true;
