@@ -323,3 +323,18 @@ def test_laws_by_chi_square(law):
     edges = frozen.ppf(np.linspace(0, 1, 257)[1:-1])
     counts = np.bincount(np.searchsorted(edges, drawn), minlength=256)
     assert stats.chisquare(counts).pvalue > 1e-4  # the seed is fixed: this cannot fail by chance
+
+
+def test_tensors():
+    torch = pytest.importorskip("torch")
+    logits = np.random.default_rng(0).normal(size=(4, 5)).astype(np.float32)
+    tensor = torch.from_numpy(logits).requires_grad_()
+    argmax, top = gumbel_argmax(tensor, 3), gumbel_top_k(tensor, 2, 3, axis=0)
+    assert isinstance(argmax, torch.Tensor)
+    assert not argmax.requires_grad
+    np.testing.assert_array_equal(argmax.numpy(), gumbel_argmax(logits, 3))
+    expected = gumbel_top_k(logits, 2, 3, axis=0)
+    np.testing.assert_array_equal(top.indices.numpy(), expected.indices)
+    np.testing.assert_array_equal(top.values.numpy(), expected.values)
+    half = gumbel_top_k(tensor.detach().to(torch.bfloat16), 2, 3)
+    assert half.values.dtype == torch.bfloat16
