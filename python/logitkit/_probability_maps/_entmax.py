@@ -11,7 +11,7 @@ from ._rows import Array, map_rows, pull_back, softmax_rows, threshold_pull_back
 
 def sparsemax(x: Any, /, axis: int = -1) -> Any:
     r"""
-    Probabilities nearest to the logits: many are exactly zero.
+    Find the probabilities nearest to the logits: many are exactly zero.
 
     .. math:: p = \arg\min_{p \in \Delta} \|p - x\|^2, \quad p_i = \max(x_i - \tau, 0)
 

@@ -30,7 +30,7 @@ def taylor_softmax(x: Any, /, axis: int = -1, *, order: int = 2) -> Any:
     axis : int, optional
         The axis of the `n` classes.
     order : int, optional
-        m: even and positive.
+        The degree m of the polynomial: even and positive.
 
     Returns
     -------
@@ -199,7 +199,7 @@ def margin_softmax(x: Any, target: ArrayLike, /, axis: int = -1, *, margin: floa
     axis : int, optional
         The axis of the `n` classes.
     margin : float, optional
-        m, in nats; finite.
+        What the logit of the target is lowered by: m, in nats; finite.
 
     Returns
     -------
