@@ -38,7 +38,7 @@ from ._softmax_vjp import log_softmax_vjp, logsumexp_vjp, softmax_vjp
 from .reference import SoftmaxStats
 
 if TYPE_CHECKING:
-    from . import bounds
+    from . import bounds, random
     from .argmaxable import ArgmaxableReport, Box, Verdict, check_argmaxable
 
 __all__ = [
@@ -78,6 +78,7 @@ __all__ = [
     "logsumexp",
     "logsumexp_vjp",
     "merge_attention",
+    "random",
     "reference",
     "scaled_dot_product_attention",
     "smooth_max",
@@ -88,7 +89,7 @@ __all__ = [
 
 
 # What takes long to import and few programs need is imported when it is first asked for.
-_PACKAGES = ("argmaxable", "bounds")
+_PACKAGES = ("argmaxable", "bounds", "random")
 _OF_ARGMAXABLE = ("ArgmaxableReport", "Box", "Verdict", "check_argmaxable")
 
 
