@@ -1,0 +1,5 @@
+"""The definitions that become operators of PyTorch."""
+
+from ._multilabel import MULTILABEL
+
+ROW_LOSSES = (MULTILABEL,)
