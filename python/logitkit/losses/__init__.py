@@ -10,7 +10,22 @@ Every loss has the same further arguments, so far as they make sense: `axis`, `m
 that is left out never changes anything, whatever it holds.
 """
 
+from ._class_losses import (
+    focal,
+    generalized_cross_entropy,
+    logit_adjusted_cross_entropy,
+    poly,
+    smooth_accuracy,
+)
 from ._multilabel import multilabel_cross_entropy
 from ._value_and_grad import value_and_grad
 
-__all__ = ["multilabel_cross_entropy", "value_and_grad"]
+__all__ = [
+    "focal",
+    "generalized_cross_entropy",
+    "logit_adjusted_cross_entropy",
+    "multilabel_cross_entropy",
+    "poly",
+    "smooth_accuracy",
+    "value_and_grad",
+]

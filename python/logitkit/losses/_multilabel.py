@@ -87,13 +87,7 @@ def multilabel_cross_entropy(
         A value of `target` for labels that do not count, such as -100.
     label_smoothing : float, default 0
         How far to move targets towards 1/2: ``t`` becomes ``(1 - a) * t + a / 2``.
-    sample_weight : array_like or Tensor, optional
-        Weights of the rows, broadcast against the values. A mean divides by their sum.
-    reduction : {"mean", "sum", "none"} or callable, default "mean"
-        What to make of the values of the rows.
-    denominator : float, optional
-        The divisor of the mean in place of the sum of weights, such as the number of rows in
-        all parts of a batch.
+    <rows>
 
     Returns
     -------
@@ -133,7 +127,7 @@ def multilabel_cross_entropy(
     >>> from logitkit import losses
     >>> s = np.array([[3.0, -2.0, 1.0]])
     >>> print(f"{losses.multilabel_cross_entropy(s, [[1, 0, 1]]):.4f}")
-    0.4758
+    0.4759
     """
     rows = label_rows(
         logits,

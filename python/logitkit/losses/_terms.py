@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any, ParamSpec, Protocol
 
+from ._documentation import documented
 from ._namespace import cast
 from ._reduction import Weighting
 from ._row_loss import RowLoss, scaled
@@ -82,6 +83,7 @@ def loss(prepare: Callable[P, Terms]) -> Callable[P, Any]:
     signature = inspect.signature(prepare)
     vars(function)["__signature__"] = signature.replace(return_annotation=Any)
     vars(function)["terms"] = prepare
+    function.__doc__ = documented(prepare.__doc__)
     return function
 
 

@@ -9,7 +9,7 @@ from torch.autograd import forward_ad
 
 from ..losses._row_loss import RowLoss, spread
 from ..losses._row_losses import ROW_LOSSES
-from ._tensors import as_array, as_tensor, compute_type, result_type
+from ._tensors import as_array, as_tensor, compute_type, is_memory, result_type
 
 
 def floating(x: Any) -> tuple[Any, Any]:
@@ -26,7 +26,7 @@ def like(x: Any, other: Any) -> Any:
 
 def is_known(x: Any) -> bool:
     """Return whether Python may look at the elements of `x`."""
-    return not torch.compiler.is_compiling() and type(x) is Tensor and x.device.type == "cpu"
+    return is_memory(x)
 
 
 def row_loss(loss: RowLoss) -> Callable[..., Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ def loss_of_labels(
     logits: ArrayLike,
     target: ArrayLike,
     *,
-    axis: int,
+    axis: int = -1,
     threshold: ArrayLike | None = None,
     mask: ArrayLike | None = None,
     ignore_index: int | None = None,
@@ -41,6 +43,29 @@ def loss_of_labels(
         truth = t[i][seen[i]] * (1.0 - label_smoothing) + 0.5 * label_smoothing
         values[i] = value(s[i][seen[i]] - level[i], truth)
     return reduced(values, weight, reduction, denominator)
+
+
+def of_labels(value: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a loss of ``value(s, t, **numbers)``, that of one row of labels that all count."""
+    return with_arguments(value, loss_of_labels)
+
+
+def with_arguments(value: Callable[..., Any], loss: Callable[..., Any]) -> Callable[..., Any]:
+    """Return ``loss(value, ...)`` with the arguments of both."""
+    common = inspect.signature(loss).parameters
+    own = [p for p in inspect.signature(value).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    signature = inspect.Signature([*list(common.values())[1:3], *own, *list(common.values())[3:]])
+
+    @wraps(value)
+    def function(*args: Any, **kwargs: Any) -> Any:
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        given = bound.arguments
+        numbers = {p.name: given.pop(p.name) for p in own}
+        return loss(lambda *row: value(*row, **numbers), **given)
+
+    vars(function)["__signature__"] = signature
+    return function
 
 
 def reduced(

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from ._labels import loss_of_labels
+from ._labels import of_labels
 
 
 def log1p_sum_exp(xp: Any, x: Any, w: Any) -> Any:
@@ -32,30 +31,7 @@ def multilabel_formula(xp: Any, s: Any, t: Any, mask: Any) -> Any:
     return log1p_sum_exp(xp, -s, t) + log1p_sum_exp(xp, s, u)
 
 
-def multilabel_cross_entropy(
-    logits: ArrayLike,
-    target: ArrayLike,
-    *,
-    axis: int = -1,
-    threshold: ArrayLike | None = None,
-    mask: ArrayLike | None = None,
-    ignore_index: int | None = None,
-    label_smoothing: float = 0.0,
-    sample_weight: ArrayLike | None = None,
-    reduction: Any = "mean",
-    denominator: float | None = None,
-) -> Any:
-    """log(1 + sum t exp(-s)) + log(1 + sum (1 - t) exp(s)) of each row of labels."""
-    return loss_of_labels(
-        lambda s, t: multilabel_formula(np, s, t, None),
-        logits,
-        target,
-        axis=axis,
-        threshold=threshold,
-        mask=mask,
-        ignore_index=ignore_index,
-        label_smoothing=label_smoothing,
-        sample_weight=sample_weight,
-        reduction=reduction,
-        denominator=denominator,
-    )
+@of_labels
+def multilabel_cross_entropy(s: Any, t: Any) -> Any:
+    """log(1 + sum t exp(-s)) + log(1 + sum (1 - t) exp(s))."""
+    return multilabel_formula(np, s, t, None)

@@ -1,0 +1,61 @@
+"""Every loss of rows with arguments that reach all of its code, for the tests of their laws."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from logitkit import losses
+
+
+class Case(NamedTuple):
+    """A loss, its arguments by position, which of them are differentiable, and its options."""
+
+    name: str
+    args: tuple
+    differentiable: int
+    options: dict
+
+
+def of_classes():
+    """Yield the losses of one true class in each row."""
+    rng = np.random.default_rng(5)
+    x, y = 2.0 * rng.normal(size=(4, 5)), np.array([1, 0, 4, 2])
+    t = rng.dirichlet(np.ones(5), 4)
+    weight = np.array([0.5, 1.0, 2.0, 0.25, 1.5])
+    own = {
+        "focal": [{}, {"gamma": 0.5}, {"gamma": 0.0}],
+        "generalized_cross_entropy": [{}, {"q": 0.0}, {"q": 1.0}],
+        "logit_adjusted_cross_entropy": [
+            {"prior": np.array([0.1, 0.2, 0.3, 0.2, 0.2]), "tau": 0.5}
+        ],
+        "poly": [{}, {"epsilon": -1.0}],
+        "smooth_accuracy": [{}],
+    }
+    for name, numbers in own.items():
+        for number in numbers:
+            yield Case(name, (x, y), 1, number)
+            yield Case(name, (x, t), 2, {**number, "weight": weight})
+        common = {"label_smoothing": 0.1, "z_loss": 0.02, "weight": weight}
+        yield Case(name, (x, y), 1, {**number, **common})
+        yield Case(name, (x, t), 2, {**number, **common})
+
+
+def of_labels():
+    """Yield the losses of many labels in each row."""
+    rng = np.random.default_rng(6)
+    s, t = 2.0 * rng.normal(size=(3, 6)), rng.random((3, 6))
+    mask = rng.random((3, 6)) > 0.3
+    yield Case("multilabel_cross_entropy", (s, t > 0.6), 1, {})
+    yield Case("multilabel_cross_entropy", (s, t > 0.6), 1, {"mask": mask})
+    yield Case("multilabel_cross_entropy", (s, t), 2, {"label_smoothing": 0.2, "mask": mask})
+    yield Case("multilabel_cross_entropy", (s, t), 2, {"threshold": np.array([0.3, -1.0, 0.0])})
+
+
+CASES = [*of_classes(), *of_labels()]
+
+
+def function(case):
+    """Return the loss as a function of its differentiable arguments."""
+    rest = case.args[case.differentiable :]
+    loss = getattr(losses, case.name)
+    return lambda *args, **more: loss(*args, *rest, **case.options, **more)
