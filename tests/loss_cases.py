@@ -49,9 +49,32 @@ def of_labels():
     yield Case("multilabel_cross_entropy", (s, t > 0.6), 1, {"mask": mask})
     yield Case("multilabel_cross_entropy", (s, t), 2, {"label_smoothing": 0.2, "mask": mask})
     yield Case("multilabel_cross_entropy", (s, t), 2, {"threshold": np.array([0.3, -1.0, 0.0])})
+    lists = np.array([[0, 2, 2], [-1, -1, -1], [5, -1, 1]])
+    yield Case("sparse_multilabel_cross_entropy", (s, lists), 1, {})
+    spans = np.array([[[0, 0], [1, 2]], [[-1, -1], [0, 2]], [[2, 2], [2, 2]]])
+    yield Case("span_cross_entropy", (rng.normal(size=(3, 3, 3)), spans), 1, {})
+    tokens = np.array([[True, True, False]] * 3)
+    dense = np.tile(np.eye(3, dtype=bool), (3, 1, 1))
+    options = {"token_mask": tokens}
+    yield Case("span_cross_entropy", (rng.normal(size=(3, 3, 3)), dense), 1, options)
+    yield Case("excess_multilabel_cross_entropy", (s, t), 1, {"mask": mask})
+    yield Case("symmetric_kl", (s, rng.normal(size=(3, 6))), 2, {"mask": mask})
+    yield Case("circle_loss", (s, t > 0.6), 1, {"gamma": 2.0, "margin": 0.25, "mask": mask})
+    yield Case("combinatorial_cross_entropy", (s, t > 0.6), 1, {"mask": mask})
+    yield Case("combinatorial_cross_entropy", (s, t > 0.6), 1, {"at_most": 4})
 
 
 CASES = [*of_classes(), *of_labels()]
+
+# Losses whose mask is one of labels.
+LABELS = {
+    "circle_loss",
+    "combinatorial_cross_entropy",
+    "excess_multilabel_cross_entropy",
+    "multilabel_cross_entropy",
+    "sparse_multilabel_cross_entropy",
+    "symmetric_kl",
+}
 
 
 def function(case):

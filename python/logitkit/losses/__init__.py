@@ -17,15 +17,41 @@ from ._class_losses import (
     poly,
     smooth_accuracy,
 )
-from ._multilabel import multilabel_cross_entropy
-from ._value_and_grad import value_and_grad
+from ._multilabel import (
+    multilabel_cross_entropy,
+)
+from ._multilabel_decoding import (
+    excess_multilabel_cross_entropy,
+    multilabel_labels,
+    multilabel_probabilities,
+    symmetric_kl,
+)
+from ._sparse_multilabel import (
+    span_cross_entropy,
+    sparse_multilabel_cross_entropy,
+)
+from ._subsets import (
+    circle_loss,
+    combinatorial_cross_entropy,
+)
+from ._value_and_grad import (
+    value_and_grad,
+)
 
 __all__ = [
+    "circle_loss",
+    "combinatorial_cross_entropy",
+    "excess_multilabel_cross_entropy",
     "focal",
     "generalized_cross_entropy",
     "logit_adjusted_cross_entropy",
     "multilabel_cross_entropy",
+    "multilabel_labels",
+    "multilabel_probabilities",
     "poly",
     "smooth_accuracy",
+    "span_cross_entropy",
+    "sparse_multilabel_cross_entropy",
+    "symmetric_kl",
     "value_and_grad",
 ]

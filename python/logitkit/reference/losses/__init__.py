@@ -7,13 +7,29 @@ from ._classes import (
     poly,
     smooth_accuracy,
 )
-from ._multilabel import multilabel_cross_entropy
+from ._multilabel import (
+    excess_multilabel_cross_entropy,
+    multilabel_cross_entropy,
+    span_cross_entropy,
+    sparse_multilabel_cross_entropy,
+    symmetric_kl,
+)
+from ._subsets import (
+    circle_loss,
+    combinatorial_cross_entropy,
+)
 
 __all__ = [
+    "circle_loss",
+    "combinatorial_cross_entropy",
+    "excess_multilabel_cross_entropy",
     "focal",
     "generalized_cross_entropy",
     "logit_adjusted_cross_entropy",
     "multilabel_cross_entropy",
     "poly",
     "smooth_accuracy",
+    "span_cross_entropy",
+    "sparse_multilabel_cross_entropy",
+    "symmetric_kl",
 ]

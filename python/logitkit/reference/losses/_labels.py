@@ -50,11 +50,18 @@ def of_labels(value: Callable[..., Any]) -> Callable[..., Any]:
     return with_arguments(value, loss_of_labels)
 
 
-def with_arguments(value: Callable[..., Any], loss: Callable[..., Any]) -> Callable[..., Any]:
+def of_truths(value: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a loss of ``value(s, t, **numbers)``, where labels are true or not."""
+    return with_arguments(value, loss_of_labels, without=("label_smoothing",))
+
+
+def with_arguments(
+    value: Callable[..., Any], loss: Callable[..., Any], *, without: tuple[str, ...] = ()
+) -> Callable[..., Any]:
     """Return ``loss(value, ...)`` with the arguments of both."""
-    common = inspect.signature(loss).parameters
+    common = [p for p in inspect.signature(loss).parameters.values() if p.name not in without]
     own = [p for p in inspect.signature(value).parameters.values() if p.kind is p.KEYWORD_ONLY]
-    signature = inspect.Signature([*list(common.values())[1:3], *own, *list(common.values())[3:]])
+    signature = inspect.Signature([*common[1:3], *own, *common[3:]])
 
     @wraps(value)
     def function(*args: Any, **kwargs: Any) -> Any:
