@@ -85,7 +85,21 @@ def of_noise():
     yield Case("expected_accuracy", (x, y), 1, {"scale": scales, "weight": scales})
 
 
-CASES = [*of_classes(), *of_labels(), *of_metrics(), *of_noise()]
+def of_groups():
+    """Yield the losses of groups of items."""
+    rng = np.random.default_rng(9)
+    s, y = rng.normal(size=(3, 4, 3)), rng.integers(0, 3, (3, 4))
+    t = rng.dirichlet(np.ones(3), (3, 4))
+    for form in ("ratios", "scores", "centred", "debiased"):
+        yield Case("grouped_cross_entropy", (s, t), 2, {"form": form, "over": 1})
+    segments = np.array([[0, 0, 2, 1], [1, 1, 0, 0], [2, 2, 2, 2]])
+    yield Case("grouped_cross_entropy", (s, y), 1, {})
+    yield Case("grouped_cross_entropy", (s, y), 1, {"segments": segments})
+    masked = {"over": (1,), "mask": rng.random((3, 4)) > 0.3}
+    yield Case("grouped_cross_entropy", (s, y), 1, masked)
+
+
+CASES = [*of_classes(), *of_labels(), *of_groups(), *of_metrics(), *of_noise()]
 
 # Losses whose mask is one of labels.
 LABELS = {

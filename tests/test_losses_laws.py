@@ -117,6 +117,10 @@ def test_a_row_that_is_left_out_changes_nothing(case, reduction):
     options = dict(case.options)
     of_labels = case.name in LABELS
     shape = args[0].shape if of_labels else (rows,)
+    if case.name == "grouped_cross_entropy":
+        shape = args[0].shape[:2]
+        if "segments" in options:
+            options["segments"] = np.concatenate([options["segments"], [[0, 1, 2, 0]]])
     mask = np.ones(shape, bool)
     if "mask" in options:
         mask[:-1] = options["mask"]
@@ -127,7 +131,7 @@ def test_a_row_that_is_left_out_changes_nothing(case, reduction):
     step = losses.value_and_grad(getattr(losses, case.name))
     value, gradient = step(*args, **options, reduction=reduction)
     expected, before = step(*case.args, **case.options, reduction=reduction)
-    if reduction == "none":
+    if np.shape(value) != np.shape(expected):
         assert value[-1] == 0.0
         value = value[:-1]
     np.testing.assert_array_equal(value, expected)
@@ -164,6 +168,8 @@ def test_class_weights_divide_a_mean_as_in_pytorch():
 
 @each
 def test_axis_and_sample_weight(case):
+    if case.name == "grouped_cross_entropy":
+        pytest.skip("has axes of items")
     laid_out = {"mask", "threshold", "axis", "sample_weight"}
     if laid_out & set(case.options) or case.name in METRICS or case.name.startswith("s"):
         pytest.skip("laid out with the rows")

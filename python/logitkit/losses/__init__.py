@@ -24,6 +24,12 @@ from ._from_metric import (
     from_metric,
     stretched,
 )
+from ._grouped import (
+    GroupedStationary,
+    grouped_cross_entropy,
+    grouped_probabilities,
+    grouped_stationary_target,
+)
 from ._metrics import (
     smooth_auc,
     smooth_f_score,
@@ -56,6 +62,7 @@ from ._value_and_grad import (
 __all__ = [
     "CrossEntropyFirst",
     "GeometricSchedule",
+    "GroupedStationary",
     "circle_loss",
     "combinatorial_cross_entropy",
     "excess_multilabel_cross_entropy",
@@ -63,6 +70,9 @@ __all__ = [
     "focal",
     "from_metric",
     "generalized_cross_entropy",
+    "grouped_cross_entropy",
+    "grouped_probabilities",
+    "grouped_stationary_target",
     "logit_adjusted_cross_entropy",
     "multilabel_cross_entropy",
     "multilabel_labels",

@@ -2,6 +2,7 @@
 
 from ._class_losses import FOCAL, GENERALIZED, LOG_LOSS, POLY, SMOOTH_ACCURACY
 from ._expected_accuracy import EXPECTED_ACCURACY, LOG_EXPECTED_ACCURACY
+from ._grouped_kernel import GROUPED
 from ._metrics import AUC, F_SCORE, IOU, MATTHEWS, PRECISION, RECALL
 from ._multilabel import MULTILABEL
 from ._multilabel_decoding import EXCESS, SYMMETRIC_KL
@@ -22,6 +23,7 @@ ROW_LOSSES = (
     SMOOTH_ACCURACY,
     SYMMETRIC_KL,
     *F_SCORE,
+    *GROUPED.values(),
     *IOU,
     *MATTHEWS,
     *PRECISION,

@@ -8,6 +8,9 @@ from ._classes import (
     smooth_accuracy,
 )
 from ._expected_accuracy import expected_accuracy
+from ._grouped import (
+    grouped_cross_entropy,
+)
 from ._metrics import (
     smooth_auc,
     smooth_f_score,
@@ -35,6 +38,7 @@ __all__ = [
     "expected_accuracy",
     "focal",
     "generalized_cross_entropy",
+    "grouped_cross_entropy",
     "logit_adjusted_cross_entropy",
     "multilabel_cross_entropy",
     "poly",
