@@ -40,6 +40,18 @@ def of_classes():
         yield Case(name, (x, t), 2, {**number, **common})
 
 
+def of_sparse_maps():
+    """Yield the losses of maps with a threshold."""
+    rng = np.random.default_rng(4)
+    x, y, t = rng.normal(size=(4, 5)), np.array([1, 0, 4, 2]), rng.dirichlet(np.ones(5), 4)
+    for alpha in (1.2, 1.5, 2.0):
+        yield Case("entmax_loss", (x, y), 1, {"alpha": alpha})
+        yield Case("entmax_loss", (x, t), 2, {"alpha": alpha, "label_smoothing": 0.1})
+    yield Case("sparsemax_loss", (x, y), 1, {})
+    yield Case("smooth_top_k_accuracy", (x, y), 1, {"k": 2})
+    yield Case("z_loss", (x,), 1, {})
+
+
 def of_labels():
     """Yield the losses of many labels in each row."""
     rng = np.random.default_rng(6)
@@ -99,7 +111,7 @@ def of_groups():
     yield Case("grouped_cross_entropy", (s, y), 1, masked)
 
 
-CASES = [*of_classes(), *of_labels(), *of_groups(), *of_metrics(), *of_noise()]
+CASES = [*of_classes(), *of_sparse_maps(), *of_labels(), *of_groups(), *of_metrics(), *of_noise()]
 
 # Losses whose mask is one of labels.
 LABELS = {

@@ -41,10 +41,11 @@ def test_gradient_is_that_of_differences(case):
     step = losses.value_and_grad(getattr(losses, case.name), argnums)
     value, gradients = step(*case.args, **case.options)
     assert value == getattr(losses, case.name)(*case.args, **case.options)
+    if case.options.get("form") == "debiased":
+        return  # not the gradient of its value
     loss = reference_of(case)
-    if (
-        case.differentiable == 2 and case.name not in LABELS
-    ):  # rows of probabilities stay so in one direction less
+    # Rows of probabilities stay so in one direction less: PyTorch's tests vary them.
+    if case.differentiable == 2 and case.name not in LABELS:
         gradients = (gradients[0],)
     for i, gradient in enumerate(gradients):
         assert gradient.shape == case.args[i].shape

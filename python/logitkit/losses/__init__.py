@@ -17,6 +17,10 @@ from ._class_losses import (
     poly,
     smooth_accuracy,
 )
+from ._entmax_losses import (
+    entmax_loss,
+    sparsemax_loss,
+)
 from ._expected_accuracy import expected_accuracy
 from ._from_metric import (
     CrossEntropyFirst,
@@ -55,6 +59,11 @@ from ._subsets import (
     circle_loss,
     combinatorial_cross_entropy,
 )
+from ._top_k import (
+    smooth_balanced_accuracy,
+    smooth_top_k_accuracy,
+    z_loss,
+)
 from ._value_and_grad import (
     value_and_grad,
 )
@@ -65,6 +74,7 @@ __all__ = [
     "GroupedStationary",
     "circle_loss",
     "combinatorial_cross_entropy",
+    "entmax_loss",
     "excess_multilabel_cross_entropy",
     "expected_accuracy",
     "focal",
@@ -80,14 +90,18 @@ __all__ = [
     "poly",
     "smooth_accuracy",
     "smooth_auc",
+    "smooth_balanced_accuracy",
     "smooth_f_score",
     "smooth_iou",
     "smooth_matthews",
     "smooth_precision",
     "smooth_recall",
+    "smooth_top_k_accuracy",
     "span_cross_entropy",
     "sparse_multilabel_cross_entropy",
+    "sparsemax_loss",
     "stretched",
     "symmetric_kl",
     "value_and_grad",
+    "z_loss",
 ]

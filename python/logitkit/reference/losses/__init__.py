@@ -11,6 +11,13 @@ from ._expected_accuracy import expected_accuracy
 from ._grouped import (
     grouped_cross_entropy,
 )
+from ._implicit import (
+    entmax_loss,
+    smooth_balanced_accuracy,
+    smooth_top_k_accuracy,
+    sparsemax_loss,
+    z_loss,
+)
 from ._metrics import (
     smooth_auc,
     smooth_f_score,
@@ -34,6 +41,7 @@ from ._subsets import (
 __all__ = [
     "circle_loss",
     "combinatorial_cross_entropy",
+    "entmax_loss",
     "excess_multilabel_cross_entropy",
     "expected_accuracy",
     "focal",
@@ -44,12 +52,16 @@ __all__ = [
     "poly",
     "smooth_accuracy",
     "smooth_auc",
+    "smooth_balanced_accuracy",
     "smooth_f_score",
     "smooth_iou",
     "smooth_matthews",
     "smooth_precision",
     "smooth_recall",
+    "smooth_top_k_accuracy",
     "span_cross_entropy",
     "sparse_multilabel_cross_entropy",
+    "sparsemax_loss",
     "symmetric_kl",
+    "z_loss",
 ]
