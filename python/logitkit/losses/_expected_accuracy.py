@@ -202,10 +202,10 @@ def expected_accuracy(
 
     Notes
     -----
-    In ``float64`` the error of log P is below 1e-13 for equal scales, up to 50,000 classes;
-    with the 16 samples of "genz" it is 10 % for 10 classes and 86 % for 1,000. Scales that
-    differ by more than a factor of 40 lose digits. The work is rows times classes times about
-    200 normal integrals with the gradient.
+    In ``float64`` the error of log P is below 1e-13 for equal scales, up to 50,000 classes. The
+    spread of "genz" with 16 samples is 4 % of `P` for 3 equal classes, 19 % for 10 and 81 % for
+    100. Scales that differ by more than a factor of 40 lose digits. The work is rows times
+    classes times about 100 normal integrals, and as much again for the gradient.
 
     The scale decides, not the loss: with the logits of a linear model on three points, the loss
     separates them only below a scale of 0.22, as cross-entropy does only for logits that may
