@@ -40,7 +40,7 @@ from .argmaxable import ArgmaxableReport, Box, Verdict, check_argmaxable
 from .reference import SoftmaxStats
 
 if TYPE_CHECKING:
-    from . import bounds
+    from . import bounds, random
 
 __all__ = [
     "ArgmaxableReport",
@@ -79,6 +79,7 @@ __all__ = [
     "logsumexp",
     "logsumexp_vjp",
     "merge_attention",
+    "random",
     "reference",
     "scaled_dot_product_attention",
     "smooth_max",
@@ -89,7 +90,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> ModuleType:
-    """Import `bounds` when it is first asked for: few programs need it."""
-    if name == "bounds":
-        return import_module(".bounds", __name__)
+    """Import a module of this package when it is first asked for: few programs need it."""
+    if name in ("bounds", "random"):
+        return import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
