@@ -192,111 +192,6 @@ class LeastDistance:
 def solve_least_distances(
     problems: list[LeastDistance], *, max_iterations: int, threads: int = 0, isa: Isa = ...
 ) -> list[LeastDistance.Status]: ...
-@overload
-def noise_argmax_probs(
-    logits: NDArray[np.float32],
-    law: NoiseLaw,
-    scale: float,
-    out: NDArray[np.float32],
-    *,
-    threads: int = 0,
-    isa: Isa = ...,
-) -> None: ...
-@overload
-def noise_argmax_probs(
-    logits: NDArray[np.float64],
-    law: NoiseLaw,
-    scale: float,
-    out: NDArray[np.float64],
-    *,
-    threads: int = 0,
-    isa: Isa = ...,
-) -> None: ...
-@overload
-def noise_argmax_log_probs(
-    logits: NDArray[np.float32],
-    law: NoiseLaw,
-    scale: float,
-    out: NDArray[np.float32],
-    *,
-    threads: int = 0,
-    isa: Isa = ...,
-) -> None: ...
-@overload
-def noise_argmax_log_probs(
-    logits: NDArray[np.float64],
-    law: NoiseLaw,
-    scale: float,
-    out: NDArray[np.float64],
-    *,
-    threads: int = 0,
-    isa: Isa = ...,
-) -> None: ...
-@overload
-def noise_argmax_vjp(
-    logits: NDArray[np.float32],
-    cotangents: NDArray[np.float32],
-    law: NoiseLaw,
-    scale: float,
-    out: NDArray[np.float32],
-    *,
-    threads: int = 0,
-    isa: Isa = ...,
-) -> None: ...
-@overload
-def noise_argmax_vjp(
-    logits: NDArray[np.float64],
-    cotangents: NDArray[np.float64],
-    law: NoiseLaw,
-    scale: float,
-    out: NDArray[np.float64],
-    *,
-    threads: int = 0,
-    isa: Isa = ...,
-) -> None: ...
-@overload
-def noise_argmax_expected_max(
-    logits: NDArray[np.float32],
-    law: NoiseLaw,
-    scale: float,
-    out: NDArray[np.float32],
-    *,
-    threads: int = 0,
-    isa: Isa = ...,
-) -> None: ...
-@overload
-def noise_argmax_expected_max(
-    logits: NDArray[np.float64],
-    law: NoiseLaw,
-    scale: float,
-    out: NDArray[np.float64],
-    *,
-    threads: int = 0,
-    isa: Isa = ...,
-) -> None: ...
-@overload
-def noise_argmax_log_prob(
-    logits: NDArray[np.float32],
-    index: NDArray[np.uintp],
-    law: NoiseLaw,
-    scale: float,
-    out: NDArray[np.float32],
-    gradients: NDArray[np.float32] | None,
-    *,
-    threads: int = 0,
-    isa: Isa = ...,
-) -> None: ...
-@overload
-def noise_argmax_log_prob(
-    logits: NDArray[np.float64],
-    index: NDArray[np.uintp],
-    law: NoiseLaw,
-    scale: float,
-    out: NDArray[np.float64],
-    gradients: NDArray[np.float64] | None,
-    *,
-    threads: int = 0,
-    isa: Isa = ...,
 def random_bits(
     seed: int,
     step: int,
@@ -465,4 +360,110 @@ def diffusion_update(
     *,
     threads: int = 0,
     isa: Isa | None = None,
+) -> None: ...
+@overload
+def noise_argmax_probs(
+    logits: NDArray[np.float32],
+    law: NoiseLaw,
+    scale: float,
+    out: NDArray[np.float32],
+    *,
+    threads: int = 0,
+    isa: Isa = ...,
+) -> None: ...
+@overload
+def noise_argmax_probs(
+    logits: NDArray[np.float64],
+    law: NoiseLaw,
+    scale: float,
+    out: NDArray[np.float64],
+    *,
+    threads: int = 0,
+    isa: Isa = ...,
+) -> None: ...
+@overload
+def noise_argmax_log_probs(
+    logits: NDArray[np.float32],
+    law: NoiseLaw,
+    scale: float,
+    out: NDArray[np.float32],
+    *,
+    threads: int = 0,
+    isa: Isa = ...,
+) -> None: ...
+@overload
+def noise_argmax_log_probs(
+    logits: NDArray[np.float64],
+    law: NoiseLaw,
+    scale: float,
+    out: NDArray[np.float64],
+    *,
+    threads: int = 0,
+    isa: Isa = ...,
+) -> None: ...
+@overload
+def noise_argmax_vjp(
+    logits: NDArray[np.float32],
+    cotangents: NDArray[np.float32],
+    law: NoiseLaw,
+    scale: float,
+    out: NDArray[np.float32],
+    *,
+    threads: int = 0,
+    isa: Isa = ...,
+) -> None: ...
+@overload
+def noise_argmax_vjp(
+    logits: NDArray[np.float64],
+    cotangents: NDArray[np.float64],
+    law: NoiseLaw,
+    scale: float,
+    out: NDArray[np.float64],
+    *,
+    threads: int = 0,
+    isa: Isa = ...,
+) -> None: ...
+@overload
+def noise_argmax_expected_max(
+    logits: NDArray[np.float32],
+    law: NoiseLaw,
+    scale: float,
+    out: NDArray[np.float32],
+    *,
+    threads: int = 0,
+    isa: Isa = ...,
+) -> None: ...
+@overload
+def noise_argmax_expected_max(
+    logits: NDArray[np.float64],
+    law: NoiseLaw,
+    scale: float,
+    out: NDArray[np.float64],
+    *,
+    threads: int = 0,
+    isa: Isa = ...,
+) -> None: ...
+@overload
+def noise_argmax_log_prob(
+    logits: NDArray[np.float32],
+    index: NDArray[np.uintp],
+    law: NoiseLaw,
+    scale: float,
+    out: NDArray[np.float32],
+    gradients: NDArray[np.float32] | None,
+    *,
+    threads: int = 0,
+    isa: Isa = ...,
+) -> None: ...
+@overload
+def noise_argmax_log_prob(
+    logits: NDArray[np.float64],
+    index: NDArray[np.uintp],
+    law: NoiseLaw,
+    scale: float,
+    out: NDArray[np.float64],
+    gradients: NDArray[np.float64] | None,
+    *,
+    threads: int = 0,
+    isa: Isa = ...,
 ) -> None: ...
