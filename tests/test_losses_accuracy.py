@@ -293,3 +293,28 @@ def test_schedules():
         losses.CrossEntropyFirst(ramp=-1.0)
     with pytest.raises(ValueError, match="start <= 1"):
         losses.CrossEntropyFirst(start=1.5)
+
+
+def test_both_quadratures_agree():
+    """A scale that differs by class goes another way than one scale, and as far into the tail."""
+    rng = np.random.default_rng(7)
+    for n, spread in ((2, 1.0), (20, 3.0), (300, 0.5), (40, 300.0)):
+        x, y = spread * rng.normal(size=(5, n)), rng.integers(0, n, 5)
+        scale = np.full((6, n), 0.7)
+        scale[5, 0] = 0.71  # no longer one scale, and a row that is not looked at
+        both = np.vstack([x, x[:1]]), np.append(y, y[0])
+        loss = losses.value_and_grad(losses.stretched(exact))
+        value, gradient = loss(*both, scale=scale, reduction="none")
+        kernel, slopes = loss(x, y, scale=0.7, reduction="none")
+        assert (abs(value[:5] - kernel) <= 1e-12 * np.maximum(1.0, kernel)).all()
+        largest = abs(slopes).max(1, keepdims=True)
+        assert (abs(gradient[:5] - slopes) <= 2e-9 * largest).all()
+
+
+def test_rows_that_are_not_numbers():
+    x = np.array([[0.0, np.nan, 1.0], [INF, 0.0, 0.0], [0.0, 1.0, 2.0]])
+    value, gradient = grad(exact)(x, [0, 0, 0], reduction="none")
+    assert np.isnan(value[:2]).all()
+    assert np.isnan(gradient[:2]).all()
+    assert value[2] == exact(x[2:], [0])
+    assert np.isfinite(gradient[2]).all()
