@@ -92,10 +92,12 @@ void ClassCells::sort(const Limits& limits) {
   }
   order_.resize(counts_[last + 1]);
   position_.resize(order_.size());
+  least_kept_ = 0.0;
   for (std::size_t j = 0; j < n; ++j) {
     const std::size_t cell = cell_of(shifted_[j]);
     if (cell == nowhere) continue;
     order_[counts_[cell]] = j;
+    least_kept_ = std::min(least_kept_, shifted_[j]);
     position_[counts_[cell]++] = shifted_[j];
   }
 }

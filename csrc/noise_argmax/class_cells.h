@@ -35,8 +35,8 @@ class ClassCells {
 
   /// The largest logit, in its own units.
   double max() const { return max_; }
-  /// The smallest one that is finite, in units of the scale.
-  double least() const { return least_; }
+  /// The smallest one that is not left out, in units of the scale.
+  double least() const { return least_kept_; }
   /// How many classes are not left out.
   std::size_t classes() const { return order_.size(); }
 
@@ -61,7 +61,7 @@ class ClassCells {
   void spread_cell(const Cell& cell, const double* factors, double* weights) const;
 
   const NoiseLoops& loops_;
-  double max_ = 0, least_ = 0;
+  double max_ = 0, least_ = 0, least_kept_ = 0;
   std::vector<std::size_t> order_;  // the classes, cell by cell
   std::vector<double> position_;    // of these: of full cells in it, from -1 to 1
   std::vector<Cell> cells_;

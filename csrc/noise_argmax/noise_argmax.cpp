@@ -151,7 +151,7 @@ void noise_argmax_expected_max(const NoisyLogits<T>& x, T* values, std::size_t t
       values[row] = static_cast<T>(infinity);
       return;
     }
-    place(x, quadrature, row);
+    quadrature.place(x.logits + row * x.classes, x.classes, x.scale, accuracy<double>);
     std::vector<double> sums;
     double mean = x.law == NoiseLaw::uniform ? -0.5 : 0.0;  // the kernel's noise begins at 0
     for_parts(quadrature, [&] {

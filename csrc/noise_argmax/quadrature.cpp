@@ -130,7 +130,9 @@ double RowQuadrature::needed_floor(const NoiseAccuracy& accuracy) const {
 
 /// The quantiles of G between which the integrals run.
 RowQuadrature::Range RowQuadrature::range_of_max(const NoiseAccuracy& accuracy) {
-  const double mass = accuracy.error / (static_cast<double>(cells_.classes()) - cells_.least());
+  // Where tails are heavy, those of classes far below the largest reach as far above it.
+  const double depth = law_ == NoiseLaw::cauchy ? std::min(-cells_.least(), 1e100) : 0.0;
+  const double mass = accuracy.error / (static_cast<double>(cells_.classes()) + depth);
   const double lowest = lower_bound(accuracy.floor + std::log(accuracy.error));
   Range range = {coordinate_of(lowest), coordinate_of(upper_bound(mass))};
   sample(range, samples);
@@ -279,6 +281,8 @@ RowQuadrature::Range RowQuadrature::range_of_class(double logit) {
   for (int pass = 0; pass < 60; ++pass) {
     sample(range, samples);
     log_integrands(added_, logit, logs_);
+    if (law_ == NoiseLaw::uniform || law_ == NoiseLaw::exponential)
+      for (std::size_t k = 0; k < samples; ++k) logs_[k] += at_[k];  // du = u d log u
     const double top = *std::max_element(logs_.begin(), logs_.end());
     std::size_t first = 0, last = samples - 1;
     while (first + 1 < samples && logs_[first + 1] < top - drop) ++first;
