@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from logitkit import losses
+from logitkit import distributions, losses
 
 
 class Case(NamedTuple):
@@ -95,6 +95,11 @@ def of_noise():
     yield Case("expected_accuracy", (x, y), 1, {"scale": 0.4, "margin": 0.7})
     scales = rng.uniform(0.5, 2.0, 5)
     yield Case("expected_accuracy", (x, y), 1, {"scale": scales, "weight": scales})
+    x, y = x[:2, :4], y[:2]
+    yield Case("fenchel_young", (x, y), 1, {})
+    t = rng.dirichlet(np.ones(4), 2)
+    yield Case("fenchel_young", (x, t), 2, {"noise": distributions.Laplace(), "scale": 0.5})
+    yield Case("fenchel_young", (x, y), 1, {"noise": distributions.StudentT(3.0)})
 
 
 def of_groups():
@@ -122,6 +127,9 @@ LABELS = {
     "sparse_multilabel_cross_entropy",
     "symmetric_kl",
 }
+
+# Errors of values that a contract allows beyond 1e-12, relative and absolute.
+ERRORS = {"fenchel_young": 2e-9}
 
 # Losses of groups of labels, one to a metric.
 METRICS = {case.name for case in of_metrics()}

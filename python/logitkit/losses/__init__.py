@@ -22,6 +22,9 @@ from ._entmax_losses import (
     sparsemax_loss,
 )
 from ._expected_accuracy import expected_accuracy
+from ._fenchel_young import (
+    fenchel_young,
+)
 from ._from_metric import (
     CrossEntropyFirst,
     GeometricSchedule,
@@ -77,6 +80,7 @@ __all__ = [
     "entmax_loss",
     "excess_multilabel_cross_entropy",
     "expected_accuracy",
+    "fenchel_young",
     "focal",
     "from_metric",
     "generalized_cross_entropy",

@@ -3,6 +3,7 @@
 from ._class_losses import FOCAL, GENERALIZED, LOG_LOSS, POLY, SMOOTH_ACCURACY
 from ._entmax_losses import ENTMAX
 from ._expected_accuracy import EXPECTED_ACCURACY, LOG_EXPECTED_ACCURACY
+from ._fenchel_young import FENCHEL_YOUNG
 from ._grouped_kernel import GROUPED
 from ._metrics import AUC, F_SCORE, IOU, MATTHEWS, PRECISION, RECALL
 from ._multilabel import MULTILABEL
@@ -17,6 +18,7 @@ ROW_LOSSES = (
     ENTMAX,
     EXCESS,
     EXPECTED_ACCURACY,
+    FENCHEL_YOUNG,
     FOCAL,
     GENERALIZED,
     LOG_EXPECTED_ACCURACY,

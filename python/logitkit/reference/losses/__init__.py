@@ -8,6 +8,9 @@ from ._classes import (
     smooth_accuracy,
 )
 from ._expected_accuracy import expected_accuracy
+from ._fenchel_young import (
+    fenchel_young,
+)
 from ._grouped import (
     grouped_cross_entropy,
 )
@@ -44,6 +47,7 @@ __all__ = [
     "entmax_loss",
     "excess_multilabel_cross_entropy",
     "expected_accuracy",
+    "fenchel_young",
     "focal",
     "generalized_cross_entropy",
     "grouped_cross_entropy",
