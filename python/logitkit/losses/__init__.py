@@ -1,0 +1,111 @@
+"""
+Losses of logits, of arrays and of tensors, with exact gradients.
+
+A loss is a function of logits and a target. Tensors are differentiated by ``backward``; for
+arrays `value_and_grad` makes of a loss a function that returns its gradient, too. Each has a
+namesake in ``logitkit.reference.losses``, which computes it in ``float64`` by its definition.
+
+Every loss has the same further arguments, so far as they make sense: `axis`, `mask`,
+`ignore_index`, `label_smoothing`, `weight`, `sample_weight`, `reduction` and `denominator`. A row
+that is left out never changes anything, whatever it holds.
+"""
+
+from ._class_losses import (
+    focal,
+    generalized_cross_entropy,
+    logit_adjusted_cross_entropy,
+    poly,
+    smooth_accuracy,
+)
+from ._entmax_losses import (
+    entmax_loss,
+    sparsemax_loss,
+)
+from ._expected_accuracy import expected_accuracy
+from ._fenchel_young import (
+    fenchel_young,
+)
+from ._from_metric import (
+    CrossEntropyFirst,
+    GeometricSchedule,
+    from_metric,
+    stretched,
+)
+from ._grouped import (
+    GroupedStationary,
+    grouped_cross_entropy,
+    grouped_probabilities,
+    grouped_stationary_target,
+)
+from ._metrics import (
+    smooth_auc,
+    smooth_f_score,
+    smooth_iou,
+    smooth_matthews,
+    smooth_precision,
+    smooth_recall,
+)
+from ._multilabel import (
+    multilabel_cross_entropy,
+)
+from ._multilabel_decoding import (
+    excess_multilabel_cross_entropy,
+    multilabel_labels,
+    multilabel_probabilities,
+    symmetric_kl,
+)
+from ._sparse_multilabel import (
+    span_cross_entropy,
+    sparse_multilabel_cross_entropy,
+)
+from ._subsets import (
+    circle_loss,
+    combinatorial_cross_entropy,
+)
+from ._top_k import (
+    smooth_balanced_accuracy,
+    smooth_top_k_accuracy,
+    z_loss,
+)
+from ._value_and_grad import (
+    value_and_grad,
+)
+
+__all__ = [
+    "CrossEntropyFirst",
+    "GeometricSchedule",
+    "GroupedStationary",
+    "circle_loss",
+    "combinatorial_cross_entropy",
+    "entmax_loss",
+    "excess_multilabel_cross_entropy",
+    "expected_accuracy",
+    "fenchel_young",
+    "focal",
+    "from_metric",
+    "generalized_cross_entropy",
+    "grouped_cross_entropy",
+    "grouped_probabilities",
+    "grouped_stationary_target",
+    "logit_adjusted_cross_entropy",
+    "multilabel_cross_entropy",
+    "multilabel_labels",
+    "multilabel_probabilities",
+    "poly",
+    "smooth_accuracy",
+    "smooth_auc",
+    "smooth_balanced_accuracy",
+    "smooth_f_score",
+    "smooth_iou",
+    "smooth_matthews",
+    "smooth_precision",
+    "smooth_recall",
+    "smooth_top_k_accuracy",
+    "span_cross_entropy",
+    "sparse_multilabel_cross_entropy",
+    "sparsemax_loss",
+    "stretched",
+    "symmetric_kl",
+    "value_and_grad",
+    "z_loss",
+]

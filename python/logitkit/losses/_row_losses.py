@@ -1,0 +1,38 @@
+"""The definitions that become operators of PyTorch."""
+
+from ._class_losses import FOCAL, GENERALIZED, LOG_LOSS, POLY, SMOOTH_ACCURACY
+from ._entmax_losses import ENTMAX
+from ._expected_accuracy import EXPECTED_ACCURACY, LOG_EXPECTED_ACCURACY
+from ._fenchel_young import FENCHEL_YOUNG
+from ._grouped_kernel import GROUPED
+from ._metrics import AUC, F_SCORE, IOU, MATTHEWS, PRECISION, RECALL
+from ._multilabel import MULTILABEL
+from ._multilabel_decoding import EXCESS, SYMMETRIC_KL
+from ._subsets import CIRCLE, COMBINATORIAL
+from ._top_k import TOP_K, Z_LOSS
+
+ROW_LOSSES = (
+    AUC,
+    CIRCLE,
+    COMBINATORIAL,
+    ENTMAX,
+    EXCESS,
+    EXPECTED_ACCURACY,
+    FENCHEL_YOUNG,
+    FOCAL,
+    GENERALIZED,
+    LOG_EXPECTED_ACCURACY,
+    LOG_LOSS,
+    MULTILABEL,
+    POLY,
+    SMOOTH_ACCURACY,
+    SYMMETRIC_KL,
+    TOP_K,
+    Z_LOSS,
+    *F_SCORE,
+    *GROUPED.values(),
+    *IOU,
+    *MATTHEWS,
+    *PRECISION,
+    *RECALL,
+)
