@@ -1,0 +1,272 @@
+#include <algorithm>
+#include <memory>
+#include <vector>
+
+#include "gemm/workspaces.h"
+#include "linear_cross_entropy/linear_cross_entropy.h"
+#include "linear_cross_entropy/logit_panels.h"
+#include "simd/flush_denormals.h"
+#include "threads.h"
+
+namespace logitkit {
+namespace {
+
+// For the logits of the rows that are gone over together, and for what goes with them. Logits
+// are then computed once; the weight is read twice, and its gradient read and written, for each
+// such chunk of rows.
+constexpr std::size_t most_bytes = std::size_t{36} << 20;
+
+/// Rows with T, and room for whole vectors at their end.
+template <class T>
+std::size_t whole_vectors(std::size_t columns, std::size_t width) {
+  return (columns + width - 1) / width * width;
+}
+
+template <class T>
+class Backward {
+  using Panels = LogitPanels<T>;
+
+ public:
+  Backward(const LayerLossInput<T>& input, const LayerLossFactors& factors,
+           const LayerLossStats& stats, const LayerLossGradient<T>& gradient, Isa isa)
+      : in_(input),
+        factors_(factors),
+        stats_(stats),
+        to_(gradient),
+        panels_(input, stats, isa),
+        grid_(input.classes),
+        depth_(whole_vectors<T>(input.depth, panels_.products.width)),
+        lanes_(panels_.lanes) {
+    const std::size_t of_panel =
+        (in_.classes + (grid_.parts + 1) * in_.depth + depth_) * lanes_ * sizeof(T);
+    chunk_ = std::clamp<std::size_t>(most_bytes / of_panel, 1,
+                                     std::max<std::size_t>(panels_.panels(), 1));
+    const std::size_t chunks = (panels_.panels() + chunk_ - 1) / chunk_;
+    if (chunks > 0) chunk_ = (panels_.panels() + chunks - 1) / chunks;  // all of about one size
+    logits_ = std::make_unique<Aligned<T>>(chunk_ * in_.classes * lanes_);
+    packed_ = std::make_unique<Aligned<T>>(chunk_ * in_.depth * lanes_);
+    rows_ = std::make_unique<Aligned<T>>(chunk_ * depth_ * lanes_);
+    if (to_.input != nullptr)
+      sums_ = std::make_unique<Aligned<T>>(grid_.parts * chunk_ * in_.depth * lanes_);
+    row_sums_.resize(grid_.parts * chunk_ * lanes_);
+    lanes_of_.resize(chunk_);
+  }
+
+  void run(std::size_t threads) {
+    start_gradients();
+    for (first_ = 0; first_ < panels_.panels(); first_ += chunk_) {
+      count_ = std::min(chunk_, panels_.panels() - first_);
+      parallel_for(count_, threads, [&](std::size_t p) { start_panel(p); });
+      parallel_for(grid_.parts, threads, [&](std::size_t part) {
+        with_workspace([&](Workspace& w) { make_logits(part, w); });
+      });
+      for (std::size_t p = 0; p < count_; ++p) finish_rows(p);
+      parallel_for(grid_.parts, threads, [&](std::size_t part) {
+        with_workspace([&](Workspace& w) { add_gradients(part, w); });
+      });
+      if (to_.input != nullptr)
+        parallel_for(count_, threads, [&](std::size_t p) { finish_input(p); });
+    }
+  }
+
+ private:
+  struct Workspace {
+    explicit Workspace(std::size_t tile, std::size_t weight) : targets(tile), weight(weight) {}
+    Aligned<T> targets, weight;
+  };
+
+  // What grading a panel needs of each lane. Of lanes without a row 2^(0 - inf) is 0.
+  struct Lanes {
+    alignas(64) T logsumexp[max_queries], factor[max_queries], peak[max_queries],
+        spread[max_queries];
+  };
+
+  template <class F>
+  void with_workspace(const F& f) {
+    workspaces_.lend([&] { return Workspace(tile_keys * lanes_, tile_keys * depth_); }, f);
+  }
+
+  T* logits(std::size_t p, std::size_t first) const {
+    return logits_->data() + (p * in_.classes + first) * lanes_;
+  }
+  T* packed(std::size_t p) const { return packed_->data() + p * in_.depth * lanes_; }
+  T* rows(std::size_t p) const { return rows_->data() + p * depth_ * lanes_; }
+  T* sums(std::size_t part, std::size_t p) const {
+    return sums_->data() + (part * chunk_ + p) * in_.depth * lanes_;
+  }
+  RowSums* row_sums(std::size_t part, std::size_t p) {
+    return row_sums_.data() + (part * chunk_ + p) * lanes_;
+  }
+
+  void start_gradients() {
+    if (to_.input != nullptr && panels_.rows.size() < in_.rows)
+      std::fill_n(to_.input, in_.rows * in_.depth, T{0});
+    if (to_.weight != nullptr) std::fill_n(to_.weight, in_.classes * in_.depth, T{0});
+    if (to_.bias != nullptr) std::fill_n(to_.bias, in_.classes, T{0});
+  }
+
+  // Loads the rows of a panel of the chunk.
+  void start_panel(std::size_t p) {
+    const std::size_t panel = first_ + p;
+    panels_.pack(panel, packed(p));
+    std::fill_n(rows(p), depth_ * lanes_, T{0});
+    for (std::size_t i = 0; i < panels_.count(panel); ++i)
+      std::copy_n(in_.input + panels_.row(panel, i) * in_.depth, in_.depth, rows(p) + i * depth_);
+  }
+
+  void make_logits(std::size_t part, Workspace& w) {
+    const FlushDenormals flush(FlushDenormals::What::results_and_operands);
+    const std::size_t begin = grid_.begin(part), end = grid_.begin(part + 1);
+    std::vector<typename Panels::Run> runs(count_, typename Panels::Run(panels_));
+    std::fill_n(row_sums(part, 0), count_ * lanes_, RowSums());
+    for (std::size_t j = begin; j < end; j += tile_keys) {
+      const std::size_t classes = std::min(tile_keys, end - j);
+      const bool run_ends = j + classes == end || (j + classes - begin) % ClassGrid::run == 0;
+      const Ahead ahead(in_.weight, j + classes, end, in_.depth, count_);
+      for (std::size_t p = 0; p < count_; ++p) {
+        const std::size_t panel = first_ + p;
+        ahead.fetch(p, panels_.loops);
+        panels_.make_tile(panel, packed(p), j, classes, logits(p, j));
+        const T* targets = panels_.make_targets(panel, j, classes, w.targets.data());
+        runs[p].add(panel, logits(p, j), targets, j, classes);
+        if (run_ends) runs[p].finish(panels_.count(panel), row_sums(part, p));
+      }
+    }
+  }
+
+  // Writes the statistics of the rows of a panel, and prepares their gradients.
+  void finish_rows(std::size_t p) {
+    const std::size_t panel = first_ + p;
+    Lanes& lanes = lanes_of_[p];
+    std::fill_n(lanes.logsumexp, max_queries, std::numeric_limits<T>::infinity());
+    for (T* of : {lanes.factor, lanes.peak, lanes.spread}) std::fill_n(of, max_queries, T{0});
+    for (std::size_t i = 0; i < panels_.count(panel); ++i) {
+      RowSums& sums = row_sums(0, p)[i];
+      for (std::size_t part = 1; part < grid_.parts; ++part) sums.add(row_sums(part, p)[i]);
+      const std::size_t row = panels_.row(panel, i);
+      const double logsumexp = Panels::write(sums, row, stats_);
+      lanes.logsumexp[i] = static_cast<T>(logsumexp * Panels::log2_e);
+      lanes.factor[i] = static_cast<T>(factors_.base[row] + factors_.slope[row] * logsumexp);
+      lanes.peak[i] = static_cast<T>(factors_.peak[row]);
+      if (factors_.spread != nullptr) lanes.spread[i] = static_cast<T>(factors_.spread[row]);
+    }
+  }
+
+  void add_gradients(std::size_t part, Workspace& w) {
+    const FlushDenormals flush(FlushDenormals::What::results_and_operands);
+    const std::size_t begin = grid_.begin(part), end = grid_.begin(part + 1);
+    if (to_.input != nullptr) std::fill_n(sums(part, 0), count_ * in_.depth * lanes_, T{0});
+    for (std::size_t j = begin; j < end; j += tile_keys) {
+      const std::size_t classes = std::min(tile_keys, end - j);
+      const T* of_classes[tile_keys];
+      for (std::size_t k = 0; k < classes; ++k) of_classes[k] = in_.weight + (j + k) * in_.depth;
+      const Ahead weight(in_.weight, j + classes, end, in_.depth, count_);
+      const Ahead gradient(to_.weight, j + classes, end, in_.depth, count_);
+      const bool direct = depth_ == in_.depth;
+      T* of_weight = direct ? to_.weight + j * in_.depth : w.weight.data();
+      if (!direct && to_.weight != nullptr) std::fill_n(of_weight, classes * depth_, T{0});
+      for (std::size_t p = 0; p < count_; ++p) {
+        T* tile = logits(p, j);
+        const std::size_t vectors = panels_.vectors(first_ + p), count = panels_.count(first_ + p);
+        weight.fetch(p, panels_.loops);
+        if (to_.weight != nullptr) gradient.fetch(p, panels_.loops);
+        grade(p, j, classes, tile, w);
+        if (to_.bias != nullptr) panels_.loops.add_rows(tile, classes, vectors, to_.bias + j);
+        if (to_.input != nullptr)
+          panels_.products.weigh(tile, of_classes, classes, in_.depth, 0, vectors, panels_.ones,
+                                 sums(part, p));
+        if (to_.weight != nullptr)
+          panels_.products.spread(tile, rows(p), classes, depth_, 0, count, of_weight);
+      }
+      if (direct || to_.weight == nullptr) continue;
+      for (std::size_t k = 0; k < classes; ++k)
+        for (std::size_t d = 0; d < in_.depth; ++d)
+          to_.weight[(j + k) * in_.depth + d] += of_weight[k * depth_ + d];
+    }
+  }
+
+  // Makes of a tile of logits that of their gradients.
+  void grade(std::size_t p, std::size_t first, std::size_t classes, T* tile, Workspace& w) const {
+    const std::size_t panel = first_ + p;
+    const Lanes& lanes = lanes_of_[p];
+    T slope[max_queries];  // of the cap at the label
+    const auto label = [&](std::size_t i) {
+      return static_cast<std::size_t>(in_.labels[panels_.row(panel, i)]) - first;
+    };
+    for (std::size_t i = 0; in_.targets == nullptr && i < panels_.count(panel); ++i) {
+      if (label(i) >= classes) continue;
+      const T tanh = panels_.cap > 0 ? tile[label(i) * lanes_ + i] / panels_.cap : T{0};
+      slope[i] = T{1} - tanh * tanh;
+    }
+    const T* targets = panels_.make_targets(panel, first, classes, w.targets.data());
+    panels_.loops.grade(tile, classes, panels_.vectors(panel), lanes.logsumexp, lanes.factor,
+                        targets, panels_.weights(first), lanes.peak,
+                        factors_.spread != nullptr ? lanes.spread : nullptr, panels_.cap);
+    for (std::size_t i = 0; targets == nullptr && i < panels_.count(panel); ++i)
+      if (label(i) < classes) tile[label(i) * lanes_ + i] -= lanes.peak[i] * slope[i];
+  }
+
+  void finish_input(std::size_t p) const {
+    const std::size_t size = in_.depth * lanes_, panel = first_ + p;
+    T* total = sums(0, p);
+    for (std::size_t part = 1; part < grid_.parts; ++part) {
+      const T* later = sums(part, p);
+      for (std::size_t k = 0; k < size; ++k) total[k] += later[k];
+    }
+    T* to[max_queries];
+    for (std::size_t i = 0; i < panels_.count(panel); ++i)
+      to[i] = to_.input + panels_.row(panel, i) * in_.depth;
+    panels_.products.unpack(total, panels_.ones, panels_.count(panel), in_.depth, to);
+  }
+
+  // The next tile's rows of a matrix, asked for while the panels of this one are worked on.
+  class Ahead {
+   public:
+    Ahead(const T* data, std::size_t begin, std::size_t end, std::size_t depth, std::size_t steps)
+        : data_(data + begin * depth),
+          size_(std::min(tile_keys, end - begin) * depth),
+          steps_(steps) {}
+    void fetch(std::size_t step, const LayerLossLoops<T>& loops) const {
+      const std::size_t begin = size_ * step / steps_;
+      loops.prefetch(data_ + begin, size_ * (step + 1) / steps_ - begin);
+    }
+
+   private:
+    const T* data_;
+    std::size_t size_, steps_;
+  };
+
+  const LayerLossInput<T>& in_;
+  const LayerLossFactors& factors_;
+  const LayerLossStats& stats_;
+  const LayerLossGradient<T>& to_;
+  const Panels panels_;
+  const ClassGrid grid_;
+  const std::size_t depth_, lanes_;  // of rows in whole vectors; of a panel
+  std::size_t chunk_, first_ = 0, count_ = 0;  // panels
+  std::unique_ptr<Aligned<T>> logits_;         // [panel][class][lane]
+  std::unique_ptr<Aligned<T>> packed_, rows_;  // [panel][d][lane], [panel][lane][d]
+  std::unique_ptr<Aligned<T>> sums_;           // [part][panel][d][lane]
+  std::vector<RowSums> row_sums_;              // [part][panel][lane]
+  std::vector<Lanes> lanes_of_;                // [panel]
+  Workspaces<Workspace> workspaces_;
+};
+
+}  // namespace
+
+template <class T>
+void linear_cross_entropy_gradient(const LayerLossInput<T>& input, const LayerLossFactors& factors,
+                                   const LayerLossStats& stats,
+                                   const LayerLossGradient<T>& gradient, std::size_t threads,
+                                   Isa isa) {
+  Backward<T>(input, factors, stats, gradient, isa).run(threads);
+}
+
+template void linear_cross_entropy_gradient(const LayerLossInput<float>&, const LayerLossFactors&,
+                                            const LayerLossStats&, const LayerLossGradient<float>&,
+                                            std::size_t, Isa);
+template void linear_cross_entropy_gradient(const LayerLossInput<double>&, const LayerLossFactors&,
+                                            const LayerLossStats&, const LayerLossGradient<double>&,
+                                            std::size_t, Isa);
+
+}  // namespace logitkit
