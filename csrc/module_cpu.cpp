@@ -11,6 +11,7 @@ void bind_attention(py::module_& m);
 void bind_gemm(py::module_& m);
 void bind_least_distance(py::module_& m);
 void bind_linear_argmax(py::module_& m);
+void bind_linear_cross_entropy(py::module_& m);
 void bind_logsumexp(py::module_& m);
 void bind_self_witness(py::module_& m);
 void bind_softmax(py::module_& m);
@@ -31,6 +32,7 @@ PYBIND11_MODULE(_cpu, m, py::mod_gil_not_used()) {
   bind_gemm(m);
   bind_least_distance(m);
   bind_linear_argmax(m);
+  bind_linear_cross_entropy(m);
   bind_logsumexp(m);
   bind_self_witness(m);
   bind_softmax(m);

@@ -16,6 +16,9 @@ namespace {
 // such chunk of rows.
 constexpr std::size_t most_bytes = std::size_t{36} << 20;
 
+// Classes whose gradients are added at a time, tiles of them.
+constexpr std::size_t block_classes = 2 * tile_keys;
+
 /// Rows with T, and room for whole vectors at their end.
 template <class T>
 std::size_t whole_vectors(std::size_t columns, std::size_t width) {
@@ -36,6 +39,7 @@ class Backward {
         panels_(input, stats, isa),
         grid_(input.classes),
         depth_(whole_vectors<T>(input.depth, panels_.products.width)),
+        stride_(depth_ + 64 / sizeof(T)),
         lanes_(panels_.lanes) {
     const std::size_t of_panel =
         (in_.classes + (grid_.parts + 1) * in_.depth + depth_) * lanes_ * sizeof(T);
@@ -45,7 +49,8 @@ class Backward {
     if (chunks > 0) chunk_ = (panels_.panels() + chunks - 1) / chunks;  // all of about one size
     logits_ = std::make_unique<Aligned<T>>(chunk_ * in_.classes * lanes_);
     packed_ = std::make_unique<Aligned<T>>(chunk_ * in_.depth * lanes_);
-    rows_ = std::make_unique<Aligned<T>>(chunk_ * depth_ * lanes_);
+    columns_ =
+        std::make_unique<Aligned<T>>((in_.depth + lanes_ - 1) / lanes_ * lanes_ * chunk_ * lanes_);
     if (to_.input != nullptr)
       sums_ = std::make_unique<Aligned<T>>(grid_.parts * chunk_ * in_.depth * lanes_);
     row_sums_.resize(grid_.parts * chunk_ * lanes_);
@@ -71,8 +76,8 @@ class Backward {
 
  private:
   struct Workspace {
-    explicit Workspace(std::size_t tile, std::size_t weight) : targets(tile), weight(weight) {}
-    Aligned<T> targets, weight;
+    Workspace(std::size_t tile, std::size_t block) : targets(tile), weight(block), rows(block) {}
+    Aligned<T> targets, weight, rows;
   };
 
   // What grading a panel needs of each lane. Of lanes without a row 2^(0 - inf) is 0.
@@ -83,14 +88,16 @@ class Backward {
 
   template <class F>
   void with_workspace(const F& f) {
-    workspaces_.lend([&] { return Workspace(tile_keys * lanes_, tile_keys * depth_); }, f);
+    workspaces_.lend([&] { return Workspace(tile_keys * lanes_, block_classes * stride_); }, f);
   }
 
   T* logits(std::size_t p, std::size_t first) const {
     return logits_->data() + (p * in_.classes + first) * lanes_;
   }
   T* packed(std::size_t p) const { return packed_->data() + p * in_.depth * lanes_; }
-  T* rows(std::size_t p) const { return rows_->data() + p * depth_ * lanes_; }
+  std::size_t rows_of_chunk() const {
+    return (count_ - 1) * lanes_ + panels_.count(first_ + count_ - 1);
+  }
   T* sums(std::size_t part, std::size_t p) const {
     return sums_->data() + (part * chunk_ + p) * in_.depth * lanes_;
   }
@@ -109,9 +116,15 @@ class Backward {
   void start_panel(std::size_t p) {
     const std::size_t panel = first_ + p;
     panels_.pack(panel, packed(p));
-    std::fill_n(rows(p), depth_ * lanes_, T{0});
-    for (std::size_t i = 0; i < panels_.count(panel); ++i)
-      std::copy_n(in_.input + panels_.row(panel, i) * in_.depth, in_.depth, rows(p) + i * depth_);
+    for (std::size_t i = 0; to_.weight != nullptr && i < panels_.count(panel); ++i) {
+      const T* row = in_.input + panels_.row(panel, i) * in_.depth;
+      for (std::size_t d = 0; d < in_.depth; d += lanes_) {
+        T* to = columns_->data() + (d / lanes_ * rows_of_chunk() + p * lanes_ + i) * lanes_;
+        const std::size_t n = std::min(lanes_, in_.depth - d);
+        std::copy_n(row + d, n, to);
+        std::fill_n(to + n, lanes_ - n, T{0});
+      }
+    }
   }
 
   void make_logits(std::size_t part, Workspace& w) {
@@ -122,10 +135,8 @@ class Backward {
     for (std::size_t j = begin; j < end; j += tile_keys) {
       const std::size_t classes = std::min(tile_keys, end - j);
       const bool run_ends = j + classes == end || (j + classes - begin) % ClassGrid::run == 0;
-      const Ahead ahead(in_.weight, j + classes, end, in_.depth, count_);
       for (std::size_t p = 0; p < count_; ++p) {
         const std::size_t panel = first_ + p;
-        ahead.fetch(p, panels_.loops);
         panels_.make_tile(panel, packed(p), j, classes, logits(p, j));
         const T* targets = panels_.make_targets(panel, j, classes, w.targets.data());
         runs[p].add(panel, logits(p, j), targets, j, classes);
@@ -156,37 +167,42 @@ class Backward {
     const FlushDenormals flush(FlushDenormals::What::results_and_operands);
     const std::size_t begin = grid_.begin(part), end = grid_.begin(part + 1);
     if (to_.input != nullptr) std::fill_n(sums(part, 0), count_ * in_.depth * lanes_, T{0});
-    for (std::size_t j = begin; j < end; j += tile_keys) {
-      const std::size_t classes = std::min(tile_keys, end - j);
-      const T* of_classes[tile_keys];
-      for (std::size_t k = 0; k < classes; ++k) of_classes[k] = in_.weight + (j + k) * in_.depth;
-      const Ahead weight(in_.weight, j + classes, end, in_.depth, count_);
-      const Ahead gradient(to_.weight, j + classes, end, in_.depth, count_);
-      const bool direct = depth_ == in_.depth;
-      T* of_weight = direct ? to_.weight + j * in_.depth : w.weight.data();
-      if (!direct && to_.weight != nullptr) std::fill_n(of_weight, classes * depth_, T{0});
+    for (std::size_t j = begin; j < end; j += block_classes) {
+      const std::size_t classes = std::min(block_classes, end - j);
+      if (to_.input != nullptr)
+        for (std::size_t k = 0; k < classes; ++k)
+          std::copy_n(in_.weight + (j + k) * in_.depth, in_.depth, w.rows.data() + k * stride_);
       for (std::size_t p = 0; p < count_; ++p) {
-        T* tile = logits(p, j);
-        const std::size_t vectors = panels_.vectors(first_ + p), count = panels_.count(first_ + p);
-        weight.fetch(p, panels_.loops);
-        if (to_.weight != nullptr) gradient.fetch(p, panels_.loops);
-        grade(p, j, classes, tile, w);
-        if (to_.bias != nullptr) panels_.loops.add_rows(tile, classes, vectors, to_.bias + j);
-        if (to_.input != nullptr)
-          panels_.products.weigh(tile, of_classes, classes, in_.depth, 0, vectors, panels_.ones,
-                                 sums(part, p));
-        if (to_.weight != nullptr)
-          panels_.products.spread(tile, rows(p), classes, depth_, 0, count, of_weight);
+        for (std::size_t k = 0; k < classes; k += tile_keys)
+          grade(p, j + k, std::min(tile_keys, classes - k), w);
+        if (to_.input != nullptr) add_input(part, p, j, classes, w);
       }
-      if (direct || to_.weight == nullptr) continue;
-      for (std::size_t k = 0; k < classes; ++k)
-        for (std::size_t d = 0; d < in_.depth; ++d)
-          to_.weight[(j + k) * in_.depth + d] += of_weight[k * depth_ + d];
+      if (to_.weight != nullptr) add_weight(j, classes, w);
     }
   }
 
+  void add_input(std::size_t part, std::size_t p, std::size_t first, std::size_t classes,
+                 Workspace& w) const {
+    const T* of_classes[block_classes];
+    for (std::size_t k = 0; k < classes; ++k) of_classes[k] = w.rows.data() + k * stride_;
+    panels_.products.weigh(logits(p, first), of_classes, classes, in_.depth, 0,
+                           panels_.vectors(first_ + p), panels_.ones, sums(part, p));
+  }
+
+  void add_weight(std::size_t first, std::size_t classes, Workspace& w) const {
+    const bool direct = depth_ == in_.depth;
+    T* to = direct ? to_.weight + first * in_.depth : w.weight.data();
+    if (!direct) std::fill_n(to, classes * depth_, T{0});
+    panels_.loops.spread(logits(0, first), in_.classes * lanes_, columns_->data(), rows_of_chunk(),
+                         classes, depth_, to);
+    for (std::size_t k = 0; !direct && k < classes; ++k)
+      for (std::size_t d = 0; d < in_.depth; ++d)
+        to_.weight[(first + k) * in_.depth + d] += to[k * depth_ + d];
+  }
+
   // Makes of a tile of logits that of their gradients.
-  void grade(std::size_t p, std::size_t first, std::size_t classes, T* tile, Workspace& w) const {
+  void grade(std::size_t p, std::size_t first, std::size_t classes, Workspace& w) const {
+    T* tile = logits(p, first);
     const std::size_t panel = first_ + p;
     const Lanes& lanes = lanes_of_[p];
     T slope[max_queries];  // of the cap at the label
@@ -204,6 +220,8 @@ class Backward {
                         factors_.spread != nullptr ? lanes.spread : nullptr, panels_.cap);
     for (std::size_t i = 0; targets == nullptr && i < panels_.count(panel); ++i)
       if (label(i) < classes) tile[label(i) * lanes_ + i] -= lanes.peak[i] * slope[i];
+    if (to_.bias != nullptr)
+      panels_.loops.add_rows(tile, classes, panels_.vectors(panel), to_.bias + first);
   }
 
   void finish_input(std::size_t p) const {
@@ -219,33 +237,17 @@ class Backward {
     panels_.products.unpack(total, panels_.ones, panels_.count(panel), in_.depth, to);
   }
 
-  // The next tile's rows of a matrix, asked for while the panels of this one are worked on.
-  class Ahead {
-   public:
-    Ahead(const T* data, std::size_t begin, std::size_t end, std::size_t depth, std::size_t steps)
-        : data_(data + begin * depth),
-          size_(std::min(tile_keys, end - begin) * depth),
-          steps_(steps) {}
-    void fetch(std::size_t step, const LayerLossLoops<T>& loops) const {
-      const std::size_t begin = size_ * step / steps_;
-      loops.prefetch(data_ + begin, size_ * (step + 1) / steps_ - begin);
-    }
-
-   private:
-    const T* data_;
-    std::size_t size_, steps_;
-  };
-
   const LayerLossInput<T>& in_;
   const LayerLossFactors& factors_;
   const LayerLossStats& stats_;
   const LayerLossGradient<T>& to_;
   const Panels panels_;
   const ClassGrid grid_;
-  const std::size_t depth_, lanes_;  // of rows in whole vectors; of a panel
+  const std::size_t depth_, stride_, lanes_;   // of rows in whole vectors; of a panel
   std::size_t chunk_, first_ = 0, count_ = 0;  // panels
   std::unique_ptr<Aligned<T>> logits_;         // [panel][class][lane]
-  std::unique_ptr<Aligned<T>> packed_, rows_;  // [panel][d][lane], [panel][lane][d]
+  std::unique_ptr<Aligned<T>> packed_;         // [panel][d][lane]
+  std::unique_ptr<Aligned<T>> columns_;        // see LayerLossLoops::spread()
   std::unique_ptr<Aligned<T>> sums_;           // [part][panel][d][lane]
   std::vector<RowSums> row_sums_;              // [part][panel][lane]
   std::vector<Lanes> lanes_of_;                // [panel]

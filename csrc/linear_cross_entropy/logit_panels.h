@@ -116,8 +116,7 @@ class LogitPanels {
     const T* of_classes[tile_keys];
     for (std::size_t j = 0; j < classes; ++j) of_classes[j] = in_.weight + (first + j) * in_.depth;
     products.score(packed, of_classes, classes, in_.depth, 0, vectors(panel), tile);
-    if (in_.bias != nullptr)
-      loops.add_bias(tile, classes, vectors(panel), in_.bias + first, unit_);
+    if (in_.bias != nullptr) loops.add_bias(tile, classes, vectors(panel), in_.bias + first, unit_);
     if (cap > 0) products.cap(tile, classes, cap);
   }
 
@@ -150,10 +149,8 @@ class LogitPanels {
                            panels_.with_mean_ ? mean_ : nullptr);
       if (panels_.with_best_) find_best(before, count, tile, first, classes);
       const T* weights = panels_.weights(first);
-      if (targets != nullptr)
-        panels_.loops.dot(tile, targets, weights, classes, vectors, target_);
-      if (panels_.with_total_)
-        panels_.loops.dot(tile, nullptr, weights, classes, vectors, total_);
+      if (targets != nullptr) panels_.loops.dot(tile, targets, weights, classes, vectors, target_);
+      if (panels_.with_total_) panels_.loops.dot(tile, nullptr, weights, classes, vectors, total_);
       for (std::size_t i = 0; targets == nullptr && i < count; ++i) {
         const auto label = static_cast<std::size_t>(panels_.in_.labels[panels_.row(panel, i)]);
         if (label - first < classes) target_[i] = tile[(label - first) * panels_.lanes + i];

@@ -35,8 +35,12 @@ struct LayerLossLoops {
   /// sums[j] += sum of tile[j][i] over the lanes.
   void (*add_rows)(const T* tile, std::size_t count, std::size_t vectors, T* sums);
 
-  /// Asks for the cache lines of n elements ahead of their use.
-  void (*prefetch)(const T* x, std::size_t n);
+  /// to[j][d] += sum over the rows i of tile[j][i] * x[i][d], for j < count and d < depth, which is
+  /// a multiple of the vectors' width and the row stride of `to`. The tile of the rows beyond the
+  /// lanes begins `next_tile` elements later, and so on. Of x the first `lanes` columns of all rows
+  /// come first, columns[i][lane], then the next: `lanes` is what is read of x at a time.
+  void (*spread)(const T* tile, std::size_t next_tile, const T* columns, std::size_t row_count,
+                 std::size_t count, std::size_t depth, T* to);
 };
 
 struct AllLayerLossLoops {

@@ -71,8 +71,8 @@ inline void reduce_lanes(const typename V::Element* tile, size_t count, typename
 }
 
 template <class V>
-void reduce(const typename V::Element* tile, size_t count, size_t vectors,
-            typename V::Element* max, typename V::Element* sum, typename V::Element* mean) {
+void reduce(const typename V::Element* tile, size_t count, size_t vectors, typename V::Element* max,
+            typename V::Element* sum, typename V::Element* mean) {
   for (size_t i = 0; i < vectors * V::width; i += V::width)
     if (mean != nullptr)
       reduce_lanes<V, true>(tile + i, count, max + i, sum + i, mean + i);
@@ -165,19 +165,90 @@ void add_rows(const typename V::Element* tile, size_t count, size_t vectors,
   }
 }
 
-template <class V>
-void prefetch(const typename V::Element* x, size_t n) {
-  for (size_t i = 0; i < n; i += 64 / sizeof(typename V::Element)) V::prefetch(x + i);
+/// p, about which the compiler forgets how it was made: it otherwise keeps the address of each
+/// element in a register of its own, of which there are not so many.
+template <class P>
+inline P* opaque(P* p) {
+#if defined(__GNUC__)
+  __asm__("" : "+r"(p));
+#endif
+  return p;
 }
 
-template <class V>
+/// `classes` rows by `vectors` vectors of the sum that spread() adds, all in registers.
+template <class V, size_t classes, size_t vectors>
+inline void spread_block(const typename V::Element* tile, size_t next_tile,
+                         const typename V::Element* rows, size_t row_count, size_t depth,
+                         typename V::Element* to) {
+  V sum[classes][vectors];
+#pragma GCC unroll 16
+  for (size_t j = 0; j < classes; ++j)
+#pragma GCC unroll 4
+    for (size_t v = 0; v < vectors; ++v) {
+      sum[j][v] = V::all(0);
+      V::prefetch(to + j * depth + v * V::width);
+    }
+  for (; row_count > 0; tile += next_tile) {
+    const size_t lanes = row_count < row_stride<V> ? row_count : row_stride<V>;
+#pragma GCC unroll 4
+    for (size_t i = 0; i < lanes; ++i, rows += row_stride<V>) {
+      const typename V::Element* gradient = opaque(tile + i);
+      V row[vectors];
+#pragma GCC unroll 4
+      for (size_t v = 0; v < vectors; ++v) row[v] = V::load(rows + v * V::width);
+#pragma GCC unroll 16
+      for (size_t j = 0; j < classes; ++j) {
+        const V element = V::all(gradient[j * row_stride<V>]);
+#pragma GCC unroll 4
+        for (size_t v = 0; v < vectors; ++v) sum[j][v] = multiply_add(row[v], element, sum[j][v]);
+      }
+    }
+    row_count -= lanes;
+  }
+#pragma GCC unroll 16
+  for (size_t j = 0; j < classes; ++j)
+#pragma GCC unroll 4
+    for (size_t v = 0; v < vectors; ++v) {
+      typename V::Element* at = to + j * depth + v * V::width;
+      (V::load(at) + sum[j][v]).store(at);
+    }
+}
+
+/// All classes of `vectors` vectors of columns, `most` at a time.
+template <class V, size_t most, size_t vectors>
+inline void spread_columns(const typename V::Element* tile, size_t next_tile,
+                           const typename V::Element* rows, size_t row_count, size_t count,
+                           size_t depth, typename V::Element* to) {
+  size_t j = 0;
+  for (; j + most <= count; j += most)
+    spread_block<V, most, vectors>(tile + j * row_stride<V>, next_tile, rows, row_count, depth,
+                                   to + j * depth);
+  for (; j < count; ++j)
+    spread_block<V, 1, vectors>(tile + j * row_stride<V>, next_tile, rows, row_count, depth,
+                                to + j * depth);
+}
+
+template <class V, size_t most>
+void spread(const typename V::Element* tile, size_t next_tile, const typename V::Element* columns,
+            size_t row_count, size_t count, size_t depth, typename V::Element* to) {
+  size_t d = 0;
+  for (; d + 3 * V::width <= depth; d += 3 * V::width, columns += row_count * row_stride<V>)
+    spread_columns<V, most, 3>(tile, next_tile, columns, row_count, count, depth, to + d);
+  if (d + 2 * V::width <= depth)
+    spread_columns<V, most, 2>(tile, next_tile, columns, row_count, count, depth, to + d);
+  else if (d < depth)
+    spread_columns<V, most, 1>(tile, next_tile, columns, row_count, count, depth, to + d);
+}
+
+/// `most` rows by three vectors of sums, with a row of three and an element, fit the registers.
+template <class V, size_t most>
 constexpr LayerLossLoops<typename V::Element> make_loops_of() {
-  return {add_bias<V>, reduce<V>, dot<V>, grade<V>, add_rows<V>, prefetch<V>};
+  return {add_bias<V>, reduce<V>, dot<V>, grade<V>, add_rows<V>, spread<V, most>};
 }
 
-template <class F32, class F64>
+template <class F32, class F64, size_t most>
 constexpr AllLayerLossLoops make_loops() {
-  return {make_loops_of<F32>(), make_loops_of<F64>()};
+  return {make_loops_of<F32, most>(), make_loops_of<F64, most>()};
 }
 
 }  // namespace

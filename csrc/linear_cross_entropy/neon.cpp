@@ -5,6 +5,6 @@
 
 namespace logitkit::neon {
 
-const AllLayerLossLoops layer_loss_loops = make_loops<F32, F64>();
+const AllLayerLossLoops layer_loss_loops = make_loops<F32, F64, 8>();
 
 }  // namespace logitkit::neon

@@ -5,6 +5,6 @@
 
 namespace logitkit::scalar {
 
-const AllLayerLossLoops layer_loss_loops = make_loops<F32, F64>();
+const AllLayerLossLoops layer_loss_loops = make_loops<F32, F64, 4>();
 
 }  // namespace logitkit::scalar
