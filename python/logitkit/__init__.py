@@ -40,7 +40,7 @@ from .argmaxable import ArgmaxableReport, Box, Verdict, check_argmaxable
 from .reference import SoftmaxStats
 
 if TYPE_CHECKING:
-    from . import bounds
+    from . import bounds, losses
 
 __all__ = [
     "ArgmaxableReport",
@@ -78,6 +78,7 @@ __all__ = [
     "logsubexp",
     "logsumexp",
     "logsumexp_vjp",
+    "losses",
     "merge_attention",
     "reference",
     "scaled_dot_product_attention",
@@ -89,7 +90,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> ModuleType:
-    """Import `bounds` when it is first asked for: few programs need it."""
-    if name == "bounds":
-        return import_module(".bounds", __name__)
+    """Import `bounds` and `losses` when they are first asked for: few programs need them."""
+    if name in ("bounds", "losses"):
+        return import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

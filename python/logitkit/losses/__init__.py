@@ -1,0 +1,57 @@
+"""
+Losses of logits, of arrays and of tensors, with exact gradients.
+
+A loss is a function of logits and a target. Tensors are differentiated by ``backward``; for
+arrays `value_and_grad` makes of a loss a function that returns its gradient, too. Each has a
+namesake in ``logitkit.reference.losses``, which computes it in ``float64`` by its definition.
+
+Every loss has the same further arguments, so far as they make sense: `axis`, `mask`,
+`ignore_index`, `label_smoothing`, `weight`, `sample_weight`, `reduction` and `denominator`. A row
+that is left out never changes anything, whatever it holds.
+"""
+
+from ._class_losses import (
+    focal,
+    generalized_cross_entropy,
+    logit_adjusted_cross_entropy,
+    poly,
+    smooth_accuracy,
+)
+from ._multilabel import (
+    multilabel_cross_entropy,
+)
+from ._multilabel_decoding import (
+    excess_multilabel_cross_entropy,
+    multilabel_labels,
+    multilabel_probabilities,
+    symmetric_kl,
+)
+from ._sparse_multilabel import (
+    span_cross_entropy,
+    sparse_multilabel_cross_entropy,
+)
+from ._subsets import (
+    circle_loss,
+    combinatorial_cross_entropy,
+)
+from ._value_and_grad import (
+    value_and_grad,
+)
+
+__all__ = [
+    "circle_loss",
+    "combinatorial_cross_entropy",
+    "excess_multilabel_cross_entropy",
+    "focal",
+    "generalized_cross_entropy",
+    "logit_adjusted_cross_entropy",
+    "multilabel_cross_entropy",
+    "multilabel_labels",
+    "multilabel_probabilities",
+    "poly",
+    "smooth_accuracy",
+    "span_cross_entropy",
+    "sparse_multilabel_cross_entropy",
+    "symmetric_kl",
+    "value_and_grad",
+]

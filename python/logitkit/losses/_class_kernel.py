@@ -1,0 +1,139 @@
+"""Values and slopes of losses that are a function of the probability of a class."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..reference.losses._classes import class_formula
+from ._class_rows import check_classes
+from ._row_loss import RowLoss
+
+
+class Information(NamedTuple):
+    """What a class tells: -log p, the probability p of it, and that of all others."""
+
+    nats: Any
+    p: Any
+    wrong: Any
+
+
+# A function of it and of numbers, and its derivative with respect to the nats.
+Phi = Callable[..., tuple[Any, Any]]
+
+
+def class_loss(
+    name: str, phi: Phi, formula: Callable[..., Any], numbers: tuple[tuple[str, str], ...] = ()
+) -> RowLoss:
+    """Return the loss sum_j t_j w_j phi(-log p_j)."""
+
+    def of_rows(xp: Any, *arrays: Any, **given: Any) -> Any:
+        return class_formula(xp, formula, *arrays, **given)
+
+    common = (("label_smoothing", "float"), ("z_loss", "float"))
+    kernel = partial(_kernel, phi)
+    return RowLoss(name, ("logits", "target", "weight?"), 2, of_rows, kernel, (*common, *numbers))
+
+
+def _kernel(
+    phi: Phi,
+    x: Any,
+    target: Any,
+    weight: Any,
+    *,
+    argnums: tuple[int, ...],
+    label_smoothing: float,
+    z_loss: float,
+    **numbers: float,
+) -> tuple[Any, tuple[Any, ...]]:
+    """Return values and slopes: of a class for each row the short way, unless it is smoothed."""
+    hard = target.ndim < x.ndim
+    if hard:
+        check_classes(target, x.shape[-1])
+    if hard and not label_smoothing:
+        value, slope, lse, p = _of_class(phi, x, target, weight, bool(argnums), numbers)
+        slopes: tuple[Any, ...] = (slope,)
+    else:
+        if hard:
+            target = (target[..., None] == np.arange(x.shape[-1])).astype(x.dtype)
+        t = (1.0 - label_smoothing) * target + label_smoothing / max(x.shape[-1], 1)
+        t = t.astype(x.dtype, copy=False)
+        value, slopes, lse, p = _of_distribution(phi, x, t, weight, argnums, numbers)
+        if 1 in argnums:
+            slopes = (slopes[0], (1.0 - label_smoothing) * slopes[1])
+    if z_loss:
+        value = value + z_loss * lse * lse
+        if 0 in argnums:
+            slopes = (slopes[0] + (2.0 * z_loss * lse)[..., None] * p, *slopes[1:])
+    value = value.astype(x.dtype, copy=False)
+    return value, tuple(slopes[i].astype(x.dtype, copy=False) for i in argnums)
+
+
+def _exponentials(x: Any) -> tuple[Any, Any, Any]:
+    """Return the maximum of each row, finite, where it is, and exp(x - maximum)."""
+    m = np.max(x, axis=-1, keepdims=True, initial=-np.inf)
+    m = np.where(np.isfinite(m), m, 0.0).astype(x.dtype, copy=False)
+    at = np.argmax(x, axis=-1, keepdims=True)
+    return m, at, np.exp(x - m)
+
+
+def _of_class(
+    phi: Phi, x: Any, target: Any, weight: Any, wanted: bool, numbers: dict[str, float]
+) -> tuple[Any, Any, Any, Any]:
+    """
+    Return the value for one class of each row, the slope, log-sum-exp and probabilities.
+
+    The sum over the other classes comes first, so that neither a small loss nor a small 1 - p
+    is a difference of large numbers.
+    """
+    at = target[..., None].astype(np.intp)
+    m, _, z = _exponentials(x)
+    own = np.take_along_axis(z, at, -1).astype(np.float64)
+    np.put_along_axis(z, at, 0.0, -1)
+    others = z.sum(-1, keepdims=True, dtype=np.float64)
+    total = own + others
+    x_own = np.take_along_axis(x, at, -1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        nats = np.where(x_own == m, np.log1p(others), np.float64(m) - x_own + np.log(total))
+        told = Information(nats, own / total, others / total)
+        value, change = phi(told, **numbers)
+    if weight is not None:
+        w = np.take_along_axis(weight, at, -1)
+        value, change = value * w, change * w
+    lse = (np.float64(m) + np.log(total))[..., 0]
+    if not wanted:
+        return value[..., 0], None, lse, None
+    p = z
+    p *= (1.0 / total).astype(x.dtype)
+    slope = p * change.astype(x.dtype)
+    np.put_along_axis(slope, at, (-change * told.wrong).astype(x.dtype), -1)
+    np.put_along_axis(p, at, told.p.astype(x.dtype), -1)
+    return value[..., 0], slope, lse, p
+
+
+def _of_distribution(
+    phi: Phi, x: Any, t: Any, weight: Any, argnums: tuple[int, ...], numbers: dict[str, float]
+) -> tuple[Any, tuple[Any, ...], Any, Any]:
+    """Return the value for probabilities of the classes, slopes, log-sum-exp, probabilities."""
+    m, at, z = _exponentials(x)
+    largest = np.take_along_axis(z, at, -1)
+    np.put_along_axis(z, at, 0.0, -1)
+    others = z.sum(-1, keepdims=True, dtype=np.float64)
+    np.put_along_axis(z, at, largest, -1)
+    total = others + largest
+    p = (z / total).astype(x.dtype)
+    wrong = 1.0 - p
+    np.put_along_axis(wrong, at, (others / total).astype(x.dtype), -1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        log_total = np.where(largest == 1.0, np.log1p(others), np.log(total))
+        nats = log_total - (x - m)
+        each, change = phi(Information(nats, p, wrong), **numbers)
+        if weight is not None:
+            each, change = each * weight, change * weight
+        value = np.where(t > 0.0, t * each, 0.0).sum(-1, dtype=np.float64)
+        u = np.where(t > 0.0, t * change, 0.0)
+    slope = p * u.sum(-1, keepdims=True) - u if 0 in argnums else None
+    return value, (slope, each), (np.float64(m) + log_total)[..., 0], p

@@ -1,0 +1,83 @@
+"""Arrays of NumPy and tensors of PyTorch as arguments, by the functions that both have."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+
+from .._backend import bridge_for
+from .._lines import compute_type, result_type
+from .._real_array import real_array
+
+
+def tensors_for(x: Any) -> Any:
+    """Return the module with what losses need of PyTorch if `x` is a tensor, else None."""
+    if bridge_for(x) is None:
+        return None
+    from ..torch import _losses  # a plain statement, which torch.compile can follow
+
+    return _losses
+
+
+def namespace_of(*arrays: Any) -> Any:
+    """Return ``torch`` if one of `arrays` is a tensor, else ``numpy``."""
+    return sys.modules["torch"] if any(bridge_for(x) is not None for x in arrays) else np
+
+
+def floating(name: str, x: Any) -> tuple[Any, Any]:
+    """Return `x` in the type to compute in, and the type of results."""
+    if (bridge := tensors_for(x)) is not None:
+        return bridge.floating(x)  # type: ignore[no-any-return]
+    x = real_array(name, x)
+    dtype = result_type(x)
+    return x.astype(compute_type(dtype), copy=False), dtype
+
+
+def like(name: str, x: Any, other: Any) -> Any:
+    """Return `x` as an array or a tensor, whichever `other` is; numbers take its type."""
+    if (bridge := tensors_for(other)) is not None:
+        return bridge.like(x, other)
+    if bridge_for(x) is not None:
+        raise TypeError(f"expected {name} as an array, as logits are, not a tensor")
+    x = real_array(name, x)
+    return x if x.dtype.kind in "biu" else x.astype(other.dtype, copy=False)
+
+
+def cast(x: Any, dtype: Any) -> Any:
+    """Return `x` in the type of results."""
+    if bridge_for(x) is not None:
+        return x.to(dtype)
+    return np.asarray(x).astype(dtype, copy=False)[()]
+
+
+def is_floating(x: Any) -> bool:
+    """Return whether the numbers in `x` have a fraction."""
+    if bridge_for(x) is not None:
+        return bool(x.dtype.is_floating_point)
+    return bool(x.dtype.kind not in "biu")
+
+
+def is_bool(x: Any) -> bool:
+    """Return whether `x` holds truth values."""
+    return bool(x.dtype == namespace_of(x).bool) if bridge_for(x) is not None else x.dtype == bool
+
+
+def is_host_known(x: Any) -> bool:
+    """Return whether the elements of `x` may be looked at: not while PyTorch traces a graph."""
+    bridge = tensors_for(x)
+    return bridge is None or bridge.is_known(x)
+
+
+def with_axis_last(x: Any, axis: int, length: int) -> Any:
+    """Return `x`, which broadcasts against arrays of `length` axes, with `axis` moved last."""
+    if x.ndim == 0 or axis in (-1, length - 1):
+        return x
+    x = x.reshape((1,) * (length - x.ndim) + tuple(x.shape))
+    return namespace_of(x).moveaxis(x, axis, -1)
+
+
+def first_index(wrong: Any) -> tuple[int, ...]:
+    """Return the place of the first True in `wrong`, an array."""
+    return tuple(int(i[0]) for i in np.nonzero(wrong))

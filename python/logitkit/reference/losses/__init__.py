@@ -1,0 +1,35 @@
+"""What every loss computes, in NumPy and float64: row by row, without what is left out."""
+
+from ._classes import (
+    focal,
+    generalized_cross_entropy,
+    logit_adjusted_cross_entropy,
+    poly,
+    smooth_accuracy,
+)
+from ._multilabel import (
+    excess_multilabel_cross_entropy,
+    multilabel_cross_entropy,
+    span_cross_entropy,
+    sparse_multilabel_cross_entropy,
+    symmetric_kl,
+)
+from ._subsets import (
+    circle_loss,
+    combinatorial_cross_entropy,
+)
+
+__all__ = [
+    "circle_loss",
+    "combinatorial_cross_entropy",
+    "excess_multilabel_cross_entropy",
+    "focal",
+    "generalized_cross_entropy",
+    "logit_adjusted_cross_entropy",
+    "multilabel_cross_entropy",
+    "poly",
+    "smooth_accuracy",
+    "span_cross_entropy",
+    "sparse_multilabel_cross_entropy",
+    "symmetric_kl",
+]

@@ -1,0 +1,84 @@
+"""Every loss of rows with arguments that reach all of its code, for the tests of their laws."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from logitkit import losses
+
+
+class Case(NamedTuple):
+    """A loss, its arguments by position, which of them are differentiable, and its options."""
+
+    name: str
+    args: tuple
+    differentiable: int
+    options: dict
+
+
+def of_classes():
+    """Yield the losses of one true class in each row."""
+    rng = np.random.default_rng(5)
+    x, y = 2.0 * rng.normal(size=(4, 5)), np.array([1, 0, 4, 2])
+    t = rng.dirichlet(np.ones(5), 4)
+    weight = np.array([0.5, 1.0, 2.0, 0.25, 1.5])
+    own = {
+        "focal": [{}, {"gamma": 0.5}, {"gamma": 0.0}],
+        "generalized_cross_entropy": [{}, {"q": 0.0}, {"q": 1.0}],
+        "logit_adjusted_cross_entropy": [
+            {"prior": np.array([0.1, 0.2, 0.3, 0.2, 0.2]), "tau": 0.5}
+        ],
+        "poly": [{}, {"epsilon": -1.0}],
+        "smooth_accuracy": [{}],
+    }
+    for name, numbers in own.items():
+        for number in numbers:
+            yield Case(name, (x, y), 1, number)
+            yield Case(name, (x, t), 2, {**number, "weight": weight})
+        common = {"label_smoothing": 0.1, "z_loss": 0.02, "weight": weight}
+        yield Case(name, (x, y), 1, {**number, **common})
+        yield Case(name, (x, t), 2, {**number, **common})
+
+
+def of_labels():
+    """Yield the losses of many labels in each row."""
+    rng = np.random.default_rng(6)
+    s, t = 2.0 * rng.normal(size=(3, 6)), rng.random((3, 6))
+    mask = rng.random((3, 6)) > 0.3
+    yield Case("multilabel_cross_entropy", (s, t > 0.6), 1, {})
+    yield Case("multilabel_cross_entropy", (s, t > 0.6), 1, {"mask": mask})
+    yield Case("multilabel_cross_entropy", (s, t), 2, {"label_smoothing": 0.2, "mask": mask})
+    yield Case("multilabel_cross_entropy", (s, t), 2, {"threshold": np.array([0.3, -1.0, 0.0])})
+    lists = np.array([[0, 2, 2], [-1, -1, -1], [5, -1, 1]])
+    yield Case("sparse_multilabel_cross_entropy", (s, lists), 1, {})
+    spans = np.array([[[0, 0], [1, 2]], [[-1, -1], [0, 2]], [[2, 2], [2, 2]]])
+    yield Case("span_cross_entropy", (rng.normal(size=(3, 3, 3)), spans), 1, {})
+    tokens = np.array([[True, True, False]] * 3)
+    dense = np.tile(np.eye(3, dtype=bool), (3, 1, 1))
+    options = {"token_mask": tokens}
+    yield Case("span_cross_entropy", (rng.normal(size=(3, 3, 3)), dense), 1, options)
+    yield Case("excess_multilabel_cross_entropy", (s, t), 1, {"mask": mask})
+    yield Case("symmetric_kl", (s, rng.normal(size=(3, 6))), 2, {"mask": mask})
+    yield Case("circle_loss", (s, t > 0.6), 1, {"gamma": 2.0, "margin": 0.25, "mask": mask})
+    yield Case("combinatorial_cross_entropy", (s, t > 0.6), 1, {"mask": mask})
+    yield Case("combinatorial_cross_entropy", (s, t > 0.6), 1, {"at_most": 4})
+
+
+CASES = [*of_classes(), *of_labels()]
+
+# Losses whose mask is one of labels.
+LABELS = {
+    "circle_loss",
+    "combinatorial_cross_entropy",
+    "excess_multilabel_cross_entropy",
+    "multilabel_cross_entropy",
+    "sparse_multilabel_cross_entropy",
+    "symmetric_kl",
+}
+
+
+def function(case):
+    """Return the loss as a function of its differentiable arguments."""
+    rest = case.args[case.differentiable :]
+    loss = getattr(losses, case.name)
+    return lambda *args, **more: loss(*args, *rest, **case.options, **more)

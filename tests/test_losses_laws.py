@@ -1,0 +1,201 @@
+"""What holds for every loss: its reference, exact gradients, and what is left out."""
+
+import inspect
+
+import numpy as np
+import pytest
+from loss_cases import CASES, LABELS, function
+
+import logitkit
+from logitkit import losses
+from logitkit.reference import losses as reference
+
+NAN = float("nan")
+each = pytest.mark.parametrize(
+    "case", CASES, ids=[f"{i}-{case.name}" for i, case in enumerate(CASES)]
+)
+NAMES = sorted({case.name for case in CASES})
+
+
+def reference_of(case):
+    return lambda *args, **more: getattr(reference, case.name)(
+        *args, *case.args[len(args) :], **case.options, **more
+    )
+
+
+def varied(case):
+    return case.args[: case.differentiable]
+
+
+@each
+@pytest.mark.parametrize("reduction", ["none", "sum", "mean", np.max])
+def test_value_is_that_of_the_reference(case, reduction):
+    actual = function(case)(*varied(case), reduction=reduction)
+    expected = reference_of(case)(*varied(case), reduction=reduction)
+    np.testing.assert_allclose(actual, expected, rtol=1e-12, atol=1e-13)
+
+
+@each
+def test_gradient_is_that_of_differences(case):
+    argnums = tuple(range(case.differentiable))
+    step = losses.value_and_grad(getattr(losses, case.name), argnums)
+    value, gradients = step(*case.args, **case.options)
+    assert value == getattr(losses, case.name)(*case.args, **case.options)
+    loss = reference_of(case)
+    if (
+        case.differentiable == 2 and case.name not in LABELS
+    ):  # rows of probabilities stay so in one direction less
+        gradients = (gradients[0],)
+    for i, gradient in enumerate(gradients):
+        assert gradient.shape == case.args[i].shape
+        for at in np.ndindex(*gradient.shape):
+            change = np.zeros(gradient.shape)
+            change[at] = 1e-5
+            args = list(varied(case))
+            ends = [loss(*args[:i], args[i] + sign * change, *args[i + 1 :]) for sign in (1, -1)]
+            # The step leaves an error of its square, and rounding one of 1e-16 over it.
+            assert (ends[0] - ends[1]) / 2e-5 == pytest.approx(gradient[at], rel=1e-7, abs=1e-9)
+
+
+@each
+def test_float32_is_float64_rounded(case):
+    args = [x.astype(np.float32) if x.dtype == np.float64 else x for x in case.args]
+    step = losses.value_and_grad(getattr(losses, case.name))
+    value, gradient = step(*args, **case.options)
+    assert value.dtype == gradient.dtype == np.float32
+    wide = [x.astype(np.float64) if x.dtype == np.float32 else x for x in args]
+    expected, exact = step(*wide, **case.options)
+    assert value == pytest.approx(expected, rel=1e-6)
+    np.testing.assert_allclose(gradient, exact, rtol=1e-5, atol=1e-7)
+
+
+@each
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+def test_gradient_of_none_is_that_of_the_sum(case, reduction):
+    step = losses.value_and_grad(getattr(losses, case.name))
+    _, of_sum = step(*case.args, **case.options, reduction="sum")
+    values, gradient = step(*case.args, **case.options, reduction="none")
+    np.testing.assert_array_equal(gradient, of_sum)
+    total = np.sum(values) if reduction == "sum" else np.sum(values) / 7.0
+    more = {"denominator": 7.0} if reduction == "mean" else {}
+    value, scaled = step(*case.args, **case.options, reduction=reduction, **more)
+    assert value == pytest.approx(total, rel=1e-14)
+    np.testing.assert_allclose(scaled * (7.0 if more else 1.0), of_sum, rtol=1e-14)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_signature_is_that_of_the_reference(name):
+    ours = inspect.signature(getattr(losses, name)).parameters
+    theirs = inspect.signature(getattr(reference, name)).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in theirs.values()):
+        theirs = {k: v for k, v in theirs.items() if v.kind is not v.VAR_KEYWORD}
+        assert set(theirs) <= set(ours)
+    else:
+        assert list(ours) == list(theirs)
+    for key, parameter in theirs.items():
+        assert ours[key].default == parameter.default
+
+
+def with_another_row(case, x, position):
+    """Return an argument with one row more, that of NaN for logits, if it has rows."""
+    rows = case.args[0].shape[0]
+    if not isinstance(x, np.ndarray) or x.shape[:1] != (rows,):
+        return x
+    fill = NAN if position == 0 else x[:1]
+    return np.concatenate([x, np.full((1, *x.shape[1:]), fill, x.dtype)])
+
+
+@each
+@pytest.mark.parametrize("reduction", ["sum", "mean", "none"])
+def test_a_row_that_is_left_out_changes_nothing(case, reduction):
+    if case.name == "span_cross_entropy":
+        pytest.skip("tokens are left out, not rows")
+    args = [with_another_row(case, x, i) for i, x in enumerate(case.args)]
+    rows = len(args[0])
+    options = dict(case.options)
+    of_labels = case.name in LABELS
+    shape = args[0].shape if of_labels else (rows,)
+    mask = np.ones(shape, bool)
+    if "mask" in options:
+        mask[:-1] = options["mask"]
+    mask[-1] = False
+    if "threshold" in options:
+        options["threshold"] = np.append(options["threshold"], NAN)
+    options["mask"] = mask
+    step = losses.value_and_grad(getattr(losses, case.name))
+    value, gradient = step(*args, **options, reduction=reduction)
+    expected, before = step(*case.args, **case.options, reduction=reduction)
+    if reduction == "none":
+        assert value[-1] == 0.0
+        value = value[:-1]
+    np.testing.assert_array_equal(value, expected)
+    np.testing.assert_array_equal(gradient[:-1], before)
+    assert not gradient[-1].any()
+
+
+def test_ignored_classes_do_not_count():
+    x, y = np.array([[0.0, 1.0], [NAN, NAN], [2.0, 0.0]]), np.array([1, -100, 0])
+    step = losses.value_and_grad(losses.focal)
+    value, gradient = step(x, y, weight=[1.0, 3.0], label_smoothing=0.1)
+    expected, short = step(x[[0, 2]], y[[0, 2]], weight=[1.0, 3.0], label_smoothing=0.1)
+    assert value == expected
+    np.testing.assert_array_equal(gradient, [short[0], [0.0, 0.0], short[1]])
+
+
+def test_the_mean_of_nothing_is_nan_and_has_no_gradient():
+    value, gradient = losses.value_and_grad(losses.poly)(np.zeros((2, 3)), [-100, -100])
+    assert np.isnan(value)
+    assert not gradient.any()
+
+
+def test_class_weights_divide_a_mean_as_in_pytorch():
+    torch = pytest.importorskip("torch")
+    x = np.random.default_rng(0).normal(size=(6, 4))
+    y, weight = np.array([0, 1, -100, 3, 1, 2]), np.array([1.0, 2.0, 0.5, 4.0])
+    for smoothing in (0.0, 0.2):
+        expected = torch.nn.functional.cross_entropy(
+            torch.tensor(x), torch.tensor(y), torch.tensor(weight), label_smoothing=smoothing
+        )
+        actual = losses.focal(x, y, gamma=0.0, weight=weight, label_smoothing=smoothing)
+        assert actual == pytest.approx(expected.item(), rel=1e-13)
+
+
+@each
+def test_axis_and_sample_weight(case):
+    if any(key in case.options for key in ("mask", "threshold")) or case.name.startswith("s"):
+        pytest.skip("laid out with the rows")
+    loss = function(case)
+    rows = case.args[0].shape[0]
+    sample_weight = np.linspace(0.5, 2.0, rows)
+    values = loss(*varied(case), reduction="none")
+    moved = [x.T if x.ndim == 2 else x for x in case.args]
+    actual = getattr(losses, case.name)(
+        *moved, **case.options, axis=0, sample_weight=sample_weight, reduction="none"
+    )
+    np.testing.assert_array_equal(actual, values * sample_weight)
+    _, gradient = losses.value_and_grad(getattr(losses, case.name))(
+        *moved, **case.options, axis=0, sample_weight=sample_weight
+    )
+    assert gradient.shape == moved[0].shape
+
+
+def test_errors_name_the_value_and_its_place():
+    x = np.zeros((2, 3))
+    with pytest.raises(ValueError, match=r"class from 0 to 2 in target.*not 3 at \[1\]"):
+        losses.focal(x, [0, 3])
+    with pytest.raises(ValueError, match=r"sum to 1, not 0\.5 in row \[1\]"):
+        losses.focal(x, [[0.0, 0.0, 1.0], [0.5, 0.0, 0.0]])
+    with pytest.raises(ValueError, match=r"from 0 to 1, not 2 at \[1, 0\]"):
+        losses.multilabel_cross_entropy(x, [[0, 1, 1], [2, 0, 0]])
+    with pytest.raises(ValueError, match=r"shape \(2,\)"):
+        losses.focal(x, [0, 1, 2])
+    with pytest.raises(ValueError, match=r"expected prior > 0, not 0\.0 of class 1"):
+        losses.logit_adjusted_cross_entropy(x, [0, 1], prior=[1.0, 0.0, 1.0])
+    with pytest.raises(ValueError, match="reduction"):
+        losses.focal(x, [0, 1], reduction="avg")
+    with pytest.raises(ValueError, match="gamma >= 0"):
+        losses.focal(x, [0, 1], gamma=-1.0)
+    with pytest.raises(ValueError, match="argnums"):
+        losses.value_and_grad(losses.focal, 2)(x, [0, 1])
+    with pytest.raises(TypeError, match="loss function"):
+        losses.value_and_grad(logitkit.softmax)

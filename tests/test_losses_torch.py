@@ -1,0 +1,123 @@
+"""Losses of tensors: derivatives of every order, the compiler, and PyTorch's transforms."""
+
+import numpy as np
+import pytest
+from loss_cases import CASES, LABELS, function
+
+from logitkit import losses
+
+torch = pytest.importorskip("torch")
+
+from torch.autograd import gradcheck, gradgradcheck
+
+import logitkit.torch._losses  # noqa: F401, registers the operators
+from logitkit.losses._row_losses import ROW_LOSSES
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:`torch.jit"),
+]
+
+each = pytest.mark.parametrize(
+    "case", CASES, ids=[f"{i}-{case.name}" for i, case in enumerate(CASES)]
+)
+
+
+def tensors(case, requires_grad=True):
+    """Return the case with tensors in place of arrays."""
+    args = [torch.tensor(x) if isinstance(x, np.ndarray) else x for x in case.args]
+    for x in args[: case.differentiable]:
+        x.requires_grad_(requires_grad)
+    options = {
+        k: torch.tensor(v) if isinstance(v, np.ndarray) else v for k, v in case.options.items()
+    }
+    return case._replace(args=tuple(args), options=options)
+
+
+@each
+def test_value_and_gradient_are_those_of_arrays(case):
+    argnums = tuple(range(case.differentiable))
+    expected, gradients = losses.value_and_grad(getattr(losses, case.name), argnums)(
+        *case.args, **case.options
+    )
+    case = tensors(case)
+    value = function(case)(*case.args[: case.differentiable])
+    assert value.item() == pytest.approx(expected, rel=1e-14)
+    value.backward()
+    for x, gradient in zip(case.args, gradients, strict=False):
+        np.testing.assert_allclose(x.grad, gradient, rtol=1e-13, atol=1e-16)
+
+
+@each
+def test_derivatives(case):
+    case = tensors(case)
+    varied = case.args[: case.differentiable]
+
+    def loss(*args):
+        if case.differentiable == 2 and case.name not in LABELS:
+            args = args[0], torch.softmax(args[1], -1)  # rows that sum to 1
+        return function(case)(*args)
+
+    assert gradcheck(loss, varied, check_forward_ad=True, fast_mode=True)
+    assert gradgradcheck(loss, varied, check_fwd_over_rev=True, fast_mode=True)
+
+
+@pytest.mark.parametrize("loss", ROW_LOSSES, ids=lambda loss: loss.name)
+@pytest.mark.parametrize("requires_grad", [False, True])
+def test_opcheck(loss, requires_grad):
+    op = getattr(torch.ops.logitkit, loss.name).default
+    for case in CASES:
+        prepared = getattr(losses, case.name).terms(
+            *tensors(case, False).args, **tensors(case).options
+        )
+        if prepared.loss is loss:
+            arrays = [
+                x.detach().clone().requires_grad_(requires_grad and i < loss.differentiable)
+                if x is not None and x.is_floating_point()
+                else x
+                for i, x in enumerate(prepared.arrays)
+            ]
+            argnums = [i for i in range(loss.differentiable) if arrays[i].requires_grad]
+            numbers = [prepared.numbers[name] for name, _ in loss.numbers]
+            torch.library.opcheck(op, (*arrays, *numbers, argnums))
+            return
+    pytest.fail(f"no case of {loss.name}")
+
+
+ONE_OF_EACH = list({case.name: case for case in CASES}.values())
+
+
+@pytest.mark.parametrize("case", ONE_OF_EACH, ids=lambda case: case.name)
+def test_compile(case):
+    torch.compiler.reset()
+    case = tensors(case)
+    varied = case.args[: case.differentiable]
+    expected = function(case)(*varied)
+    gradients = torch.autograd.grad(expected, varied)
+    compiled = torch.compile(function(case), fullgraph=True, backend="aot_eager")
+    actual = compiled(*varied)
+    torch.testing.assert_close(actual, expected, rtol=1e-13, atol=0.0)
+    for ours, theirs in zip(torch.autograd.grad(actual, varied), gradients, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-13, atol=1e-16)
+
+
+@pytest.mark.parametrize("case", ONE_OF_EACH, ids=lambda case: case.name)
+def test_half_types_are_computed_in_float32(case):
+    case = tensors(case, requires_grad=False)
+    for dtype in (torch.float16, torch.bfloat16):
+        x = case.args[0].to(dtype)
+        value = function(case._replace(differentiable=1))(x)
+        assert value.dtype == dtype
+        exact = function(case._replace(differentiable=1))(x.float())
+        assert value.item() == exact.to(dtype).item()
+
+
+def test_transforms():
+    case = tensors(CASES[0], requires_grad=False)
+    x, y = case.args
+    gradient = torch.func.grad(lambda x, y: losses.focal(x, y))
+    mapped = torch.vmap(gradient)(x[:, None], y[:, None])
+    x.requires_grad_()
+    losses.focal(x, y, reduction="sum").backward()
+    torch.testing.assert_close(mapped[:, 0], x.grad)
+    hessian = torch.func.hessian(lambda x: losses.focal(x, y[0]))(x[0].detach())
+    torch.testing.assert_close(hessian, hessian.T)
