@@ -64,7 +64,28 @@ def of_labels():
     yield Case("combinatorial_cross_entropy", (s, t > 0.6), 1, {"at_most": 4})
 
 
-CASES = [*of_classes(), *of_labels()]
+def of_metrics():
+    """Yield one less the smooth metrics."""
+    rng = np.random.default_rng(7)
+    s, y = 2.0 * rng.normal(size=(3, 6)), rng.random((3, 6))
+    hard, mask = y > 0.6, rng.random((3, 6)) > 0.3
+    for name in ("f_score", "iou", "precision", "recall", "matthews", "auc"):
+        yield Case(f"smooth_{name}", (s, hard), 1, {})
+        yield Case(f"smooth_{name}", (s, y), 1, {"axis": 1, "mask": mask})
+    yield Case("smooth_f_score", (s, hard), 1, {"axis": 0, "beta": 2.0, "sample_weight": y})
+
+
+def of_noise():
+    """Yield the expected accuracy, with noise of each kind of scale."""
+    rng = np.random.default_rng(8)
+    x, y = rng.normal(size=(4, 5)), np.array([1, 0, 4, 2])
+    yield Case("expected_accuracy", (x, y), 1, {})
+    yield Case("expected_accuracy", (x, y), 1, {"scale": 0.4, "margin": 0.7})
+    scales = rng.uniform(0.5, 2.0, 5)
+    yield Case("expected_accuracy", (x, y), 1, {"scale": scales, "weight": scales})
+
+
+CASES = [*of_classes(), *of_labels(), *of_metrics(), *of_noise()]
 
 # Losses whose mask is one of labels.
 LABELS = {
@@ -75,6 +96,9 @@ LABELS = {
     "sparse_multilabel_cross_entropy",
     "symmetric_kl",
 }
+
+# Losses of groups of labels, one to a metric.
+METRICS = {case.name for case in of_metrics()}
 
 
 def function(case):

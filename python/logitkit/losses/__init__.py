@@ -17,6 +17,21 @@ from ._class_losses import (
     poly,
     smooth_accuracy,
 )
+from ._expected_accuracy import expected_accuracy
+from ._from_metric import (
+    CrossEntropyFirst,
+    GeometricSchedule,
+    from_metric,
+    stretched,
+)
+from ._metrics import (
+    smooth_auc,
+    smooth_f_score,
+    smooth_iou,
+    smooth_matthews,
+    smooth_precision,
+    smooth_recall,
+)
 from ._multilabel import (
     multilabel_cross_entropy,
 )
@@ -39,10 +54,14 @@ from ._value_and_grad import (
 )
 
 __all__ = [
+    "CrossEntropyFirst",
+    "GeometricSchedule",
     "circle_loss",
     "combinatorial_cross_entropy",
     "excess_multilabel_cross_entropy",
+    "expected_accuracy",
     "focal",
+    "from_metric",
     "generalized_cross_entropy",
     "logit_adjusted_cross_entropy",
     "multilabel_cross_entropy",
@@ -50,8 +69,15 @@ __all__ = [
     "multilabel_probabilities",
     "poly",
     "smooth_accuracy",
+    "smooth_auc",
+    "smooth_f_score",
+    "smooth_iou",
+    "smooth_matthews",
+    "smooth_precision",
+    "smooth_recall",
     "span_cross_entropy",
     "sparse_multilabel_cross_entropy",
+    "stretched",
     "symmetric_kl",
     "value_and_grad",
 ]

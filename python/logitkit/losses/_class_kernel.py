@@ -26,7 +26,11 @@ Phi = Callable[..., tuple[Any, Any]]
 
 
 def class_loss(
-    name: str, phi: Phi, formula: Callable[..., Any], numbers: tuple[tuple[str, str], ...] = ()
+    name: str,
+    phi: Phi,
+    formula: Callable[..., Any],
+    *numbers: tuple[str, str],
+    stretched: RowLoss | None = None,
 ) -> RowLoss:
     """Return the loss sum_j t_j w_j phi(-log p_j)."""
 
@@ -35,7 +39,16 @@ def class_loss(
 
     common = (("label_smoothing", "float"), ("z_loss", "float"))
     kernel = partial(_kernel, phi)
-    return RowLoss(name, ("logits", "target", "weight?"), 2, of_rows, kernel, (*common, *numbers))
+    return RowLoss(
+        name,
+        ("logits", "target", "weight?"),
+        2,
+        of_rows,
+        kernel,
+        (*common, *numbers),
+        error=stretched is not None,
+        stretched=stretched,
+    )
 
 
 def _kernel(

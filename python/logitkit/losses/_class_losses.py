@@ -47,13 +47,11 @@ def _logarithm(told: Information) -> tuple[Any, Any]:
     return told.nats, np.ones_like(told.nats)
 
 
-FOCAL = class_loss("focal", _focal, focal_phi, (("gamma", "float"),))
-POLY = class_loss("poly", _poly, poly_phi, (("epsilon", "float"),))
-GENERALIZED = class_loss(
-    "generalized_cross_entropy", _generalized, generalized_phi, (("q", "float"),)
-)
-SMOOTH_ACCURACY = class_loss("smooth_accuracy", _accuracy, accuracy_phi)
+FOCAL = class_loss("focal", _focal, focal_phi, ("gamma", "float"))
+POLY = class_loss("poly", _poly, poly_phi, ("epsilon", "float"))
+GENERALIZED = class_loss("generalized_cross_entropy", _generalized, generalized_phi, ("q", "float"))
 LOG_LOSS = class_loss("log_loss", _logarithm, logarithm_phi)
+SMOOTH_ACCURACY = class_loss("smooth_accuracy", _accuracy, accuracy_phi, stretched=LOG_LOSS)
 
 
 def _terms(

@@ -45,6 +45,19 @@ ignore_index : int, optional
     + _LAST
 )
 
+_METRIC = """\
+axis : int or tuple of ints, optional
+    The axes of a group of labels, which has one metric. Default: all of them.
+mask : array_like or Tensor of bool, optional
+    Which labels count, broadcast against `logits`. Others may hold anything, even NaN.
+sample_weight : array_like or Tensor, optional
+    Weights of the labels within their groups, broadcast against `logits`, not below 0.
+reduction : {"mean", "sum", "none"} or callable, default "mean"
+    What to make of the values of the groups.
+denominator : float, optional
+    The divisor of the mean in place of the number of groups.
+"""
+
 _RETURNS = """\
 Returns
 -------
@@ -64,6 +77,7 @@ _PARTS = {
     "<class rows>": _CLASS_ROWS,
     "<label rows>": _LABEL_ROWS,
     "<rows>": _LAST,
+    "<metric>": _METRIC,
     "<returns>": _RETURNS,
 }
 

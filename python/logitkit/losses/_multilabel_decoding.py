@@ -17,7 +17,7 @@ from ._terms import RowTerms, loss
 
 def multilabel_probabilities(logits: Any, /) -> Any:
     """
-    Probabilities of labels whose logits were learnt by `multilabel_cross_entropy`.
+    Turn logits that were learnt by `multilabel_cross_entropy` into probabilities.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def multilabel_probabilities(logits: Any, /) -> Any:
 
 def multilabel_labels(logits: Any, /, *, threshold: Any = 0.0) -> Any:
     """
-    Labels that are true by their logits.
+    Decide by their logits which labels are true.
 
     Parameters
     ----------

@@ -43,6 +43,10 @@ class RowLoss:
         have. Integers and booleans have no slopes and are never asked for any.
     numbers : tuple of (str, str)
         The names of its numbers and their types, "float", "int" or "bool".
+    error : bool
+        Whether its values are errors: from 0, all right, to 1, all wrong.
+    stretched : RowLoss, optional
+        -log(1 - error) of the same arrays and numbers, where that can be had with more digits.
     """
 
     name: str
@@ -52,6 +56,8 @@ class RowLoss:
     kernel: Callable[..., tuple[Any, Slopes]]
     numbers: tuple[tuple[str, str], ...] = ()
     core: int = 1
+    error: bool = False
+    stretched: RowLoss | None = None
 
     def values(self, *arrays: Any, **numbers: Any) -> Any:
         """Return the values of rows, of arrays or of tensors."""

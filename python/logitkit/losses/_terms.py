@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any, ParamSpec, Protocol
 
+import numpy as np
+
 from ._documentation import documented
-from ._namespace import cast
+from ._namespace import cast, namespace_of
 from ._reduction import Weighting
 from ._row_loss import RowLoss, scaled
 
@@ -47,6 +49,8 @@ class RowTerms:
         array: axes moved back, types converted.
     numbers : mapping
         The numbers of `loss`, by name.
+    stretch : bool
+        Whether to take -log(1 - value) of each value.
     """
 
     loss: RowLoss
@@ -55,10 +59,13 @@ class RowTerms:
     dtype: Any
     undo: tuple[Undo, ...]
     numbers: Mapping[str, Any] = field(default_factory=dict)
+    stretch: bool = False
 
     def value(self) -> Any:
         """Return the loss."""
         values = self.loss.values(*self.arrays, **self.numbers)
+        if self.stretch:
+            values = -namespace_of(values).log1p(-values)
         return cast(self.weighting.reduced(values), self.dtype)
 
     def value_and_grad(self, argnums: tuple[int, ...]) -> tuple[Any, tuple[Any, ...]]:
@@ -68,7 +75,11 @@ class RowTerms:
                 names = ", ".join(self.loss.arrays[: len(self.undo)])
                 raise ValueError(f"expected argnums of {names}, from 0, not {i}")
         values, slopes = self.loss.kernel(*self.arrays, argnums=argnums, **self.numbers)
-        g = self.weighting.cotangent(values)
+        outer = 1.0
+        if self.stretch:
+            with np.errstate(divide="ignore"):
+                values, outer = -np.log1p(-values), 1.0 / (1.0 - values)
+        g = outer * self.weighting.cotangent(values)
         gradients = (self.undo[i](scaled(g, s)) for i, s in zip(argnums, slopes, strict=True))
         return cast(self.weighting.reduced(values), self.dtype), tuple(gradients)
 

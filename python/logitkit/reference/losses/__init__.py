@@ -7,6 +7,15 @@ from ._classes import (
     poly,
     smooth_accuracy,
 )
+from ._expected_accuracy import expected_accuracy
+from ._metrics import (
+    smooth_auc,
+    smooth_f_score,
+    smooth_iou,
+    smooth_matthews,
+    smooth_precision,
+    smooth_recall,
+)
 from ._multilabel import (
     excess_multilabel_cross_entropy,
     multilabel_cross_entropy,
@@ -23,12 +32,19 @@ __all__ = [
     "circle_loss",
     "combinatorial_cross_entropy",
     "excess_multilabel_cross_entropy",
+    "expected_accuracy",
     "focal",
     "generalized_cross_entropy",
     "logit_adjusted_cross_entropy",
     "multilabel_cross_entropy",
     "poly",
     "smooth_accuracy",
+    "smooth_auc",
+    "smooth_f_score",
+    "smooth_iou",
+    "smooth_matthews",
+    "smooth_precision",
+    "smooth_recall",
     "span_cross_entropy",
     "sparse_multilabel_cross_entropy",
     "symmetric_kl",
