@@ -17,6 +17,11 @@ from ._class_losses import (
     poly,
     smooth_accuracy,
 )
+from ._cross_entropy import (
+    CrossEntropyAux,
+    cross_entropy,
+    cross_entropy_with_aux,
+)
 from ._expected_accuracy import expected_accuracy
 from ._from_metric import (
     CrossEntropyFirst,
@@ -54,10 +59,13 @@ from ._value_and_grad import (
 )
 
 __all__ = [
+    "CrossEntropyAux",
     "CrossEntropyFirst",
     "GeometricSchedule",
     "circle_loss",
     "combinatorial_cross_entropy",
+    "cross_entropy",
+    "cross_entropy_with_aux",
     "excess_multilabel_cross_entropy",
     "expected_accuracy",
     "focal",

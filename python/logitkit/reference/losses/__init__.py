@@ -16,6 +16,7 @@ from ._metrics import (
     smooth_precision,
     smooth_recall,
 )
+from ._cross_entropy import cross_entropy, linear_cross_entropy
 from ._multilabel import (
     excess_multilabel_cross_entropy,
     multilabel_cross_entropy,
@@ -31,10 +32,12 @@ from ._subsets import (
 __all__ = [
     "circle_loss",
     "combinatorial_cross_entropy",
+    "cross_entropy",
     "excess_multilabel_cross_entropy",
     "expected_accuracy",
     "focal",
     "generalized_cross_entropy",
+    "linear_cross_entropy",
     "logit_adjusted_cross_entropy",
     "multilabel_cross_entropy",
     "poly",
