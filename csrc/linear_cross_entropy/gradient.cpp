@@ -215,9 +215,10 @@ class Backward {
       slope[i] = T{1} - tanh * tanh;
     }
     const T* targets = panels_.make_targets(panel, first, classes, w.targets.data());
+    const bool spreads = factors_.spread != nullptr || targets != nullptr;
     panels_.loops.grade(tile, classes, panels_.vectors(panel), lanes.logsumexp, lanes.factor,
                         targets, panels_.weights(first), lanes.peak,
-                        factors_.spread != nullptr ? lanes.spread : nullptr, panels_.cap);
+                        spreads ? lanes.spread : nullptr, panels_.cap);
     for (std::size_t i = 0; targets == nullptr && i < panels_.count(panel); ++i)
       if (label(i) < classes) tile[label(i) * lanes_ + i] -= lanes.peak[i] * slope[i];
     if (to_.bias != nullptr)

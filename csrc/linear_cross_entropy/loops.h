@@ -27,7 +27,7 @@ struct LayerLossLoops {
 
   /// tile = (factor[i] 2^(z - logsumexp[i]) - weights[j] (peak[i] t[j][i] + spread[i])) cap', with
   /// the derivative cap' = 1 - (z / cap)^2 of capped logits, 1 if `cap` is 0. Without `targets`
-  /// there is no term of `peak`, without `spread` none of it.
+  /// there is no term of `peak`, and without `spread` no target at all.
   void (*grade)(T* tile, std::size_t count, std::size_t vectors, const T* logsumexp,
                 const T* factor, const T* targets, const T* weights, const T* peak, const T* spread,
                 T cap);

@@ -29,6 +29,10 @@ from ._from_metric import (
     from_metric,
     stretched,
 )
+from ._linear_cross_entropy import (
+    linear_cross_entropy,
+    linear_cross_entropy_with_aux,
+)
 from ._metrics import (
     smooth_auc,
     smooth_f_score,
@@ -71,6 +75,8 @@ __all__ = [
     "focal",
     "from_metric",
     "generalized_cross_entropy",
+    "linear_cross_entropy",
+    "linear_cross_entropy_with_aux",
     "logit_adjusted_cross_entropy",
     "multilabel_cross_entropy",
     "multilabel_labels",

@@ -123,9 +123,7 @@ def _rows(
     t = like("target", target, x)
     left_out = mask is not None or ignore_index is not None
     if x.ndim == 0 or t.ndim != x.ndim - 1 or not left_out:
-        return class_rows(
-            logits, target, axis=axis, mask=mask, ignore_index=ignore_index, **common
-        )
+        return class_rows(logits, target, axis=axis, mask=mask, ignore_index=ignore_index, **common)
     xp = namespace_of(x)
     axis_last = xp.moveaxis(x, axis, -1)
     kept = None
@@ -145,7 +143,9 @@ def _rows(
     return rows._replace(target=hidden, weighting=replace(rows.weighting, kept=kept))
 
 
-def _terms(logits: Any, target: Any, *, label_smoothing: float, z_loss: float, **common: Any) -> Any:
+def _terms(
+    logits: Any, target: Any, *, label_smoothing: float, z_loss: float, **common: Any
+) -> Any:
     label_smoothing, z_loss = float(label_smoothing), float(z_loss)
     if not 0.0 <= label_smoothing <= 1.0:
         raise ValueError(f"expected 0 <= label_smoothing <= 1, not {label_smoothing}")

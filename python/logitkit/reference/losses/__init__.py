@@ -7,6 +7,7 @@ from ._classes import (
     poly,
     smooth_accuracy,
 )
+from ._cross_entropy import cross_entropy, linear_cross_entropy
 from ._expected_accuracy import expected_accuracy
 from ._metrics import (
     smooth_auc,
@@ -16,7 +17,6 @@ from ._metrics import (
     smooth_precision,
     smooth_recall,
 )
-from ._cross_entropy import cross_entropy, linear_cross_entropy
 from ._multilabel import (
     excess_multilabel_cross_entropy,
     multilabel_cross_entropy,

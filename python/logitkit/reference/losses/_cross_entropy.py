@@ -28,7 +28,9 @@ def linear_cross_entropy(
     **common: Any,
 ) -> Any:
     """Cross-entropy of z = input @ linear_weight.T + bias, or of softcap * tanh(z / softcap)."""
-    return cross_entropy(linear_logits(input, linear_weight, linear_bias, softcap), target, **common)
+    return cross_entropy(
+        linear_logits(input, linear_weight, linear_bias, softcap), target, **common
+    )
 
 
 def linear_logits(
