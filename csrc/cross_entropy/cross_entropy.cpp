@@ -58,7 +58,8 @@ class Rows {
   bool plain() const { return in_.targets == nullptr && spread_ == 0.0; }
 
   void run_kept(std::size_t begin, std::size_t count, const ItemSums& sums) const {
-    if (!plain()) return run_from_max(begin, count, sums);
+    // The short way takes logsumexp as one double, which has digits to spare for floats alone.
+    if (!plain() || sizeof(T) == sizeof(double)) return run_from_max(begin, count, sums);
     const Block<T> block = block_of(begin, count);
     {
       const FlushDenormals flush(FlushDenormals::What::results_and_operands);
@@ -68,7 +69,8 @@ class Rows {
     loops_.log.log(count, sums.sums(), high, low);
     // A small value would be a difference of large numbers.
     const auto from_max = [&](std::size_t i) {
-      return !sums.usable(i) || !((high[i] - own(begin + i)) + low[i] > 1.0);
+      return !sums.usable(i) || !(std::abs(high[i]) < 0x1p20) ||
+             !((high[i] - own(begin + i)) + low[i] > 1.0);
     };
     for (std::size_t i = 0; i < count; ++i)
       if (!from_max(i)) finish(begin + i, high[i], low[i], true);

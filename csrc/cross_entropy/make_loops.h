@@ -5,6 +5,7 @@
 #include <cstddef>
 
 #include "cross_entropy/loops.h"
+#include "simd/double_double.h"
 
 namespace logitkit {
 namespace {
@@ -36,15 +37,40 @@ struct ShareVectors {
   }
 };
 
+/// A sum of vectors of V in double, whose rounding errors are gathered.
+template <class V>
+class WideSum {
+ public:
+  WideSum() {
+    for (size_t p = 0; p < parts; ++p) sum_[p] = {F64::all(0), F64::all(0)};
+  }
+  void add(V x) {
+    F64 wide[parts];
+    widen(x, wide);
+    for (size_t p = 0; p < parts; ++p) {
+      const DoubleDouble<F64> total = two_sum(sum_[p].high, wide[p]);
+      sum_[p] = {total.high, sum_[p].low + total.low};
+    }
+  }
+  double total() const {
+    double sum = 0.0;
+    for (size_t p = 0; p < parts; ++p)
+      sum += sum_of_lanes(sum_[p].high) + sum_of_lanes(sum_[p].low);
+    return sum;
+  }
+
+ private:
+  using F64 = typename V::Wide;
+  static constexpr size_t parts = V::width / F64::width;
+  DoubleDouble<F64> sum_[parts];
+};
+
 template <class V>
 SharedDistance distance(const typename V::Element* x, size_t n, double max_,
                         const Shares<typename V::Element>& of) {
-  using F64 = typename V::Wide;
-  constexpr size_t parts = V::width / F64::width;
   const ShareVectors<V> shares(of);
   const V zero = V::all(0), max = V::all(static_cast<typename V::Element>(max_));
-  F64 mass[parts], distance[parts];
-  for (size_t p = 0; p < parts; ++p) mass[p] = distance[p] = F64::all(0);
+  WideSum<V> mass, distance;
   for (size_t j = 0; j < n; j += V::width) {
     const size_t count = n - j < V::width ? n - j : V::width;
     V share = shares.at(j, count);
@@ -54,20 +80,10 @@ SharedDistance distance(const typename V::Element* x, size_t n, double max_,
       share = V::load(lanes);
     }
     const V term = share * (max - load_some<V>(x + j, count));
-    F64 wide_share[parts], wide_term[parts];
-    widen(share, wide_share);
-    widen(select(greater(share, zero), term, select(greater(zero, share), term, zero)), wide_term);
-    for (size_t p = 0; p < parts; ++p) {
-      mass[p] = mass[p] + wide_share[p];
-      distance[p] = distance[p] + wide_term[p];
-    }
+    mass.add(share);
+    distance.add(select(greater(share, zero), term, select(greater(zero, share), term, zero)));
   }
-  SharedDistance sum = {0.0, 0.0};
-  for (size_t p = 0; p < parts; ++p) {
-    sum.mass += sum_of_lanes(mass[p]);
-    sum.distance += sum_of_lanes(distance[p]);
-  }
-  return sum;
+  return {mass.total(), distance.total()};
 }
 
 template <class V>
