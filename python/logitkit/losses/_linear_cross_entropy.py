@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -390,15 +391,15 @@ def linear_cross_entropy(
         norm = None if targets is not None else weight[labels.clip(0)]
     if sample_weight is not None:
         sample_weight = like("sample_weight", sample_weight, x)
+    shape = tuple(x.shape[:-1])
     arrays = LayerArrays(
-        x.reshape(-1, x.shape[-1]) if x.size or x.shape[-1] else x.reshape(labels.size, 0),
+        x.reshape(math.prod(shape), x.shape[-1]),
         layer,
         bias,
-        labels.reshape(-1),
-        None if targets is None else targets.reshape(-1, len(layer)),
+        labels.reshape(math.prod(shape)),
+        None if targets is None else targets.reshape(math.prod(shape), len(layer)),
         weight,
     )
-    shape = tuple(x.shape[:-1])
 
     def undo(name: str, gradient: Any) -> Any:
         return cast(gradient.reshape(named[name].shape), _type_of(named[name], dtype))
