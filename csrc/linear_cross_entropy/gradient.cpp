@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "gemm/workspaces.h"
+#include "linear_cross_entropy/large_memory.h"
 #include "linear_cross_entropy/linear_cross_entropy.h"
 #include "linear_cross_entropy/logit_panels.h"
 #include "simd/flush_denormals.h"
@@ -47,12 +48,18 @@ class Backward {
                                      std::max<std::size_t>(panels_.panels(), 1));
     const std::size_t chunks = (panels_.panels() + chunk_ - 1) / chunk_;
     if (chunks > 0) chunk_ = (panels_.panels() + chunks - 1) / chunks;  // all of about one size
-    logits_ = std::make_unique<Aligned<T>>(chunk_ * in_.classes * lanes_);
-    packed_ = std::make_unique<Aligned<T>>(chunk_ * in_.depth * lanes_);
-    columns_ =
-        std::make_unique<Aligned<T>>((in_.depth + lanes_ - 1) / lanes_ * lanes_ * chunk_ * lanes_);
-    if (to_.input != nullptr)
-      sums_ = std::make_unique<Aligned<T>>(grid_.parts * chunk_ * in_.depth * lanes_);
+    const std::size_t columns = (in_.depth + lanes_ - 1) / lanes_ * lanes_;
+    const std::size_t sizes[] = {in_.classes, in_.depth, columns,
+                                 to_.input != nullptr ? grid_.parts * in_.depth : 0};
+    std::size_t rows = 0;
+    for (const std::size_t size : sizes) rows += chunk_ * size;
+    memory_ = std::make_unique<LargeMemory<T>>(rows * lanes_);
+    T* next = memory_->data();  // whole vectors each, so that all begin at whole vectors
+    T** const arrays[] = {&logits_, &packed_, &columns_, &sums_};
+    for (std::size_t k = 0; k < 4; ++k) {
+      *arrays[k] = next;
+      next += chunk_ * sizes[k] * lanes_;
+    }
     row_sums_.resize(grid_.parts * chunk_ * lanes_);
     lanes_of_.resize(chunk_);
   }
@@ -92,14 +99,14 @@ class Backward {
   }
 
   T* logits(std::size_t p, std::size_t first) const {
-    return logits_->data() + (p * in_.classes + first) * lanes_;
+    return logits_ + (p * in_.classes + first) * lanes_;
   }
-  T* packed(std::size_t p) const { return packed_->data() + p * in_.depth * lanes_; }
+  T* packed(std::size_t p) const { return packed_ + p * in_.depth * lanes_; }
   std::size_t rows_of_chunk() const {
     return (count_ - 1) * lanes_ + panels_.count(first_ + count_ - 1);
   }
   T* sums(std::size_t part, std::size_t p) const {
-    return sums_->data() + (part * chunk_ + p) * in_.depth * lanes_;
+    return sums_ + (part * chunk_ + p) * in_.depth * lanes_;
   }
   RowSums* row_sums(std::size_t part, std::size_t p) {
     return row_sums_.data() + (part * chunk_ + p) * lanes_;
@@ -108,7 +115,8 @@ class Backward {
   void start_gradients() {
     if (to_.input != nullptr && panels_.rows.size() < in_.rows)
       std::fill_n(to_.input, in_.rows * in_.depth, T{0});
-    if (to_.weight != nullptr) std::fill_n(to_.weight, in_.classes * in_.depth, T{0});
+    if (to_.weight != nullptr && panels_.rows.empty())
+      std::fill_n(to_.weight, in_.classes * in_.depth, T{0});
     if (to_.bias != nullptr) std::fill_n(to_.bias, in_.classes, T{0});
   }
 
@@ -119,7 +127,7 @@ class Backward {
     for (std::size_t i = 0; to_.weight != nullptr && i < panels_.count(panel); ++i) {
       const T* row = in_.input + panels_.row(panel, i) * in_.depth;
       for (std::size_t d = 0; d < in_.depth; d += lanes_) {
-        T* to = columns_->data() + (d / lanes_ * rows_of_chunk() + p * lanes_ + i) * lanes_;
+        T* to = columns_ + (d / lanes_ * rows_of_chunk() + p * lanes_ + i) * lanes_;
         const std::size_t n = std::min(lanes_, in_.depth - d);
         std::copy_n(row + d, n, to);
         std::fill_n(to + n, lanes_ - n, T{0});
@@ -177,7 +185,7 @@ class Backward {
           grade(p, j + k, std::min(tile_keys, classes - k), w);
         if (to_.input != nullptr) add_input(part, p, j, classes, w);
       }
-      if (to_.weight != nullptr) add_weight(j, classes, w);
+      if (to_.weight != nullptr) add_weight(j, classes, end, w);
     }
   }
 
@@ -189,15 +197,20 @@ class Backward {
                            panels_.vectors(first_ + p), panels_.ones, sums(part, p));
   }
 
-  void add_weight(std::size_t first, std::size_t classes, Workspace& w) const {
-    const bool direct = depth_ == in_.depth;
+  // Adds to, or begins, the gradients of the weight of some classes, while the weight of those
+  // up to `end` is asked for.
+  void add_weight(std::size_t first, std::size_t classes, std::size_t end, Workspace& w) const {
+    const bool direct = depth_ == in_.depth, add = first_ > 0;
+    const std::size_t next = first + classes, ahead = std::min(block_classes, end - next);
     T* to = direct ? to_.weight + first * in_.depth : w.weight.data();
-    if (!direct) std::fill_n(to, classes * depth_, T{0});
-    panels_.loops.spread(logits(0, first), in_.classes * lanes_, columns_->data(), rows_of_chunk(),
-                         classes, depth_, to);
-    for (std::size_t k = 0; !direct && k < classes; ++k)
-      for (std::size_t d = 0; d < in_.depth; ++d)
-        to_.weight[(first + k) * in_.depth + d] += to[k * depth_ + d];
+    panels_.loops.spread(logits(0, first), in_.classes * lanes_, columns_, rows_of_chunk(), classes,
+                         depth_, direct && add, to, in_.weight + next * in_.depth,
+                         ahead * in_.depth);
+    for (std::size_t k = 0; !direct && k < classes; ++k) {
+      const T* from = to + k * depth_;
+      T* row = to_.weight + (first + k) * in_.depth;
+      for (std::size_t d = 0; d < in_.depth; ++d) row[d] = add ? row[d] + from[d] : from[d];
+    }
   }
 
   // Makes of a tile of logits that of their gradients.
@@ -246,10 +259,11 @@ class Backward {
   const ClassGrid grid_;
   const std::size_t depth_, stride_, lanes_;   // of rows in whole vectors; of a panel
   std::size_t chunk_, first_ = 0, count_ = 0;  // panels
-  std::unique_ptr<Aligned<T>> logits_;         // [panel][class][lane]
-  std::unique_ptr<Aligned<T>> packed_;         // [panel][d][lane]
-  std::unique_ptr<Aligned<T>> columns_;        // see LayerLossLoops::spread()
-  std::unique_ptr<Aligned<T>> sums_;           // [part][panel][d][lane]
+  std::unique_ptr<LargeMemory<T>> memory_;     // of what follows
+  T* logits_;                                  // [panel][class][lane]
+  T* packed_;                                  // [panel][d][lane]
+  T* columns_;                                 // see LayerLossLoops::spread()
+  T* sums_;                                    // [part][panel][d][lane]
   std::vector<RowSums> row_sums_;              // [part][panel][lane]
   std::vector<Lanes> lanes_of_;                // [panel]
   Workspaces<Workspace> workspaces_;

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "gemm/workspaces.h"
+#include "linear_cross_entropy/large_memory.h"
 #include "linear_cross_entropy/logit_panels.h"
 #include "simd/flush_denormals.h"
 #include "threads.h"
@@ -19,7 +20,8 @@ template <class T>
 struct Workspace {
   Workspace(std::size_t panel_size, std::size_t tile_size)
       : packed(group_panels * panel_size), tile(tile_size), targets(tile_size) {}
-  Aligned<T> packed, tile, targets;
+  LargeMemory<T> packed;
+  Aligned<T> tile, targets;
 };
 
 }  // namespace

@@ -35,12 +35,14 @@ struct LayerLossLoops {
   /// sums[j] += sum of tile[j][i] over the lanes.
   void (*add_rows)(const T* tile, std::size_t count, std::size_t vectors, T* sums);
 
-  /// to[j][d] += sum over the rows i of tile[j][i] * x[i][d], for j < count and d < depth, which is
-  /// a multiple of the vectors' width and the row stride of `to`. The tile of the rows beyond the
-  /// lanes begins `next_tile` elements later, and so on. Of x the first `lanes` columns of all rows
-  /// come first, columns[i][lane], then the next: `lanes` is what is read of x at a time.
+  /// to[j][d] = sum over the rows i of tile[j][i] * x[i][d], added to what is there if `add`, for
+  /// j < count and d < depth, which is a multiple of the vectors' width and the row stride of
+  /// `to`. The tile of the rows beyond the lanes begins `next_tile` elements later, and so on. Of
+  /// x the first `lanes` columns of all rows come first, columns[i][lane], then the next: that is
+  /// what is read of x at a time. Meanwhile `ahead_size` elements from `ahead` on are asked for.
   void (*spread)(const T* tile, std::size_t next_tile, const T* columns, std::size_t row_count,
-                 std::size_t count, std::size_t depth, T* to);
+                 std::size_t count, std::size_t depth, bool add, T* to, const T* ahead,
+                 std::size_t ahead_size);
 };
 
 struct AllLayerLossLoops {

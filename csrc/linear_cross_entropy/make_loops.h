@@ -175,69 +175,91 @@ inline P* opaque(P* p) {
   return p;
 }
 
-/// `classes` rows by `vectors` vectors of the sum that spread() adds, all in registers.
-template <class V, size_t classes, size_t vectors>
-inline void spread_block(const typename V::Element* tile, size_t next_tile,
-                         const typename V::Element* rows, size_t row_count, size_t depth,
-                         typename V::Element* to) {
-  V sum[classes][vectors];
-#pragma GCC unroll 16
-  for (size_t j = 0; j < classes; ++j)
-#pragma GCC unroll 4
-    for (size_t v = 0; v < vectors; ++v) {
-      sum[j][v] = V::all(0);
-      V::prefetch(to + j * depth + v * V::width);
-    }
-  for (; row_count > 0; tile += next_tile) {
-    const size_t lanes = row_count < row_stride<V> ? row_count : row_stride<V>;
-#pragma GCC unroll 4
-    for (size_t i = 0; i < lanes; ++i, rows += row_stride<V>) {
-      const typename V::Element* gradient = opaque(tile + i);
-      V row[vectors];
-#pragma GCC unroll 4
-      for (size_t v = 0; v < vectors; ++v) row[v] = V::load(rows + v * V::width);
-#pragma GCC unroll 16
-      for (size_t j = 0; j < classes; ++j) {
-        const V element = V::all(gradient[j * row_stride<V>]);
-#pragma GCC unroll 4
-        for (size_t v = 0; v < vectors; ++v) sum[j][v] = multiply_add(row[v], element, sum[j][v]);
-      }
-    }
-    row_count -= lanes;
-  }
-#pragma GCC unroll 16
-  for (size_t j = 0; j < classes; ++j)
-#pragma GCC unroll 4
-    for (size_t v = 0; v < vectors; ++v) {
-      typename V::Element* at = to + j * depth + v * V::width;
-      (V::load(at) + sum[j][v]).store(at);
-    }
-}
+/// What all blocks of one spread() share.
+template <class V>
+struct Spread {
+  using Element = typename V::Element;
+  const Element* tile;
+  size_t next_tile, row_count, depth;
+  const Element *ahead, *ahead_end;  // what to ask for next
+  size_t ahead_lines;                // for each block and tile
 
-/// All classes of `vectors` vectors of columns, `most` at a time.
-template <class V, size_t most, size_t vectors>
-inline void spread_columns(const typename V::Element* tile, size_t next_tile,
-                           const typename V::Element* rows, size_t row_count, size_t count,
-                           size_t depth, typename V::Element* to) {
-  size_t j = 0;
-  for (; j + most <= count; j += most)
-    spread_block<V, most, vectors>(tile + j * row_stride<V>, next_tile, rows, row_count, depth,
-                                   to + j * depth);
-  for (; j < count; ++j)
-    spread_block<V, 1, vectors>(tile + j * row_stride<V>, next_tile, rows, row_count, depth,
-                                to + j * depth);
-}
+  size_t tiles() const { return (row_count + row_stride<V> - 1) / row_stride<V>; }
+
+  /// `classes` rows by `vectors` vectors of the sum, all in registers.
+  template <size_t classes, size_t vectors, bool add>
+  void block(size_t j, const Element* rows, Element* to) {
+    V sum[classes][vectors];
+#pragma GCC unroll 16
+    for (size_t c = 0; c < classes; ++c)
+#pragma GCC unroll 4
+      for (size_t v = 0; v < vectors; ++v) sum[c][v] = V::all(0);
+    const Element* of_classes = tile + j * row_stride<V>;
+    const size_t to_lines = (classes * vectors + tiles() - 1) / tiles();
+    size_t asked = 0;
+    for (size_t left = row_count; left > 0; of_classes += next_tile) {
+      const size_t lanes = left < row_stride<V> ? left : row_stride<V>;
+      // A few at a time, as the processor waits for no more than some 12.
+      for (size_t k = 0; k < to_lines && asked < classes * vectors; ++k, ++asked)
+        V::prefetch(to + asked / vectors * depth + asked % vectors * V::width);
+      for (size_t k = 0; k < ahead_lines && ahead < ahead_end; ++k, ahead += 64 / sizeof(Element))
+        V::prefetch(ahead);
+#pragma GCC unroll 4
+      for (size_t i = 0; i < lanes; ++i, rows += row_stride<V>) {
+        const Element* gradient = opaque(of_classes + i);
+        V row[vectors];
+#pragma GCC unroll 4
+        for (size_t v = 0; v < vectors; ++v) row[v] = V::load(rows + v * V::width);
+#pragma GCC unroll 16
+        for (size_t c = 0; c < classes; ++c) {
+          const V element = V::all(gradient[c * row_stride<V>]);
+#pragma GCC unroll 4
+          for (size_t v = 0; v < vectors; ++v) sum[c][v] = multiply_add(row[v], element, sum[c][v]);
+        }
+      }
+      left -= lanes;
+    }
+#pragma GCC unroll 16
+    for (size_t c = 0; c < classes; ++c)
+#pragma GCC unroll 4
+      for (size_t v = 0; v < vectors; ++v) {
+        Element* at = to + c * depth + v * V::width;
+        (add ? V::load(at) + sum[c][v] : sum[c][v]).store(at);
+      }
+  }
+
+  /// All classes of `vectors` vectors of columns, `most` at a time.
+  template <size_t most, size_t vectors, bool add>
+  void columns(size_t count, const Element* rows, Element* to) {
+    size_t j = 0;
+    for (; j + most <= count; j += most) block<most, vectors, add>(j, rows, to + j * depth);
+    for (; j < count; ++j) block<1, vectors, add>(j, rows, to + j * depth);
+  }
+
+  template <size_t most, bool add>
+  void all(size_t count, const Element* rows, Element* to) {
+    size_t d = 0;
+    for (; d + 3 * V::width <= depth; d += 3 * V::width, rows += row_count * row_stride<V>)
+      columns<most, 3, add>(count, rows, to + d);
+    if (d + 2 * V::width <= depth)
+      columns<most, 2, add>(count, rows, to + d);
+    else if (d < depth)
+      columns<most, 1, add>(count, rows, to + d);
+  }
+};
 
 template <class V, size_t most>
 void spread(const typename V::Element* tile, size_t next_tile, const typename V::Element* columns,
-            size_t row_count, size_t count, size_t depth, typename V::Element* to) {
-  size_t d = 0;
-  for (; d + 3 * V::width <= depth; d += 3 * V::width, columns += row_count * row_stride<V>)
-    spread_columns<V, most, 3>(tile, next_tile, columns, row_count, count, depth, to + d);
-  if (d + 2 * V::width <= depth)
-    spread_columns<V, most, 2>(tile, next_tile, columns, row_count, count, depth, to + d);
-  else if (d < depth)
-    spread_columns<V, most, 1>(tile, next_tile, columns, row_count, count, depth, to + d);
+            size_t row_count, size_t count, size_t depth, bool add, typename V::Element* to,
+            const typename V::Element* ahead, size_t ahead_size) {
+  const size_t blocks = (count + most - 1) / most * ((depth + row_stride<V> - 1) / row_stride<V>);
+  Spread<V> spread = {tile, next_tile, row_count, depth, ahead, ahead + ahead_size, 0};
+  spread.ahead_lines =
+      ahead_size * sizeof(typename V::Element) / 64 / (blocks * spread.tiles()) + 1;
+  if (add)
+    spread.template all<most, true>(count, columns, to);
+  else
+    spread.template all<most, false>(count, columns, to);
 }
 
 /// `most` rows by three vectors of sums, with a row of three and an element, fit the registers.
