@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from logitkit import losses
+from logitkit import distributions, losses
 
 
 class Case(NamedTuple):
@@ -39,6 +39,18 @@ def of_classes():
         common = {"label_smoothing": 0.1, "z_loss": 0.02, "weight": weight}
         yield Case(name, (x, y), 1, {**number, **common})
         yield Case(name, (x, t), 2, {**number, **common})
+
+
+def of_sparse_maps():
+    """Yield the losses of maps with a threshold."""
+    rng = np.random.default_rng(4)
+    x, y, t = rng.normal(size=(4, 5)), np.array([1, 0, 4, 2]), rng.dirichlet(np.ones(5), 4)
+    for alpha in (1.2, 1.5, 2.0):
+        yield Case("entmax_loss", (x, y), 1, {"alpha": alpha})
+        yield Case("entmax_loss", (x, t), 2, {"alpha": alpha, "label_smoothing": 0.1})
+    yield Case("sparsemax_loss", (x, y), 1, {})
+    yield Case("smooth_top_k_accuracy", (x, y), 1, {"k": 2})
+    yield Case("z_loss", (x,), 1, {})
 
 
 def of_labels():
@@ -84,9 +96,28 @@ def of_noise():
     yield Case("expected_accuracy", (x, y), 1, {"scale": 0.4, "margin": 0.7})
     scales = rng.uniform(0.5, 2.0, 5)
     yield Case("expected_accuracy", (x, y), 1, {"scale": scales, "weight": scales})
+    x, y = x[:2, :4], y[:2]
+    yield Case("fenchel_young", (x, y), 1, {})
+    t = rng.dirichlet(np.ones(4), 2)
+    yield Case("fenchel_young", (x, t), 2, {"noise": distributions.Laplace(), "scale": 0.5})
+    yield Case("fenchel_young", (x, y), 1, {"noise": distributions.StudentT(3.0)})
 
 
-CASES = [*of_classes(), *of_labels(), *of_metrics(), *of_noise()]
+def of_groups():
+    """Yield the losses of groups of items."""
+    rng = np.random.default_rng(9)
+    s, y = rng.normal(size=(3, 4, 3)), rng.integers(0, 3, (3, 4))
+    t = rng.dirichlet(np.ones(3), (3, 4))
+    for form in ("ratios", "scores", "centred", "debiased"):
+        yield Case("grouped_cross_entropy", (s, t), 2, {"form": form, "over": 1})
+    segments = np.array([[0, 0, 2, 1], [1, 1, 0, 0], [2, 2, 2, 2]])
+    yield Case("grouped_cross_entropy", (s, y), 1, {})
+    yield Case("grouped_cross_entropy", (s, y), 1, {"segments": segments})
+    masked = {"over": (1,), "mask": rng.random((3, 4)) > 0.3}
+    yield Case("grouped_cross_entropy", (s, y), 1, masked)
+
+
+CASES = [*of_classes(), *of_sparse_maps(), *of_labels(), *of_groups(), *of_metrics(), *of_noise()]
 
 # Losses whose mask is one of labels.
 LABELS = {
@@ -97,6 +128,9 @@ LABELS = {
     "sparse_multilabel_cross_entropy",
     "symmetric_kl",
 }
+
+# Errors of values that a contract allows beyond 1e-12, relative and absolute.
+ERRORS = {"fenchel_young": 2e-9}
 
 # Losses of groups of labels, one to a metric.
 METRICS = {case.name for case in of_metrics()}

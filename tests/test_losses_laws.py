@@ -4,7 +4,7 @@ import inspect
 
 import numpy as np
 import pytest
-from loss_cases import CASES, LABELS, METRICS, function
+from loss_cases import CASES, ERRORS, LABELS, METRICS, function
 
 import logitkit
 from logitkit import losses
@@ -32,7 +32,8 @@ def varied(case):
 def test_value_is_that_of_the_reference(case, reduction):
     actual = function(case)(*varied(case), reduction=reduction)
     expected = reference_of(case)(*varied(case), reduction=reduction)
-    np.testing.assert_allclose(actual, expected, rtol=1e-12, atol=1e-13)
+    error = ERRORS.get(case.name, 1e-12)
+    np.testing.assert_allclose(actual, expected, rtol=error, atol=error)
 
 
 @each
@@ -41,10 +42,11 @@ def test_gradient_is_that_of_differences(case):
     step = losses.value_and_grad(getattr(losses, case.name), argnums)
     value, gradients = step(*case.args, **case.options)
     assert value == getattr(losses, case.name)(*case.args, **case.options)
+    if case.options.get("form") == "debiased":
+        return  # not the gradient of its value
     loss = reference_of(case)
-    if (
-        case.differentiable == 2 and case.name not in LABELS
-    ):  # rows of probabilities stay so in one direction less
+    # Rows of probabilities stay so in one direction less: PyTorch's tests vary them.
+    if case.differentiable == 2 and case.name not in LABELS:
         gradients = (gradients[0],)
     for i, gradient in enumerate(gradients):
         assert gradient.shape == case.args[i].shape
@@ -117,6 +119,10 @@ def test_a_row_that_is_left_out_changes_nothing(case, reduction):
     options = dict(case.options)
     of_labels = case.name in LABELS
     shape = args[0].shape if of_labels else (rows,)
+    if case.name == "grouped_cross_entropy":
+        shape = args[0].shape[:2]
+        if "segments" in options:
+            options["segments"] = np.concatenate([options["segments"], [[0, 1, 2, 0]]])
     mask = np.ones(shape, bool)
     if "mask" in options:
         mask[:-1] = options["mask"]
@@ -127,7 +133,7 @@ def test_a_row_that_is_left_out_changes_nothing(case, reduction):
     step = losses.value_and_grad(getattr(losses, case.name))
     value, gradient = step(*args, **options, reduction=reduction)
     expected, before = step(*case.args, **case.options, reduction=reduction)
-    if reduction == "none":
+    if np.shape(value) != np.shape(expected):
         assert value[-1] == 0.0
         value = value[:-1]
     np.testing.assert_array_equal(value, expected)
@@ -164,6 +170,8 @@ def test_class_weights_divide_a_mean_as_in_pytorch():
 
 @each
 def test_axis_and_sample_weight(case):
+    if case.name == "grouped_cross_entropy":
+        pytest.skip("has axes of items")
     laid_out = {"mask", "threshold", "axis", "sample_weight"}
     if laid_out & set(case.options) or case.name in METRICS or case.name.startswith("s"):
         pytest.skip("laid out with the rows")

@@ -40,7 +40,7 @@ from .argmaxable import ArgmaxableReport, Box, Verdict, check_argmaxable
 from .reference import SoftmaxStats
 
 if TYPE_CHECKING:
-    from . import bounds, losses
+    from . import bounds, distributions, losses, random
 
 __all__ = [
     "ArgmaxableReport",
@@ -65,6 +65,7 @@ __all__ = [
     "attention_with_stats",
     "bounds",
     "check_argmaxable",
+    "distributions",
     "entropy_temperature",
     "entropy_temperature_vjp",
     "estimate_kappa",
@@ -80,6 +81,7 @@ __all__ = [
     "logsumexp_vjp",
     "losses",
     "merge_attention",
+    "random",
     "reference",
     "scaled_dot_product_attention",
     "smooth_max",
@@ -90,7 +92,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> ModuleType:
-    """Import `bounds` and `losses` when they are first asked for: few programs need them."""
-    if name in ("bounds", "losses"):
+    """Import a module of this package when it is first asked for: few programs need it."""
+    if name in ("bounds", "distributions", "losses", "random"):
         return import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

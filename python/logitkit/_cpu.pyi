@@ -10,6 +10,14 @@ class Isa(enum.Enum):
     avx2 = 2
     avx512 = 3
 
+class NoiseLaw(enum.Enum):
+    normal = 0
+    logistic = 1
+    laplace = 2
+    cauchy = 3
+    uniform = 4
+    exponential = 5
+
 def supported_isas() -> list[Isa]: ...
 def default_isa() -> Isa: ...
 def default_threads() -> int: ...
@@ -211,6 +219,182 @@ def cross_entropy(
     z_loss: float = 0.0,
     logsumexp: NDArray[np.float64] | None = None,
     gradient: NDArray[np.float64] | None = None,
+def random_bits(
+    seed: int,
+    step: int,
+    rows: NDArray[np.int64],
+    out: NDArray[np.uint64],
+    *,
+    threads: int = 0,
+    isa: Isa | None = None,
+) -> None: ...
+@overload
+def random_uniform(
+    seed: int,
+    step: int,
+    rows: NDArray[np.int64],
+    out: NDArray[np.float32],
+    *,
+    threads: int = 0,
+    isa: Isa | None = None,
+) -> None: ...
+@overload
+def random_uniform(
+    seed: int,
+    step: int,
+    rows: NDArray[np.int64],
+    out: NDArray[np.float64],
+    *,
+    threads: int = 0,
+    isa: Isa | None = None,
+) -> None: ...
+@overload
+def random_exponential(
+    seed: int,
+    step: int,
+    rows: NDArray[np.int64],
+    out: NDArray[np.float32],
+    *,
+    threads: int = 0,
+    isa: Isa | None = None,
+) -> None: ...
+@overload
+def random_exponential(
+    seed: int,
+    step: int,
+    rows: NDArray[np.int64],
+    out: NDArray[np.float64],
+    *,
+    threads: int = 0,
+    isa: Isa | None = None,
+) -> None: ...
+@overload
+def random_gumbel(
+    seed: int,
+    step: int,
+    rows: NDArray[np.int64],
+    out: NDArray[np.float32],
+    *,
+    threads: int = 0,
+    isa: Isa | None = None,
+) -> None: ...
+@overload
+def random_gumbel(
+    seed: int,
+    step: int,
+    rows: NDArray[np.int64],
+    out: NDArray[np.float64],
+    *,
+    threads: int = 0,
+    isa: Isa | None = None,
+) -> None: ...
+@overload
+def random_normal(
+    seed: int,
+    step: int,
+    rows: NDArray[np.int64],
+    out: NDArray[np.float32],
+    *,
+    threads: int = 0,
+    isa: Isa | None = None,
+) -> None: ...
+@overload
+def random_normal(
+    seed: int,
+    step: int,
+    rows: NDArray[np.int64],
+    out: NDArray[np.float64],
+    *,
+    threads: int = 0,
+    isa: Isa | None = None,
+) -> None: ...
+@overload
+def gumbel_argmax(
+    logits: NDArray[np.float32],
+    seed: int,
+    step: int,
+    rows: NDArray[np.int64],
+    indices: NDArray[np.int64],
+    *,
+    threads: int = 0,
+    isa: Isa | None = None,
+) -> None: ...
+@overload
+def gumbel_argmax(
+    logits: NDArray[np.float64],
+    seed: int,
+    step: int,
+    rows: NDArray[np.int64],
+    indices: NDArray[np.int64],
+    *,
+    threads: int = 0,
+    isa: Isa | None = None,
+) -> None: ...
+@overload
+def gumbel_top_k(
+    logits: NDArray[np.float32],
+    seed: int,
+    step: int,
+    rows: NDArray[np.int64],
+    values: NDArray[np.float32],
+    indices: NDArray[np.int64],
+    *,
+    threads: int = 0,
+    isa: Isa | None = None,
+) -> None: ...
+@overload
+def gumbel_top_k(
+    logits: NDArray[np.float64],
+    seed: int,
+    step: int,
+    rows: NDArray[np.int64],
+    values: NDArray[np.float64],
+    indices: NDArray[np.int64],
+    *,
+    threads: int = 0,
+    isa: Isa | None = None,
+) -> None: ...
+@overload
+def diffusion_update(
+    x: NDArray[np.float32],
+    y: NDArray[np.float32] | None,
+    a: NDArray[np.float32],
+    b: NDArray[np.float32],
+    c: NDArray[np.float32] | None,
+    lower: float,
+    upper: float,
+    seed: int,
+    step: int,
+    rows: NDArray[np.int64],
+    out: NDArray[np.float32],
+    *,
+    threads: int = 0,
+    isa: Isa | None = None,
+) -> None: ...
+@overload
+def diffusion_update(
+    x: NDArray[np.float64],
+    y: NDArray[np.float64] | None,
+    a: NDArray[np.float64],
+    b: NDArray[np.float64],
+    c: NDArray[np.float64] | None,
+    lower: float,
+    upper: float,
+    seed: int,
+    step: int,
+    rows: NDArray[np.int64],
+    out: NDArray[np.float64],
+    *,
+    threads: int = 0,
+    isa: Isa | None = None,
+) -> None: ...
+@overload
+def noise_argmax_probs(
+    logits: NDArray[np.float32],
+    law: NoiseLaw,
+    scale: float,
+    out: NDArray[np.float32],
+    *,
     threads: int = 0,
     isa: Isa = ...,
 ) -> None: ...
@@ -229,6 +413,12 @@ def linear_cross_entropy(
     target: NDArray[np.float64] | None = None,
     total: NDArray[np.float64] | None = None,
     best: NDArray[np.int64] | None = None,
+def noise_argmax_probs(
+    logits: NDArray[np.float64],
+    law: NoiseLaw,
+    scale: float,
+    out: NDArray[np.float64],
+    *,
     threads: int = 0,
     isa: Isa = ...,
 ) -> None: ...
@@ -247,6 +437,12 @@ def linear_cross_entropy(
     target: NDArray[np.float64] | None = None,
     total: NDArray[np.float64] | None = None,
     best: NDArray[np.int64] | None = None,
+def noise_argmax_log_probs(
+    logits: NDArray[np.float32],
+    law: NoiseLaw,
+    scale: float,
+    out: NDArray[np.float32],
+    *,
     threads: int = 0,
     isa: Isa = ...,
 ) -> None: ...
@@ -272,6 +468,12 @@ def linear_cross_entropy_gradient(
     grad_input: NDArray[np.float32] | None = None,
     grad_weight: NDArray[np.float32] | None = None,
     grad_bias: NDArray[np.float32] | None = None,
+def noise_argmax_log_probs(
+    logits: NDArray[np.float64],
+    law: NoiseLaw,
+    scale: float,
+    out: NDArray[np.float64],
+    *,
     threads: int = 0,
     isa: Isa = ...,
 ) -> None: ...
@@ -297,6 +499,68 @@ def linear_cross_entropy_gradient(
     grad_input: NDArray[np.float64] | None = None,
     grad_weight: NDArray[np.float64] | None = None,
     grad_bias: NDArray[np.float64] | None = None,
+def noise_argmax_vjp(
+    logits: NDArray[np.float32],
+    cotangents: NDArray[np.float32],
+    law: NoiseLaw,
+    scale: float,
+    out: NDArray[np.float32],
+    *,
+    threads: int = 0,
+    isa: Isa = ...,
+) -> None: ...
+@overload
+def noise_argmax_vjp(
+    logits: NDArray[np.float64],
+    cotangents: NDArray[np.float64],
+    law: NoiseLaw,
+    scale: float,
+    out: NDArray[np.float64],
+    *,
+    threads: int = 0,
+    isa: Isa = ...,
+) -> None: ...
+@overload
+def noise_argmax_expected_max(
+    logits: NDArray[np.float32],
+    law: NoiseLaw,
+    scale: float,
+    out: NDArray[np.float32],
+    *,
+    threads: int = 0,
+    isa: Isa = ...,
+) -> None: ...
+@overload
+def noise_argmax_expected_max(
+    logits: NDArray[np.float64],
+    law: NoiseLaw,
+    scale: float,
+    out: NDArray[np.float64],
+    *,
+    threads: int = 0,
+    isa: Isa = ...,
+) -> None: ...
+@overload
+def noise_argmax_log_prob(
+    logits: NDArray[np.float32],
+    index: NDArray[np.uintp],
+    law: NoiseLaw,
+    scale: float,
+    out: NDArray[np.float32],
+    gradients: NDArray[np.float32] | None,
+    *,
+    threads: int = 0,
+    isa: Isa = ...,
+) -> None: ...
+@overload
+def noise_argmax_log_prob(
+    logits: NDArray[np.float64],
+    index: NDArray[np.uintp],
+    law: NoiseLaw,
+    scale: float,
+    out: NDArray[np.float64],
+    gradients: NDArray[np.float64] | None,
+    *,
     threads: int = 0,
     isa: Isa = ...,
 ) -> None: ...

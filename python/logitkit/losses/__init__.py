@@ -22,12 +22,25 @@ from ._cross_entropy import (
     cross_entropy,
     cross_entropy_with_aux,
 )
+from ._entmax_losses import (
+    entmax_loss,
+    sparsemax_loss,
+)
 from ._expected_accuracy import expected_accuracy
+from ._fenchel_young import (
+    fenchel_young,
+)
 from ._from_metric import (
     CrossEntropyFirst,
     GeometricSchedule,
     from_metric,
     stretched,
+)
+from ._grouped import (
+    GroupedStationary,
+    grouped_cross_entropy,
+    grouped_probabilities,
+    grouped_stationary_target,
 )
 from ._linear_cross_entropy import (
     linear_cross_entropy,
@@ -58,6 +71,11 @@ from ._subsets import (
     circle_loss,
     combinatorial_cross_entropy,
 )
+from ._top_k import (
+    smooth_balanced_accuracy,
+    smooth_top_k_accuracy,
+    z_loss,
+)
 from ._value_and_grad import (
     value_and_grad,
 )
@@ -66,15 +84,21 @@ __all__ = [
     "CrossEntropyAux",
     "CrossEntropyFirst",
     "GeometricSchedule",
+    "GroupedStationary",
     "circle_loss",
     "combinatorial_cross_entropy",
     "cross_entropy",
     "cross_entropy_with_aux",
+    "entmax_loss",
     "excess_multilabel_cross_entropy",
     "expected_accuracy",
+    "fenchel_young",
     "focal",
     "from_metric",
     "generalized_cross_entropy",
+    "grouped_cross_entropy",
+    "grouped_probabilities",
+    "grouped_stationary_target",
     "linear_cross_entropy",
     "linear_cross_entropy_with_aux",
     "logit_adjusted_cross_entropy",
@@ -84,14 +108,18 @@ __all__ = [
     "poly",
     "smooth_accuracy",
     "smooth_auc",
+    "smooth_balanced_accuracy",
     "smooth_f_score",
     "smooth_iou",
     "smooth_matthews",
     "smooth_precision",
     "smooth_recall",
+    "smooth_top_k_accuracy",
     "span_cross_entropy",
     "sparse_multilabel_cross_entropy",
+    "sparsemax_loss",
     "stretched",
     "symmetric_kl",
     "value_and_grad",
+    "z_loss",
 ]

@@ -10,7 +10,7 @@ import numpy as np
 from ..reference.losses._expected_accuracy import log_accuracy_formula
 from ._class_rows import check_classes, class_rows
 from ._namespace import cast, first_index, is_host_known, like, namespace_of
-from ._normal_argmax import genz, log_probability
+from ._normal_argmax import equal_noise_log_probability, genz, log_probability
 from ._reduction import Reduction, Weighting
 from ._row_loss import RowLoss
 from ._terms import RowTerms, loss
@@ -70,53 +70,60 @@ def _log_accuracy(
     """
     Return log P and its slopes, P = E_z prod_{j != y} Phi((m_j + scale_y z) / scale_j).
 
-    Computed in ``float64``. Classes at -inf are no rivals; P = 0 of a true one has no slope.
+    Computed in ``float64``. Classes at -inf are no rivals; a true one there has P = 0 and no
+    slope. Rows with NaN or +inf are NaN.
     """
     n, shape = x.shape[-1], x.shape
     check_classes(target, n)
-    x = x.reshape(-1, n).astype(np.float64)
-    y = target.reshape(-1, 1).astype(np.intp)
-    scale = np.ones_like(x) if scale is None else scale.reshape(-1, n).astype(np.float64)
-    with np.errstate(invalid="ignore"):
-        m = np.take_along_axis(x, y, -1) - x
-    free = m < margin  # elsewhere the margin is a constant
-    m = np.minimum(m, margin)
-    other = np.arange(n) != y
-    other &= x > -np.inf
-    lost = (other & (m == -np.inf)).any(-1)
-    m = np.where(other & ~lost[:, None], m, 0.0)
-    own = np.take_along_axis(scale, y, -1)
+    rows, y = x.reshape(-1, n).astype(np.float64), target.reshape(-1, 1).astype(np.intp)
+    spread = np.ones_like(rows) if scale is None else scale.reshape(-1, n).astype(np.float64)
+    unknown, lost = _set_aside(rows, y)
+    m = np.take_along_axis(rows, y, -1) - rows
+    free = m < margin  # elsewhere the lead is a constant
+    other = (np.arange(n) != y) & (rows > -np.inf)
+    m = np.where(other, np.minimum(m, margin), 0.0)
+    own = np.take_along_axis(spread, y, -1)
     if samples:
-        p, of_m = _by_genz(m / scale, other, samples, seed, bool(argnums))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            log_p = np.log(p)
-            slopes = None if of_m is None else (np.nan_to_num(of_m / p[:, None]), np.zeros(m.shape))
+        log_p, of_m = _by_genz(m / spread, other, samples, seed, bool(argnums))
+        of_steep = np.zeros_like(m)
+    elif 1 in argnums or (spread != own).any():
+        log_p, of_m, of_steep = log_probability(m / spread, own / spread, other, bool(argnums))
     else:
-        log_p, slopes = log_probability(m / scale, own / scale, other, slopes=bool(argnums))
-    log_p = np.where(lost, -np.inf, log_p).reshape(shape[:-1])
-    if slopes is None:
-        return log_p, ()
-    of_m, of_steep = (np.where(lost[:, None], 0.0, s) / scale for s in slopes)
-    of_scale = -(of_m * m + of_steep * own) / scale
+        log_p, of_m = equal_noise_log_probability(m / spread, y, other, bool(argnums))
+        of_steep = of_m
+    log_p[lost], log_p[unknown] = -np.inf, np.nan
+    if not argnums:
+        return log_p.reshape(shape[:-1]), ()
+    of_m, of_steep = (np.where(lost[:, None], 0.0, slope) / spread for slope in (of_m, of_steep))
+    of_scale = -(of_m * m + of_steep * own) / spread
     np.put_along_axis(of_scale, y, of_steep.sum(-1, keepdims=True), -1)
     of_x = np.where(free, -of_m, 0.0)
     np.put_along_axis(of_x, y, -of_x.sum(-1, keepdims=True), -1)
+    of_x[unknown], of_scale[unknown] = np.nan, np.nan
     both = of_x.reshape(shape), of_scale.reshape(shape)
-    return log_p, tuple(both[i] for i in argnums)
+    return log_p.reshape(shape[:-1]), tuple(both[i] for i in argnums)
+
+
+def _set_aside(rows: Any, y: Any) -> tuple[Any, Any]:
+    """Return which rows are not numbers and which are lost; both are set to zero."""
+    unknown = (np.isnan(rows) | (rows == np.inf)).any(-1)
+    lost = np.take_along_axis(rows, y, -1)[:, 0] == -np.inf
+    rivals = (rows > -np.inf).sum(-1)
+    lost &= rivals > 0
+    rows[unknown | lost | (rivals == 0)] = 0.0
+    return unknown, lost
 
 
 def _by_genz(m: Any, other: Any, samples: int, seed: int, slopes: bool) -> tuple[Any, Any]:
-    """Return probabilities and derivatives, one row after the other: they need rows x n**2."""
-    results = [
-        genz(row[None, use], samples=samples, seed=seed, slopes=slopes)
-        for row, use in zip(m, other, strict=True)
-    ]
-    p = np.array([value[0] for value, _ in results])
-    if not slopes:
-        return p, None
-    gradient = np.zeros(m.shape)
-    gradient[other] = np.concatenate([g[0] for _, g in results] or [np.zeros(0)])
-    return p, gradient
+    """Return log P and derivatives, one row after the other: they need samples x n**2."""
+    log_p, gradient = np.empty(len(m)), np.zeros(m.shape)
+    for i, use in enumerate(other):
+        p, of_m = genz(m[i][use][None], samples=samples, seed=seed, slopes=slopes)
+        with np.errstate(divide="ignore"):
+            log_p[i] = np.log(p[0])
+        if slopes and p[0] > 0.0:
+            gradient[i, use] = of_m[0] / p[0]
+    return log_p, gradient
 
 
 _NUMBERS = (("margin", "float"), ("samples", "int"), ("seed", "int"))
@@ -202,10 +209,10 @@ def expected_accuracy(
 
     Notes
     -----
-    In ``float64`` the error of log P is below 1e-13 for equal scales, up to 50,000 classes;
-    with the 16 samples of "genz" it is 10 % for 10 classes and 86 % for 1,000. Scales that
-    differ by more than a factor of 40 lose digits. The work is rows times classes times about
-    200 normal integrals with the gradient.
+    In ``float64`` the error of log P is below 1e-13 for equal scales, up to 50,000 classes. The
+    spread of "genz" with 16 samples is 4 % of `P` for 3 equal classes, 19 % for 10 and 81 % for
+    100. Scales that differ by more than a factor of 40 lose digits. The work is rows times
+    classes times about 100 normal integrals, and as much again for the gradient.
 
     The scale decides, not the loss: with the logits of a linear model on three points, the loss
     separates them only below a scale of 0.22, as cross-entropy does only for logits that may

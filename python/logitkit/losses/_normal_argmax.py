@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from .. import _cpu
+
 # log of the share of the integrand's maximum below which it is left out.
 _DROP = 42.0
 
@@ -25,11 +27,26 @@ def hazard(x: Any) -> Any:
     return math.sqrt(2.0 / math.pi) / erfcx(-math.sqrt(0.5) * x)
 
 
-def log_probability(
-    m: Any, steep: Any, other: Any, *, slopes: bool
-) -> tuple[Any, tuple[Any, Any] | None]:
+def equal_noise_log_probability(m: Any, y: Any, other: Any, slopes: bool) -> tuple[Any, Any]:
+    """
+    Return log E_z prod_j Phi(m_j + z) over the other classes, and its slopes, or None.
+
+    See `log_probability`; `y`, shape (rows, 1), is the class itself, whose score is 0.
+    """
+    x = np.where(other, -m, -np.inf)
+    np.put_along_axis(x, y, 0.0, -1)
+    value = np.empty(len(x))
+    gradient = np.empty(x.shape) if slopes else None
+    index = np.ascontiguousarray(y[:, 0].astype(np.uintp))
+    _cpu.noise_argmax_log_prob(x, index, _cpu.NoiseLaw.normal, 1.0, value, gradient)
+    return value, None if gradient is None else np.where(other, -gradient, 0.0)
+
+
+def log_probability(m: Any, steep: Any, other: Any, slopes: bool) -> tuple[Any, Any, Any]:
     r"""
     Return the log of an integral, log E_z prod_j Phi(m_j + steep_j z), and its slopes.
+
+    In NumPy, for noise of any scales; `equal_noise_log_probability` has a kernel.
 
     Parameters
     ----------
@@ -38,7 +55,8 @@ def log_probability(
     other : ndarray of bool, shape (rows, n)
         The factors: all classes but the own one.
     slopes : bool
-        Whether to return derivatives of the logarithm with respect to `m` and to `steep`.
+        Whether to return derivatives of the logarithm with respect to `m` and to `steep`, not
+        None.
 
     Notes
     -----
@@ -60,14 +78,14 @@ def log_probability(
     total = shares.sum(0)
     value = top + np.log(total) + np.log(step / math.sqrt(2.0 * math.pi))
     if not slopes:
-        return value, None
+        return value, None, None
     shares /= total
     of_m, of_steep = np.zeros(m.shape), np.zeros(m.shape)
     for u, share in zip(nodes, shares, strict=True):
         part = np.where(other, hazard(m + steep * u[:, None]), 0.0) * share[:, None]
         of_m += part
         of_steep += part * u[:, None]
-    return value, (of_m, of_steep)
+    return value, of_m, of_steep
 
 
 def _log_integrand(z: Any, m: Any, steep: Any, other: Any) -> Any:

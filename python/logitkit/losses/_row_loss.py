@@ -42,7 +42,7 @@ class RowLoss:
         that array, in new memory. Raises ValueError where an array has a value that it may not
         have. Integers and booleans have no slopes and are never asked for any.
     numbers : tuple of (str, str)
-        The names of its numbers and their types, "float", "int" or "bool".
+        The names of its numbers and their types, "float", "int", "bool" or "str".
     error : bool
         Whether its values are errors: from 0, all right, to 1, all wrong.
     stretched : RowLoss, optional

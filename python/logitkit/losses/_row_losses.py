@@ -2,19 +2,25 @@
 
 from ._class_losses import FOCAL, GENERALIZED, LOG_LOSS, POLY, SMOOTH_ACCURACY
 from ._cross_entropy import CROSS_ENTROPY
+from ._entmax_losses import ENTMAX
 from ._expected_accuracy import EXPECTED_ACCURACY, LOG_EXPECTED_ACCURACY
+from ._fenchel_young import FENCHEL_YOUNG
+from ._grouped_kernel import GROUPED
 from ._metrics import AUC, F_SCORE, IOU, MATTHEWS, PRECISION, RECALL
 from ._multilabel import MULTILABEL
 from ._multilabel_decoding import EXCESS, SYMMETRIC_KL
 from ._subsets import CIRCLE, COMBINATORIAL
+from ._top_k import TOP_K, Z_LOSS
 
 ROW_LOSSES = (
     AUC,
     CIRCLE,
     COMBINATORIAL,
     CROSS_ENTROPY,
+    ENTMAX,
     EXCESS,
     EXPECTED_ACCURACY,
+    FENCHEL_YOUNG,
     FOCAL,
     GENERALIZED,
     LOG_EXPECTED_ACCURACY,
@@ -23,7 +29,10 @@ ROW_LOSSES = (
     POLY,
     SMOOTH_ACCURACY,
     SYMMETRIC_KL,
+    TOP_K,
+    Z_LOSS,
     *F_SCORE,
+    *GROUPED.values(),
     *IOU,
     *MATTHEWS,
     *PRECISION,

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
@@ -20,7 +21,8 @@ def floating(x: Any) -> tuple[Any, Any]:
 
 def like(x: Any, other: Any) -> Any:
     """Return `x` as a tensor beside `other`; numbers with a fraction take its type."""
-    x = torch.as_tensor(x, device=other.device)
+    if not isinstance(x, Tensor):
+        x = torch.as_tensor(np.asarray(x), device=other.device)  # numbers in all their digits
     return x.to(other.dtype) if x.is_floating_point() else x
 
 

@@ -9,6 +9,19 @@ from ._classes import (
 )
 from ._cross_entropy import cross_entropy, linear_cross_entropy
 from ._expected_accuracy import expected_accuracy
+from ._fenchel_young import (
+    fenchel_young,
+)
+from ._grouped import (
+    grouped_cross_entropy,
+)
+from ._implicit import (
+    entmax_loss,
+    smooth_balanced_accuracy,
+    smooth_top_k_accuracy,
+    sparsemax_loss,
+    z_loss,
+)
 from ._metrics import (
     smooth_auc,
     smooth_f_score,
@@ -33,22 +46,29 @@ __all__ = [
     "circle_loss",
     "combinatorial_cross_entropy",
     "cross_entropy",
+    "entmax_loss",
     "excess_multilabel_cross_entropy",
     "expected_accuracy",
+    "fenchel_young",
     "focal",
     "generalized_cross_entropy",
+    "grouped_cross_entropy",
     "linear_cross_entropy",
     "logit_adjusted_cross_entropy",
     "multilabel_cross_entropy",
     "poly",
     "smooth_accuracy",
     "smooth_auc",
+    "smooth_balanced_accuracy",
     "smooth_f_score",
     "smooth_iou",
     "smooth_matthews",
     "smooth_precision",
     "smooth_recall",
+    "smooth_top_k_accuracy",
     "span_cross_entropy",
     "sparse_multilabel_cross_entropy",
+    "sparsemax_loss",
     "symmetric_kl",
+    "z_loss",
 ]
