@@ -8,10 +8,12 @@
 namespace py = pybind11;
 
 void bind_attention(py::module_& m);
+void bind_cross_entropy(py::module_& m);
 void bind_diffusion_update(py::module_& m);
 void bind_gemm(py::module_& m);
 void bind_least_distance(py::module_& m);
 void bind_linear_argmax(py::module_& m);
+void bind_linear_cross_entropy(py::module_& m);
 void bind_logsumexp(py::module_& m);
 void bind_noise_argmax(py::module_& m);
 void bind_random(py::module_& m);
@@ -31,10 +33,12 @@ PYBIND11_MODULE(_cpu, m, py::mod_gil_not_used()) {
   m.def("default_threads", &logitkit::default_threads);
 
   bind_attention(m);
+  bind_cross_entropy(m);
   bind_diffusion_update(m);
   bind_gemm(m);
   bind_least_distance(m);
   bind_linear_argmax(m);
+  bind_linear_cross_entropy(m);
   bind_logsumexp(m);
   bind_noise_argmax(m);
   bind_random(m);

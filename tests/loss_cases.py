@@ -23,6 +23,7 @@ def of_classes():
     t = rng.dirichlet(np.ones(5), 4)
     weight = np.array([0.5, 1.0, 2.0, 0.25, 1.5])
     own = {
+        "cross_entropy": [{}],
         "focal": [{}, {"gamma": 0.5}, {"gamma": 0.0}],
         "generalized_cross_entropy": [{}, {"q": 0.0}, {"q": 1.0}],
         "logit_adjusted_cross_entropy": [

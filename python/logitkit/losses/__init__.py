@@ -17,6 +17,11 @@ from ._class_losses import (
     poly,
     smooth_accuracy,
 )
+from ._cross_entropy import (
+    CrossEntropyAux,
+    cross_entropy,
+    cross_entropy_with_aux,
+)
 from ._entmax_losses import (
     entmax_loss,
     sparsemax_loss,
@@ -36,6 +41,10 @@ from ._grouped import (
     grouped_cross_entropy,
     grouped_probabilities,
     grouped_stationary_target,
+)
+from ._linear_cross_entropy import (
+    linear_cross_entropy,
+    linear_cross_entropy_with_aux,
 )
 from ._metrics import (
     smooth_auc,
@@ -72,11 +81,14 @@ from ._value_and_grad import (
 )
 
 __all__ = [
+    "CrossEntropyAux",
     "CrossEntropyFirst",
     "GeometricSchedule",
     "GroupedStationary",
     "circle_loss",
     "combinatorial_cross_entropy",
+    "cross_entropy",
+    "cross_entropy_with_aux",
     "entmax_loss",
     "excess_multilabel_cross_entropy",
     "expected_accuracy",
@@ -87,6 +99,8 @@ __all__ = [
     "grouped_cross_entropy",
     "grouped_probabilities",
     "grouped_stationary_target",
+    "linear_cross_entropy",
+    "linear_cross_entropy_with_aux",
     "logit_adjusted_cross_entropy",
     "multilabel_cross_entropy",
     "multilabel_labels",

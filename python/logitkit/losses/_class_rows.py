@@ -57,7 +57,7 @@ def class_rows(
         )
     given = t.dtype
     x = xp.moveaxis(x, axis, -1)
-    kept = _kept(x, t, mask, ignore_index)
+    kept = kept_rows(x, t, mask, ignore_index)
     if t.ndim == x.ndim:
         t = cast(xp.moveaxis(t, axis, -1), x.dtype)
         if kept is not None:
@@ -91,7 +91,7 @@ def class_rows(
     return ClassRows(x, t, weight, weighting, dtype, (undo, undo_target))
 
 
-def _kept(x: Any, t: Any, mask: Any, ignore_index: int | None) -> Any:
+def kept_rows(x: Any, t: Any, mask: Any, ignore_index: int | None) -> Any:
     """Return which rows count, or None for all."""
     xp, kept = namespace_of(x), None
     if mask is not None:

@@ -60,13 +60,13 @@ class Weighting:
         if self.kept is not None:
             values = xp.where(self.kept, values, xp.zeros_like(values))
         if self.sample_weight is not None:
-            values = values * self._kept_weight(values)
+            values = values * self.kept_weight(values)
         if callable(self.reduction):
             return self.reduction(values)
         if self.reduction == "none":
             return values
         total = _total(values)
-        return total if self.reduction == "sum" else _quotient(total, self._divisor(values))
+        return total if self.reduction == "sum" else _quotient(total, self.divisor(values))
 
     def cotangent(self, values: Any) -> Any:
         """Return the derivative of the loss with respect to each of `values`, arrays of NumPy."""
@@ -75,14 +75,14 @@ class Weighting:
                 "value_and_grad cannot differentiate a reduction that is a function: pass "
                 "reduction='none' and multiply by its derivative, or use tensors"
             )
-        g = np.broadcast_to(np.asarray(self._kept_weight(values), np.float64), values.shape)
+        g = np.broadcast_to(np.asarray(self.kept_weight(values), np.float64), values.shape)
         if self.reduction == "mean":
             # Rows that are left out stay at zero even where the mean is 0 / 0.
-            divisor = np.broadcast_to(self._divisor(values), values.shape)
+            divisor = np.broadcast_to(self.divisor(values), values.shape)
             g = np.divide(g, divisor, out=np.zeros(values.shape), where=g != 0.0)
         return g
 
-    def _kept_weight(self, values: Any) -> Any:
+    def kept_weight(self, values: Any) -> Any:
         """Return the weight of each row, zero for those that are left out."""
         xp = namespace_of(values)
         weight = 1.0 if self.sample_weight is None else self.sample_weight
@@ -90,13 +90,13 @@ class Weighting:
             return weight
         return xp.where(self.kept, xp.ones_like(values) * weight, xp.zeros_like(values))
 
-    def _divisor(self, values: Any) -> Any:
+    def divisor(self, values: Any) -> Any:
         if self.denominator is not None:
             return self.denominator
         xp = namespace_of(values)
         if self.sample_weight is None and self.norm is None:
             return _count(values) if self.kept is None else self.kept.sum()
-        weight = self._kept_weight(values)
+        weight = self.kept_weight(values)
         if self.norm is not None:
             weight = weight * self.norm
         return _total(xp.ones_like(values) * weight)

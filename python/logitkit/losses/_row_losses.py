@@ -1,6 +1,7 @@
 """The definitions that become operators of PyTorch."""
 
 from ._class_losses import FOCAL, GENERALIZED, LOG_LOSS, POLY, SMOOTH_ACCURACY
+from ._cross_entropy import CROSS_ENTROPY
 from ._entmax_losses import ENTMAX
 from ._expected_accuracy import EXPECTED_ACCURACY, LOG_EXPECTED_ACCURACY
 from ._fenchel_young import FENCHEL_YOUNG
@@ -15,6 +16,7 @@ ROW_LOSSES = (
     AUC,
     CIRCLE,
     COMBINATORIAL,
+    CROSS_ENTROPY,
     ENTMAX,
     EXCESS,
     EXPECTED_ACCURACY,

@@ -7,6 +7,7 @@ from ._classes import (
     poly,
     smooth_accuracy,
 )
+from ._cross_entropy import cross_entropy, linear_cross_entropy
 from ._expected_accuracy import expected_accuracy
 from ._fenchel_young import (
     fenchel_young,
@@ -44,6 +45,7 @@ from ._subsets import (
 __all__ = [
     "circle_loss",
     "combinatorial_cross_entropy",
+    "cross_entropy",
     "entmax_loss",
     "excess_multilabel_cross_entropy",
     "expected_accuracy",
@@ -51,6 +53,7 @@ __all__ = [
     "focal",
     "generalized_cross_entropy",
     "grouped_cross_entropy",
+    "linear_cross_entropy",
     "logit_adjusted_cross_entropy",
     "multilabel_cross_entropy",
     "poly",

@@ -1,0 +1,10 @@
+// Compiled with -mavx512f: intrinsics and our own headers only (see the note in isa.h).
+#include "simd/avx512.h"
+
+#include "cross_entropy/make_loops.h"
+
+namespace logitkit::avx512 {
+
+const AllCrossEntropyLoops cross_entropy_loops = make_loops<F32, F64>();
+
+}  // namespace logitkit::avx512

@@ -1,0 +1,10 @@
+// For 64-bit Arm: intrinsics and our own headers only, as in avx2.cpp and avx512.cpp.
+#include "simd/neon.h"
+
+#include "cross_entropy/make_loops.h"
+
+namespace logitkit::neon {
+
+const AllCrossEntropyLoops cross_entropy_loops = make_loops<F32, F64>();
+
+}  // namespace logitkit::neon

@@ -1,0 +1,10 @@
+// Compiled with -mavx2 -mfma: intrinsics and our own headers only (see the note in isa.h).
+#include "simd/avx2.h"
+
+#include "linear_cross_entropy/make_loops.h"
+
+namespace logitkit::avx2 {
+
+const AllLayerLossLoops layer_loss_loops = make_loops<F32, F64, 4>();
+
+}  // namespace logitkit::avx2
