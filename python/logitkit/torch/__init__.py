@@ -23,6 +23,7 @@ except ModuleNotFoundError as error:
         "logitkit.torch needs PyTorch, which is not installed: pip install 'logitkit[torch]'"
     ) from error
 
+from ._attention import attention, attention_vjp, attention_with_stats, merge_attention
 from ._entropy_temperature import entropy_temperature
 from ._log_arithmetic import logmeanexp, smooth_max
 from ._logsumexp import logsumexp
@@ -30,10 +31,14 @@ from ._softmax import log_softmax, softmax
 from ._softmax_stats import softmax_stats
 
 __all__ = [
+    "attention",
+    "attention_vjp",
+    "attention_with_stats",
     "entropy_temperature",
     "log_softmax",
     "logmeanexp",
     "logsumexp",
+    "merge_attention",
     "smooth_max",
     "softmax",
     "softmax_stats",
