@@ -87,6 +87,17 @@ DENSE = {
     "scale of rows": {"scale": normal(2, 4, 5).exp()},
     "kappa": {"scale": EntropyInvariant(normal(4).exp()), "mask": BOOL},
     "one kappa": {"scale": EntropyInvariant(torch.tensor(0.7)), "is_causal": True},
+    "all": {
+        "mask": BOOL,
+        "bias": normal(4, 5, 7),
+        "window": (3, 2),
+        "causal_alignment": "lower_right",
+        "key_lengths": torch.tensor([7, 6]),
+        "scale": normal(2, 4, 5).exp(),
+        "softcap": 2.0,
+        "alibi_slopes": [0.0, 0.1, 0.2, 0.3],
+        "sinks": normal(4),
+    },
 }
 dense = pytest.mark.parametrize("options", DENSE.values(), ids=DENSE)
 SCHEDULES = {
@@ -103,15 +114,16 @@ SCHEDULES = {
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_bits_are_those_on_arrays(options, dtype):
     x = three(2, 4, 5, 3, keys=7, key_heads=2, value_dim=6, dtype=dtype)
-    if "two terms" in DENSE and options is DENSE["two terms"]:
-        pytest.skip("terms are added in another order")
+    # Two terms are added to each other first, where arrays have them added one by one.
+    tolerance = 16.0 * torch.finfo(dtype).eps if options is DENSE["two terms"] else 0.0
     expected = attention_with_stats(*map(array, x), **arrays(options))
     for tensors in (x, [t.clone().requires_grad_() for t in x]):
         result = attention_with_stats(*tensors, **options)
         for ours, theirs in zip(result, expected, strict=True):
             assert str(ours.dtype).removeprefix("torch.") == theirs.dtype.name
-            np.testing.assert_array_equal(array(ours), theirs)
-        np.testing.assert_array_equal(array(attention(*tensors, **options)), expected.output)
+            np.testing.assert_allclose(array(ours), theirs, rtol=0, atol=tolerance)
+        output = array(attention(*tensors, **options))
+        np.testing.assert_allclose(output, expected.output, rtol=0, atol=tolerance)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
@@ -342,34 +354,17 @@ def test_merge():
 # Transforms.
 
 
-@dense
-@pytest.mark.parametrize("requires_grad", [False, True])
-def test_opcheck(options, requires_grad):
-    x = [
-        t.requires_grad_(requires_grad)
-        for t in three(2, 4, 5, 2, keys=7, key_heads=2, dtype=torch.float32)
-    ]
-    a = _lowered(*x, **options).arguments
+def test_opcheck():
+    x = [t.requires_grad_() for t in three(2, 4, 5, 2, keys=7, key_heads=2, dtype=torch.float32)]
+    a = _lowered(*x, **DENSE["all"]).arguments
+    constants = tuple(t.detach() if isinstance(t, torch.Tensor) else t for t in a)
+    torch.library.opcheck(OPS.attention_visible_keys.default, constants)
     torch.library.opcheck(OPS.attention.default, a)
-    torch.library.opcheck(
-        OPS.attention_visible_keys.default,
-        tuple(t.detach() if isinstance(t, torch.Tensor) else t for t in a),
-    )
     output, logsumexp, entropy, _ = (r.detach() for r in OPS.attention(*a))
-    incoming = (torch.ones_like(output).requires_grad_(requires_grad), logsumexp * 0.0 + 1.0, None)
-    if logsumexp.isinf().any():
-        incoming = (incoming[0], None, None)
+    incoming = (torch.ones_like(output).requires_grad_(), torch.ones_like(entropy), None)
     torch.library.opcheck(
         OPS.attention_vjp.default,
-        (
-            *a[:TENSOR_COUNT],
-            output,
-            logsumexp,
-            entropy,
-            *incoming,
-            *a[TENSOR_COUNT:],
-            a.bias is not None,
-        ),
+        (*a[:TENSOR_COUNT], output, logsumexp, entropy, *incoming, *a[TENSOR_COUNT:], True),
     )
 
 
@@ -431,8 +426,10 @@ def _fresh_compiler():
 
 
 @pytest.mark.usefixtures("_fresh_compiler")
-@pytest.mark.parametrize("name", ["causal", "mask and bias", "cap, slopes and sinks", "kappa"])
-@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize(
+    ("name", "dynamic"),
+    [("mask and bias", False), ("cap, slopes and sinks", True), ("kappa", True)],
+)
 def test_compile(name, dynamic):
     options = DENSE[name]
     more, put = with_tensors(options)

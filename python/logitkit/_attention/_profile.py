@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._backend import as_array
+from .._backend import as_array, bridge_for
 from ..reference._attention_scale import AttentionScale
 from ._forward import attention_with_stats
 
@@ -144,12 +144,30 @@ def attention_entropy_profile(
     >>> bool(np.all(scaled.slope < plain.slope))
     True
     """
+    if (bridge := bridge_for(key)) is not None:
+        profile: EntropyProfile = bridge.attention_entropy_profile(
+            query,
+            key,
+            scale=scale,
+            is_causal=is_causal,
+            least=least,
+            groups_per_octave=groups_per_octave,
+            **options,
+        )
+        return profile
     key = as_array(key)
     nothing = np.zeros((*key.shape[:-1], 1), key.dtype)
     result = attention_with_stats(query, key, nothing, scale=scale, is_causal=is_causal, **options)
-    heads = result.entropy.shape[-2] if result.entropy.ndim > 1 else 1
-    rows = result.entropy.astype(np.float64).reshape(-1, heads, result.entropy.shape[-1])
-    n = result.n_visible.reshape(rows.shape)
+    return profile_of(result.entropy.astype(np.float64), result.n_visible, least, groups_per_octave)
+
+
+def profile_of(
+    entropy: Array, n_visible: NDArray[np.int64], least: int, groups_per_octave: int
+) -> EntropyProfile:
+    """Group rows (..., heads, length) by the keys that they see."""
+    heads = entropy.shape[-2] if entropy.ndim > 1 else 1
+    rows = entropy.reshape(-1, heads, entropy.shape[-1])
+    n = n_visible.reshape(rows.shape)
     # A power of 2 ends its group: the last row of a causal sequence is often one.
     group = np.ceil(np.log2(np.maximum(n, 1)) * groups_per_octave - 1e-9).astype(np.int64)
     group = np.where(n >= least, group, -1)
@@ -159,19 +177,19 @@ def attention_entropy_profile(
             f"expected rows that see at least two different lengths from {least} keys on, not "
             f"{len(names)}"
         )
-    lengths, entropy = np.empty(len(names)), np.empty((heads, len(names)))
+    lengths, mean = np.empty(len(names)), np.empty((heads, len(names)))
     for k, g in enumerate(names):
         there = group == g
         lengths[k] = np.exp(np.mean(np.log(n[there])))
         for h in range(heads):
-            entropy[h, k] = np.mean(rows[:, h][there[:, h]])
+            mean[h, k] = np.mean(rows[:, h][there[:, h]])
     slope = np.empty(heads)
     for h in range(heads):
         counted = n[:, h] >= least
         log_n = np.log(n[:, h][counted])
         x = log_n - np.mean(log_n)
         slope[h] = rows[:, h][counted] @ x / np.sum(x * x)
-    return EntropyProfile(lengths, entropy, slope)
+    return EntropyProfile(lengths, mean, slope)
 
 
 @dataclass(frozen=True)
@@ -257,6 +275,11 @@ def estimate_kappa(
     >>> estimate_kappa(query, key, entropy=3.0).kappa.shape
     (1,)
     """
+    if (bridge := bridge_for(query)) is not None:
+        found_by_bridge: KappaEstimate = bridge.estimate_kappa(
+            query, key, entropy=entropy, lengths=lengths, rows=rows
+        )
+        return found_by_bridge
     query, key = (np.asarray(as_array(x), np.float64) for x in (query, key))
     if query.ndim < 3 or key.ndim < 3:
         raise ValueError(

@@ -23,7 +23,14 @@ except ModuleNotFoundError as error:
         "logitkit.torch needs PyTorch, which is not installed: pip install 'logitkit[torch]'"
     ) from error
 
-from ._attention import attention, attention_vjp, attention_with_stats, merge_attention
+from ._attention import (
+    attention,
+    attention_entropy_profile,
+    attention_vjp,
+    attention_with_stats,
+    estimate_kappa,
+    merge_attention,
+)
 from ._entropy_temperature import entropy_temperature
 from ._log_arithmetic import logmeanexp, smooth_max
 from ._logsumexp import logsumexp
@@ -32,9 +39,11 @@ from ._softmax_stats import softmax_stats
 
 __all__ = [
     "attention",
+    "attention_entropy_profile",
     "attention_vjp",
     "attention_with_stats",
     "entropy_temperature",
+    "estimate_kappa",
     "log_softmax",
     "logmeanexp",
     "logsumexp",

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from .._attention import _profile
 from .._attention._forward import computed
 from .._attention._layout import check_shapes
 from .._attention._problem import check_numbers
+from .._attention._profile import EntropyProfile, KappaEstimate, profile_of
 from .._attention._visible import check_broadcast, window_limits
 from ..reference import AttentionGradients, AttentionResult
 from ..reference._attention_scale import AttentionScale
@@ -281,6 +283,77 @@ def merge_attention(parts: Sequence[AttentionResult]) -> AttentionResult:
     )
 
 
+def attention_entropy_profile(
+    query: Any,
+    key: Any,
+    /,
+    *,
+    is_causal: bool = True,
+    least: int = 16,
+    groups_per_octave: int = 1,
+    **options: Any,
+) -> EntropyProfile:
+    """
+    Entropy of the attention of tensors against the number of visible keys, for each head.
+
+    Parameters
+    ----------
+    query, key : Tensor
+        As for :func:`logitkit.torch.attention`.
+    is_causal, least, groups_per_octave
+        As for :func:`logitkit.attention_entropy_profile`.
+    **options
+        As for :func:`logitkit.torch.attention`.
+
+    Returns
+    -------
+    EntropyProfile
+        Of arrays, without derivatives.
+
+    Raises
+    ------
+    ValueError
+        If fewer than two groups of lengths are left, as a slope needs two.
+
+    See Also
+    --------
+    logitkit.attention_entropy_profile : The same for arrays.
+    """
+    with torch.no_grad():
+        nothing = key.new_zeros((*key.shape[:-1], 1))
+        result = attention_with_stats(query, key, nothing, is_causal=is_causal, **options)
+    entropy, n_visible = result.entropy.double().numpy(), result.n_visible.numpy()
+    return profile_of(entropy, n_visible, least, groups_per_octave)
+
+
+def estimate_kappa(query: Any, key: Any, /, **options: Any) -> KappaEstimate:
+    """
+    Factor of the entropy-invariant scale that suits queries and keys.
+
+    Parameters
+    ----------
+    query, key : Tensor
+        As for :func:`logitkit.estimate_kappa`.
+    **options
+        The keyword arguments of that function.
+
+    Returns
+    -------
+    KappaEstimate
+        Of arrays, without derivatives; :class:`logitkit.EntropyInvariant` takes its `kappa`.
+
+    Raises
+    ------
+    ValueError
+        If `lengths` are not from 2 to the number of keys, or no scale has that entropy.
+
+    See Also
+    --------
+    logitkit.estimate_kappa : The same for arrays.
+    """
+    return _profile.estimate_kappa(*(x.detach().double().numpy() for x in (query, key)), **options)
+
+
 class _Lowered(NamedTuple):
     """The arguments of the operators, and the way back to the caller's shapes."""
 
@@ -348,7 +421,7 @@ def _lowered(
         value=value,
         mask=visible,
         bias=sum(terms[1:], terms[0]) if terms else None,
-        scale=torch.ones((), dtype=compute, device=query.device),
+        scale=torch.ones((), dtype=compute, device=query.device).expand(query.shape[:-1]),
         sinks=None if sinks is None else _tensor(sinks).to(compute),
         slopes=_slopes(alibi_slopes, compute),
         **{name: _integers(x) for name, x in where.items()},
