@@ -460,7 +460,9 @@ void uncap(typename V::Element* gradients, const typename V::Element* capped, si
            typename V::Element cap) {
   for (size_t k = 0; k < count * lanes_of<V>; k += V::width) {
     const V tanh = V::load(capped + k) / V::all(cap);
-    (V::load(gradients + k) * fnma(tanh, tanh, V::all(1))).store(gradients + k);
+    const V slope = fnma(tanh, tanh, V::all(1)), zero = V::all(0);
+    // A hidden score may be NaN. Its gradient is 0, and stays so if this factor is a number.
+    (V::load(gradients + k) * select(greater(slope, zero), slope, zero)).store(gradients + k);
   }
 }
 

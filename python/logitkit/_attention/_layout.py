@@ -39,6 +39,14 @@ class Layout:
         batches, heads, length, _ = self.query.shape
         return batches, heads, length
 
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        """Shape of numbers for each row as the caller sees it."""
+        _, heads, length = self.rows
+        if self.packed:
+            return (length, heads)
+        return (*self.lead, length) if self.single else (*self.lead, heads, length)
+
     def new(self, dim: int | None = None, dtype: Any = None) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return an empty result as the caller sees it, and the kernel's view of it."""
         _, heads, length = self.rows
@@ -125,7 +133,7 @@ def lay_out(
         key, value = key.swapaxes(0, 1)[None], value.swapaxes(0, 1)[None]
     if not packed:
         query, key, value, lead = _one_batch_axis(query, key, value, paged)
-    batches = len(query) if not packed else len(cu_seqlens_q) - 1
+    batches = len(query) if not packed else max(len(cu_seqlens_q) - 1, 0)
     sequences = np.zeros((batches, 7), np.int64)
     if packed:
         sequences[:, 1:3] = _ranges("cu_seqlens_q", cu_seqlens_q, query.shape[2], "query")
@@ -160,7 +168,10 @@ def lay_out(
     if lower_right:
         sequences[:, 6] = sequences[:, 5] - sequences[:, 2]
     if query_offsets is not None:
-        sequences[:, 6] = _integers("query_offsets", query_offsets, batches)
+        # Far away is far enough, and positions do not overflow.
+        sequences[:, 6] = np.clip(
+            _integers("query_offsets", query_offsets, batches), -(2**60), 2**60
+        )
     return Layout(
         query,
         key,
@@ -247,7 +258,7 @@ def _one_batch_axis(
 
 def _integers(name: str, x: Any, count: int | None) -> NDArray[np.int64]:
     array = np.asarray(x)
-    if array.dtype.kind not in "iu" or array.ndim != 1:
+    if (array.dtype.kind not in "iu" and array.size) or array.ndim != 1:
         raise ValueError(f"expected {name} of integers in one dimension, not {x!r}")
     if count is not None and len(array) != count:
         raise ValueError(f"expected {name} of {count} elements, one a sequence, not {len(array)}")

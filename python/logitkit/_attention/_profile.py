@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from .._backend import as_array, bridge_for
 from ..reference._attention_scale import AttentionScale
 from ._forward import attention_with_stats
+from ._layout import check_shapes
 
 Array = NDArray[np.float64]
 
@@ -165,6 +166,11 @@ def profile_of(
     entropy: Array, n_visible: NDArray[np.int64], least: int, groups_per_octave: int
 ) -> EntropyProfile:
     """Group rows (..., heads, length) by the keys that they see."""
+    if least < 1 or groups_per_octave < 1:
+        raise ValueError(
+            f"expected least and groups_per_octave of at least 1, not {least} and "
+            f"{groups_per_octave}"
+        )
     heads = entropy.shape[-2] if entropy.ndim > 1 else 1
     rows = entropy.reshape(-1, heads, entropy.shape[-1])
     n = n_visible.reshape(rows.shape)
@@ -286,11 +292,14 @@ def estimate_kappa(
             f"expected query and key of shape (..., heads, length, head_dim), not {query.shape} "
             f"and {key.shape}"
         )
+    check_shapes(query.shape, key.shape, key.shape, packed=False, paged=False)
+    if rows < 1:
+        raise ValueError(f"expected rows >= 1, not {rows}")
     heads, keys, dim = query.shape[-3], key.shape[-2], key.shape[-1]
     if lengths is None:
         lengths = [n for n in (2**k for k in range(6, 40)) if n < keys] + [keys]
     sizes = np.unique(np.asarray(lengths))
-    if len(sizes) < 2 or sizes[0] < 2 or sizes[-1] > keys:
+    if sizes.dtype.kind not in "iu" or len(sizes) < 2 or sizes[0] < 2 or sizes[-1] > keys:
         raise ValueError(f"expected at least two lengths from 2 to {keys}, not {list(lengths)}")
     sample = np.unique(np.linspace(0, query.shape[-2] - 1, min(rows, query.shape[-2])).astype(int))
     scores = query[..., sample, :] @ key.repeat(heads // key.shape[-3], axis=-3).swapaxes(-1, -2)

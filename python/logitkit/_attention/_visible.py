@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -54,7 +55,7 @@ def window_limits(window: Any) -> tuple[int, int]:
         return UNLIMITED, UNLIMITED
     try:
         left, right = window
-        limits = [UNLIMITED if x is None else int(x) for x in (left, right)]
+        limits = [UNLIMITED if x is None else operator.index(x) for x in (left, right)]
     except (TypeError, ValueError):
         raise ValueError(
             f"expected window = (left, right) in keys, None for no limit, not {window!r}"

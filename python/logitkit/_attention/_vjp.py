@@ -230,6 +230,9 @@ class _Incoming:
         grad_entropy: Any,
     ) -> None:
         output = as_array(result.output)
+        expected = (*layout.row_shape, layout.value.shape[3])
+        if output.shape != expected:
+            raise ValueError(f"expected a result of shape {expected}, not {output.shape}")
         grad = as_array(grad_output)
         if grad.shape != output.shape:
             raise ValueError(
@@ -329,9 +332,9 @@ def _of_sinks(problem: Problem, incoming: _Incoming) -> NDArray[np.float64]:
         name: np.zeros(1) if x is None else x.astype(np.float64)
         for name, x in incoming.rows.items()
     }
-    log_p = problem.sinks.astype(np.float64)[:, None] - rows["logsumexp"]
-    there = np.isfinite(problem.sinks)[:, None] & np.isfinite(rows["logsumexp"])
-    log_p = np.where(there, log_p, 0.0)
+    sinks, logsumexp = problem.sinks.astype(np.float64)[:, None], rows["logsumexp"]
+    there = np.isfinite(sinks) & np.isfinite(logsumexp)  # -inf - -inf would be NaN
+    log_p = np.where(there, sinks, 0.0) - np.where(there, logsumexp, 0.0)
     out, grad = as_float64(incoming.out), as_float64(incoming.grad_out)
     product = np.einsum("bhid,bhid->bhi", out, grad)
     terms = rows["grad_logsumexp"] - product - rows["grad_entropy"] * (rows["entropy"] + log_p)
