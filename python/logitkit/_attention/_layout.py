@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -133,45 +133,8 @@ def lay_out(
         key, value = key.swapaxes(0, 1)[None], value.swapaxes(0, 1)[None]
     if not packed:
         query, key, value, lead = _one_batch_axis(query, key, value, paged)
-    batches = len(query) if not packed else max(len(cu_seqlens_q) - 1, 0)
-    sequences = np.zeros((batches, 7), np.int64)
-    if packed:
-        sequences[:, 1:3] = _ranges("cu_seqlens_q", cu_seqlens_q, query.shape[2], "query")
-    else:
-        sequences[:, 0] = np.arange(batches)
-        sequences[:, 2] = query.shape[2]
-    if cu_seqlens_k is not None:
-        ranges = _ranges("cu_seqlens_k", cu_seqlens_k, key.shape[2], "key")
-        if len(ranges) != batches:
-            raise ValueError(
-                f"expected cu_seqlens_k of {batches + 1} elements like cu_seqlens_q, not "
-                f"{len(ranges) + 1}"
-            )
-        sequences[:, 4:6] = ranges
-    else:
-        sequences[:, 3] = np.arange(batches)
-        sequences[:, 5] = key.shape[2]
-    table = None
-    if paged:
-        table = _table(block_table, batches)
-        sequences[:, 5] = table.shape[1] * key.shape[2]
-    if key_lengths is not None:
-        lengths = _integers("key_lengths", key_lengths, batches)
-        if np.any(lengths < 0) or np.any(lengths > sequences[:, 5]):
-            raise ValueError(
-                f"expected key_lengths from 0 to the keys that there are, "
-                f"{sequences[:, 5].tolist()}, not {lengths.tolist()}"
-            )
-        sequences[:, 5] = lengths
-    if table is not None:
-        _check_blocks(table, sequences[:, 5], key.shape)
-    if lower_right:
-        sequences[:, 6] = sequences[:, 5] - sequences[:, 2]
-    if query_offsets is not None:
-        # Far away is far enough, and positions do not overflow.
-        sequences[:, 6] = np.clip(
-            _integers("query_offsets", query_offsets, batches), -(2**60), 2**60
-        )
+    where = _Where(query_offsets, key_lengths, cu_seqlens_q, cu_seqlens_k, block_table)
+    sequences, table = _sequences(query.shape, key.shape, where, lower_right)
     return Layout(
         query,
         key,
@@ -184,6 +147,64 @@ def lay_out(
         single,
         table,
     )
+
+
+class _Where(NamedTuple):
+    """What says where the sequences lie."""
+
+    query_offsets: Any
+    key_lengths: Any
+    cu_seqlens_q: Any
+    cu_seqlens_k: Any
+    block_table: Any
+
+
+def _sequences(
+    query: tuple[int, ...], key: tuple[int, ...], where: _Where, lower_right: bool
+) -> tuple[NDArray[np.int64], NDArray[np.int32] | None]:
+    """Return `Layout.sequences`, for arrays of these shapes, and `Layout.block_table`."""
+    query_offsets, key_lengths, cu_seqlens_q, cu_seqlens_k, block_table = where
+    packed, paged = cu_seqlens_q is not None, block_table is not None
+    batches = max(len(cu_seqlens_q) - 1, 0) if packed else query[0]
+    sequences = np.zeros((batches, 7), np.int64)
+    if packed:
+        sequences[:, 1:3] = _ranges("cu_seqlens_q", cu_seqlens_q, query[2], "query")
+    else:
+        sequences[:, 0] = np.arange(batches)
+        sequences[:, 2] = query[2]
+    if cu_seqlens_k is not None:
+        ranges = _ranges("cu_seqlens_k", cu_seqlens_k, key[2], "key")
+        if len(ranges) != batches:
+            raise ValueError(
+                f"expected cu_seqlens_k of {batches + 1} elements like cu_seqlens_q, not "
+                f"{len(ranges) + 1}"
+            )
+        sequences[:, 4:6] = ranges
+    else:
+        sequences[:, 3] = np.arange(batches)
+        sequences[:, 5] = key[2]
+    table = None
+    if paged:
+        table = _table(block_table, batches)
+        sequences[:, 5] = table.shape[1] * key[2]
+    if key_lengths is not None:
+        lengths = _integers("key_lengths", key_lengths, batches)
+        if np.any(lengths < 0) or np.any(lengths > sequences[:, 5]):
+            raise ValueError(
+                f"expected key_lengths from 0 to the keys that there are, "
+                f"{sequences[:, 5].tolist()}, not {lengths.tolist()}"
+            )
+        sequences[:, 5] = lengths
+    if table is not None:
+        _check_blocks(table, sequences[:, 5], key)
+    if lower_right:
+        sequences[:, 6] = sequences[:, 5] - sequences[:, 2]
+    if query_offsets is not None:
+        # Far away is far enough, and positions do not overflow.
+        sequences[:, 6] = np.clip(
+            _integers("query_offsets", query_offsets, batches), -(2**60), 2**60
+        )
+    return sequences, table
 
 
 def as_float64(x: NDArray[Any]) -> NDArray[np.float64]:
