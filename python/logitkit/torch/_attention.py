@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from .._attention import _profile
-from .._attention._forward import computed
+from .._attention import _forward, _profile
 from .._attention._layout import check_shapes
 from .._attention._problem import check_numbers
 from .._attention._profile import EntropyProfile, KappaEstimate, profile_of
@@ -24,7 +23,7 @@ from ._attention_operator import (
     attention_op,
     attention_vjp_op,
     from_memory,
-    problem_of,
+    memory,
     visible_keys_op,
 )
 from ._tensors import compute_type, is_memory, result_type
@@ -80,10 +79,10 @@ def attention(query: Any, key: Any, value: Any, /, **options: Any) -> Any:
     >>> x.grad.shape
     torch.Size([2, 2])
     """
+    if _are_direct(query, key, value, options):
+        arrays, given = _arrays((query, key, value), options)
+        return from_memory(_forward.attention(*arrays, **given))
     lowered = _lowered(query, key, value, **options)
-    if _is_direct(lowered.arguments):
-        problem = problem_of(lowered.arguments, counted=False)
-        return lowered.raised(from_memory(computed(problem, stats=False).output), dims=1)
     return lowered.raised(attention_op(*lowered.arguments)[0], dims=1)
 
 
@@ -123,6 +122,11 @@ def attention_with_stats(query: Any, key: Any, value: Any, /, **options: Any) ->
     >>> attention_with_stats(x, x, x, is_causal=True).entropy.exp().round().tolist()
     [1.0, 2.0, 3.0]
     """
+    if _are_direct(query, key, value, options):
+        arrays, given = _arrays((query, key, value), options)
+        return AttentionResult(
+            *(from_memory(x) for x in _forward.attention_with_stats(*arrays, **given))
+        )
     lowered = _lowered(query, key, value, **options)
     counts = visible_keys_op(*_constants(lowered.arguments))
     output, logsumexp, entropy, max_logit = attention_op(*lowered.arguments)
@@ -540,11 +544,26 @@ def _constants(a: Arguments) -> Any:
     return (x.detach() if isinstance(x, Tensor) else x for x in a)
 
 
-def _is_direct(a: Arguments) -> bool:
+def _are_direct(query: Any, key: Any, value: Any, options: dict[str, Any]) -> bool:
     """Return whether the kernels can read the tensors at once, with no derivative wanted."""
-    tensors = [x for x in a if isinstance(x, Tensor)]
+    tensors = [x for x in (query, key, value, *options.values()) if isinstance(x, Tensor)]
     return (
-        all(is_memory(x) for x in tensors)
+        isinstance(key, Tensor)
+        and isinstance(value, Tensor)
+        and isinstance(query, Tensor)
+        and all(is_memory(x) for x in tensors)
+        and query.dtype in _TYPES
+        and query.dtype == key.dtype == value.dtype
+        and not isinstance(options.get("scale"), AttentionScale)  # which may hold tensors
         and not (torch.is_grad_enabled() and any(x.requires_grad for x in tensors))
         and forward_ad._current_level < 0
     )
+
+
+def _arrays(tensors: Any, options: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+    """Return the memory of all tensors; options of bfloat16, which NumPy has not, are widened."""
+    given = {
+        name: memory(x.float() if x.dtype == torch.bfloat16 else x) if isinstance(x, Tensor) else x
+        for name, x in options.items()
+    }
+    return [memory(x) for x in tensors], given
