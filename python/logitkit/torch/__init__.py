@@ -23,6 +23,14 @@ except ModuleNotFoundError as error:
         "logitkit.torch needs PyTorch, which is not installed: pip install 'logitkit[torch]'"
     ) from error
 
+from ._attention import (
+    attention,
+    attention_entropy_profile,
+    attention_vjp,
+    attention_with_stats,
+    estimate_kappa,
+    merge_attention,
+)
 from ._diffusion_update import diffusion_update
 from ._entropy_temperature import entropy_temperature
 from ._gumbel import gumbel_argmax, gumbel_top_k
@@ -43,10 +51,15 @@ from ._softmax import log_softmax, softmax
 from ._softmax_stats import softmax_stats
 
 __all__ = [
+    "attention",
+    "attention_entropy_profile",
+    "attention_vjp",
+    "attention_with_stats",
     "diffusion_update",
     "entmax",
     "entmax15",
     "entropy_temperature",
+    "estimate_kappa",
     "gradient_top_k",
     "gumbel_argmax",
     "gumbel_top_k",
@@ -55,6 +68,7 @@ __all__ = [
     "logmeanexp",
     "logsumexp",
     "margin_softmax",
+    "merge_attention",
     "smooth_max",
     "softmax",
     "softmax_stats",
