@@ -1,0 +1,22 @@
+"""
+Diffusion: one sampler for any forward process.
+
+A `Process` turns data and noise into x_t; a network predicts the data, or the noise, from x_t; a
+`Solver` takes one step from a time to an earlier one, and `sample` takes them all. `capabilities`
+and `illegality` tell which solver can be used with which process.
+"""
+
+from ._draws import Draws
+from ._first_order import DDIM, DDPM, euler_ancestral
+from ._gaussian import Gaussian
+from ._grids import exponential, karras, shifted, trailing, uniform, uniform_log_snr
+from ._multistep import DEIS, DPMpp, ExponentialAdams, UniPC
+from ._predictions import Prediction
+from ._predictor import PredictionError, Predictor
+from ._process import Process, capabilities, from_function, illegality
+from ._runge_kutta import DPMpp2S, DPMSolver2, FlowEuler, FlowHeun, Heun
+from ._sample import interpolate, invert, sample, trajectory
+from ._schedule_tables import cosine, linear, scaled_linear, sigmoid, su, zero_terminal_snr
+from ._schedules import Custom, Schedule, StraightPath, VarianceExploding
+from ._solver import Solver, State
+from ._variance_preserving import Cosine, ExponentialDecay, Sigmoid, StepTable, VariancePreserving
