@@ -6,6 +6,7 @@ A `Process` turns data and noise into x_t; a network predicts the data, or the n
 and `illegality` tell which solver can be used with which process.
 """
 
+from ._differential import ProbabilityFlow, ReverseSDE
 from ._draws import Draws
 from ._first_order import DDIM, DDPM, euler_ancestral
 from ._gaussian import Gaussian
@@ -19,4 +20,5 @@ from ._sample import interpolate, invert, sample, trajectory
 from ._schedule_tables import cosine, linear, scaled_linear, sigmoid, su, zero_terminal_snr
 from ._schedules import Custom, Schedule, StraightPath, VarianceExploding
 from ._solver import Solver, State
+from ._udm import UDM, Cold, Copula, Fresh, Keep, Kernel, Refresh, Rotate, ddpm_amount
 from ._variance_preserving import Cosine, ExponentialDecay, Sigmoid, StepTable, VariancePreserving

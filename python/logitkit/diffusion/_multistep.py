@@ -3,69 +3,60 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, cast
 
 import numpy as np
 
 from ._arrays import Array, Time
 from ._draws import Draws
-from ._exponential import Weights, solved, step_weights
-from ._gaussian import Gaussian, Hop, fresh_share
+from ._exponential import step_weights
+from ._gaussian import fresh_share
+from ._lines import DataLine, Line, NoiseLine, Past, RatioLine, places_of, to_end, weighted
+from ._predictions import Kind, Prediction
 from ._schedules import plain
 from ._solver import Predict, Solver, State
 from ._update import update
 
-
-class Past(NamedTuple):
-    """What was predicted at an earlier step, and the samples that it began with."""
-
-    t: Time
-    value: Array
-    x: Array | None = None
+Taken = tuple[Array, tuple[Any, ...]]
 
 
-def _places(process: Gaussian, t: Time, s: Time, history: tuple[Past, ...]) -> list[Any]:
+def _adams(
+    line: Line, order: int, prediction: Prediction, s: Time, state: State, process: Any,
+    *, correct: bool,
+) -> Taken:  # fmt: skip
     """
-    Return where the predictions are on the line of log(alpha / sigma), in steps from t to s.
+    Take a step of an Adams method of some order along a line.
 
-    The first is 0. A step from pure noise or into clean data is infinitely long, and then
-    this is the only one: such a step is of first order. With times that differ by sample,
-    all of them take it, so no grid for each sample should have one where another has not.
+    With `correct`, the step before is first repeated with the prediction at its end. Otherwise
+    this is only done for the very first, whose predictor is of order 1 and would hold a method
+    of order 3 at 2.
     """
-    log_snr = process.schedule.log_snr
-    here, h = log_snr(t), process.hop(t, s).h
-    places = [plain(np.zeros(np.shape(h)))]
-    if not np.all(np.isfinite(h)):
-        return places
-    for past in history:
-        place = plain(np.divide(np.subtract(log_snr(past.t), here), h))
-        if not np.all(np.isfinite(place)):
-            break
-        places.append(place)
-    return places
-
-
-def _weighted(weights: Weights, values: list[Array]) -> Array:
-    """Return the sum of two or more predictions, each with its weight."""
-    columns = [plain(weights[..., j]) for j in range(len(values))]
-    total = update(columns[0], values[0], columns[1], values[1])
-    for column, value in zip(columns[2:], values[2:], strict=True):
-        total = update(1.0, total, column, value)
-    return total
-
-
-def _carry(
-    hop: Hop, weights: Weights, values: list[Array], x: Array, std: Any, noise: Array, eta: float
-) -> Array:
-    """Return the samples at the end of a step, from weighted predictions of the data."""
-    factor = hop.sigma_s / hop.sigma_t
-    if eta:
-        factor = plain(factor * np.exp(-eta * np.float64(hop.h)))
-    if len(values) == 1:  # its weight goes into the factor: one pass less
-        rest, total = plain(hop.alpha_s * weights[..., 0]), values[0]
+    t, history = prediction.t, state.history
+    value, x = process.convert(prediction, line.of), prediction.x
+    if history and (correct or (order == 3 and len(history) == 1)):
+        x = _corrected(line, x, value, t, history, process)
+        prediction = Prediction(value, cast(Kind, line.of), x, t)
+    earlier = history[: order - 1]
+    places = places_of(line, process, t, s, earlier)
+    if places is None:
+        end = to_end(process, prediction, process.hop(t, s))
     else:
-        rest, total = hop.alpha_s, _weighted(weights, values)
-    return update(factor, x, rest, total, std, noise)
+        values = [value, *(past.value for past in earlier)][: len(places)]
+        end = line.carry(process, t, s, x, places, values)
+    kept = order if correct else max(order - 1, order == 3)
+    return end, (Past(t, value, x), *history)[:kept]
+
+
+def _corrected(
+    line: Line, x: Array, value: Array, t: Time, history: tuple[Past, ...], process: Any
+) -> Array:
+    """Repeat the last step with the prediction at its end, at place 1."""
+    last, earlier = history[0], history[1:]
+    places = places_of(line, process, last.t, t, earlier)
+    if places is None:
+        return x
+    values = [past.value for past in history[: len(places)]]
+    return line.carry(process, last.t, t, last.x, [*places, places[0] + 1.0], [*values, value])
 
 
 def _checked_order(order: int) -> None:
@@ -127,20 +118,20 @@ class DPMpp(Solver):
 
     def _advance(
         self, state: State, predict: Predict, t: Time, s: Time, process: Any, draws: Draws
-    ) -> tuple[Array, tuple[Any, ...]]:
-        prediction = predict(state.x, t)
-        data = process.convert(prediction, "x0")
-        hop = process.hop(t, s)
-        places = _places(process, t, s, state.history)
-        growth = plain((1.0 + self.eta) * np.float64(hop.h))
-        weights = step_weights(places, growth, midpoint=True)
-        values = [data, *(past.value for past in state.history)][: len(places)]
-        std, noise = None, None
-        if self.eta:
-            std = plain(hop.sigma_s * np.sqrt(fresh_share(hop, self.eta)))
-            noise = process.noise(draws, data)
-        x = _carry(hop, weights, values, prediction.x, std, noise, self.eta)
-        return x, (Past(t, data), *state.history)[: self.order - 1]
+    ) -> Taken:
+        prediction, line = predict(state.x, t), DataLine(midpoint=True)
+        if not self.eta:
+            return _adams(line, self.order, prediction, s, state, process, correct=False)
+        data, x = process.convert(prediction, "x0"), prediction.x
+        hop, earlier = process.hop(t, s), state.history
+        places = places_of(line, process, t, s, earlier) or [plain(np.zeros(np.shape(hop.h)))]
+        decay = plain(np.exp(-self.eta * np.float64(hop.h)))
+        weights = step_weights(places, plain((1.0 + self.eta) * np.float64(hop.h)), midpoint=True)
+        values = [data, *(past.value for past in earlier)][: len(places)]
+        x = weighted(hop.sigma_s / hop.sigma_t * decay, x, hop.alpha_s, weights, values)
+        std = plain(hop.sigma_s * np.sqrt(fresh_share(hop, self.eta)))
+        x = update(1.0, x, std, process.noise(draws, x))
+        return x, (Past(t, data, prediction.x), *earlier)[: self.order - 1]
 
 
 @dataclass(frozen=True)
@@ -188,30 +179,9 @@ class UniPC(Solver):
 
     def _advance(
         self, state: State, predict: Predict, t: Time, s: Time, process: Any, draws: Draws
-    ) -> tuple[Array, tuple[Any, ...]]:
-        prediction = predict(state.x, t)
-        data = process.convert(prediction, "x0")
-        x = self._corrected(prediction.x, data, t, state.history, process)
-        hop = process.hop(t, s)
-        places = _places(process, t, s, state.history[: self.order - 1])
-        weights = step_weights(places, hop.h, midpoint=True)
-        values = [data, *(past.value for past in state.history)][: len(places)]
-        predicted = _carry(hop, weights, values, x, None, None, 0.0)
-        return predicted, (Past(t, data, x), *state.history)[: self.order]
-
-    def _corrected(
-        self, x: Array, data: Array, t: Time, history: tuple[Past, ...], process: Gaussian
-    ) -> Array:
-        """Repeat the last step with the prediction at its end, which is place 1 on its line."""
-        if not history:
-            return x
-        last, hop = history[0], process.hop(history[0].t, t)
-        if not np.all(np.isfinite(hop.h)):
-            return x
-        places = _places(process, last.t, t, history[1:])
-        weights = step_weights([*places, places[0] + 1.0], hop.h, midpoint=True)
-        values = [*(past.value for past in history[: len(places)]), data]
-        return _carry(hop, weights, values, last.x, None, None, 0.0)
+    ) -> Taken:
+        line = DataLine(midpoint=True)
+        return _adams(line, self.order, predict(state.x, t), s, state, process, correct=True)
 
 
 @dataclass(frozen=True)
@@ -221,7 +191,7 @@ class ExponentialAdams(Solver):
 
     Parameters
     ----------
-    order : {1, 2, 3, 4}, default 3
+    order : {1, 2, 3}, default 3
         Number of predictions.
     of : {"x0", "eps"}, default "x0"
         Whether the polynomial, in log(alpha / sigma), is one of the data or of the noise.
@@ -240,37 +210,24 @@ class ExponentialAdams(Solver):
     Examples
     --------
     >>> from logitkit.diffusion import ExponentialAdams
-    >>> ExponentialAdams(order=4, of="eps")
-    ExponentialAdams(order=4, of='eps')
+    >>> ExponentialAdams(order=3, of="eps")
+    ExponentialAdams(order=3, of='eps')
     """
 
-    order: Literal[1, 2, 3, 4] = 3
+    order: Literal[1, 2, 3] = 3
     of: Literal["x0", "eps"] = "x0"
     needs = ("schedule",)
 
     def __post_init__(self) -> None:
-        if self.order not in (1, 2, 3, 4):
-            raise ValueError(f"expected order 1, 2, 3 or 4, not {self.order}")
+        _checked_order(self.order)
         if self.of not in ("x0", "eps"):
             raise ValueError(f"expected a polynomial of 'x0' or 'eps', not {self.of!r}")
 
     def _advance(
         self, state: State, predict: Predict, t: Time, s: Time, process: Any, draws: Draws
-    ) -> tuple[Array, tuple[Any, ...]]:
-        prediction = predict(state.x, t)
-        hop, x = process.hop(t, s), prediction.x
-        places = _places(process, t, s, state.history)
-        value = process.convert(prediction, self.of)
-        values = [value, *(past.value for past in state.history)][: len(places)]
-        if len(places) == 1:
-            a, b = process.weights(prediction, (hop.alpha_s, hop.sigma_s))
-            x = update(a, x, b, prediction.value)
-        elif self.of == "x0":
-            x = _carry(hop, step_weights(places, hop.h), values, x, None, None, 0.0)
-        else:
-            total = _weighted(step_weights(places, -hop.h), values)
-            x = update(hop.alpha_s / hop.alpha_t, x, hop.sigma_s, total)
-        return x, (Past(t, value), *state.history)[: self.order - 1]
+    ) -> Taken:
+        line = DataLine(midpoint=False) if self.of == "x0" else NoiseLine()
+        return _adams(line, self.order, predict(state.x, t), s, state, process, correct=False)
 
 
 @dataclass(frozen=True)
@@ -283,7 +240,7 @@ class DEIS(Solver):
 
     Parameters
     ----------
-    order : {1, 2, 3, 4}, default 3
+    order : {1, 2, 3}, default 3
         Number of predictions of the noise, through which the polynomial goes.
 
     See Also
@@ -307,41 +264,14 @@ class DEIS(Solver):
     DEIS(order=2)
     """
 
-    order: Literal[1, 2, 3, 4] = 3
+    order: Literal[1, 2, 3] = 3
     needs = ("schedule",)
 
     def __post_init__(self) -> None:
-        if self.order not in (1, 2, 3, 4):
-            raise ValueError(f"expected order 1, 2, 3 or 4, not {self.order}")
+        _checked_order(self.order)
 
     def _advance(
         self, state: State, predict: Predict, t: Time, s: Time, process: Any, draws: Draws
-    ) -> tuple[Array, tuple[Any, ...]]:
-        prediction = predict(state.x, t)
-        hop = process.hop(t, s)
-        if not np.all(hop.alpha_t):  # r is infinite: no line to walk along yet
-            a, b = process.weights(prediction, (hop.alpha_s, hop.sigma_s))
-            return update(a, prediction.x, b, prediction.value), ()
-        eps = process.convert(prediction, "eps")
-        values = [eps, *(past.value for past in state.history)]
-        ratio = hop.alpha_s / hop.alpha_t
-        weights = self._weights(process, t, s, state.history)
-        if len(values) == 1:
-            x = update(ratio, prediction.x, plain(hop.alpha_s * weights[..., 0]), eps)
-        else:
-            x = update(ratio, prediction.x, hop.alpha_s, _weighted(weights, values))
-        return x, (Past(t, eps), *state.history)[: self.order - 1]
-
-    @staticmethod
-    def _weights(process: Gaussian, t: Time, s: Time, history: tuple[Past, ...]) -> Weights:
-        """Solve sum_j w_j u_j^k = length / (k + 1)."""
-        here = noise_ratio(process, t)
-        length = np.asarray(noise_ratio(process, s) - here)
-        places = [np.zeros_like(length)]
-        places += [(noise_ratio(process, past.t) - here) / length for past in history]
-        return solved(places, length[..., None] / np.arange(1.0, len(places) + 1.0))
-
-
-def noise_ratio(process: Gaussian, t: Time) -> Any:
-    """Return r = sigma / alpha."""
-    return process.schedule.sigma(t) / process.schedule.alpha(t)
+    ) -> Taken:
+        line, prediction = RatioLine(), predict(state.x, t)
+        return _adams(line, self.order, prediction, s, state, process, correct=False)

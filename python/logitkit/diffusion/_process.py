@@ -317,9 +317,9 @@ def illegality(solver: Any, process: Any, /) -> str:
 
     Examples
     --------
-    >>> from logitkit.diffusion import DDIM, Baseline, from_function, illegality
+    >>> from logitkit.diffusion import DDIM, UDM, from_function, illegality
     >>> process = from_function(lambda x0, eps, t: (1 - t) * x0)
-    >>> illegality(Baseline(), process)
+    >>> illegality(UDM(), process)
     ''
     >>> illegality(DDIM(), process)[:18]
     'DDIM needs schedul'

@@ -10,17 +10,10 @@ import numpy as np
 
 from ._arrays import Array, Time
 from ._draws import Draws
-from ._gaussian import Gaussian, Hop
-from ._predictions import Prediction
+from ._lines import to_end
 from ._schedules import Schedule, plain
 from ._solver import Predict, Solver, State
 from ._update import update
-
-
-def _ddim(process: Gaussian, prediction: Prediction, hop: Hop) -> Array:
-    """Return alpha_s x_0 + sigma_s eps."""
-    a, b = process.weights(prediction, (hop.alpha_s, hop.sigma_s))
-    return update(a, prediction.x, b, prediction.value)
 
 
 def _time_of(schedule: Schedule, log_snr: Any) -> Any:
@@ -74,7 +67,7 @@ class Heun(Solver):
     ) -> tuple[Array, tuple[Any, ...]]:
         first = predict(state.x, t)
         hop = process.hop(t, s)
-        end = _ddim(process, first, hop)
+        end = to_end(process, first, hop)
         if not np.all(np.isfinite(hop.h)):
             return end, ()
         second = predict(end, s)
@@ -119,9 +112,9 @@ class DPMSolver2(Solver):
         first = predict(state.x, t)
         hop = process.hop(t, s)
         if not np.all(np.isfinite(hop.h)):
-            return _ddim(process, first, hop), ()
+            return to_end(process, first, hop), ()
         m = _time_of(process.schedule, plain(process.schedule.log_snr(t) + 0.5 * hop.h))
-        middle = predict(_ddim(process, first, process.hop(t, m)), m)
+        middle = predict(to_end(process, first, process.hop(t, m)), m)
         eps = process.convert(middle, "eps")
         factor = plain(-hop.sigma_s * np.expm1(hop.h))
         return update(hop.alpha_s / hop.alpha_t, first.x, factor, eps), ()
@@ -179,9 +172,9 @@ class DPMpp2S(Solver):
             less = plain(hop.sigma_s * np.exp(-self.eta * np.float64(hop.h)))
             hop = hop._replace(sigma_s=less, h=plain((1.0 + self.eta) * np.float64(hop.h)))
         if not np.all(np.isfinite(hop.h)):
-            return _ddim(process, first, hop), ()
+            return to_end(process, first, hop), ()
         m = _time_of(process.schedule, plain(process.schedule.log_snr(t) + 0.5 * hop.h))
-        middle = predict(_ddim(process, first, process.hop(t, m)), m)
+        middle = predict(to_end(process, first, process.hop(t, m)), m)
         data = process.convert(middle, "x0")
         factor = plain(-hop.alpha_s * np.expm1(-np.float64(hop.h)))
         noise = process.noise(draws, data) if self.eta else None
