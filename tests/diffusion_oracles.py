@@ -18,10 +18,13 @@ class Mixture:
     def _posterior(self, x, alpha, sigma):
         """Return log p(component, x_t), the mean and the variance of x_0 given both."""
         w, m, s = (np.array(v)[:, None] for v in (self.weights, self.means, self.stds))
+        alpha, sigma = (np.broadcast_to(v, np.shape(x)).ravel() for v in (alpha, sigma))
         flat = np.ravel(x)
         variance = alpha**2 * s**2 + sigma**2
-        log_joint = np.log(w) - 0.5 * np.log(2 * np.pi * variance) - (flat - alpha * m) ** 2 / (
-            2 * variance
+        log_joint = (
+            np.log(w)
+            - 0.5 * np.log(2 * np.pi * variance)
+            - (flat - alpha * m) ** 2 / (2 * variance)
         )
         gain = alpha * s**2 / variance
         return log_joint, m + gain * (flat - alpha * m), s**2 * sigma**2 / variance
@@ -41,7 +44,6 @@ class Mixture:
         share = np.exp(log_joint - logsumexp(log_joint, axis=0))
         pick = (rng.random(share.shape[1]) > np.cumsum(share, axis=0)).sum(axis=0)
         at = np.arange(share.shape[1])
-        variance = np.broadcast_to(variance, mean.shape)
         drawn = mean[pick, at] + np.sqrt(variance[pick, at]) * rng.standard_normal(len(at))
         return drawn.reshape(np.shape(x))
 

@@ -6,6 +6,7 @@ A `Process` turns data and noise into x_t; a network predicts the data, or the n
 and `illegality` tell which solver can be used with which process.
 """
 
+from ._analytic import AnalyticStd, estimate_analytic
 from ._differential import ProbabilityFlow, ReverseSDE
 from ._draws import Draws
 from ._first_order import DDIM, DDPM, euler_ancestral
