@@ -7,8 +7,10 @@ and `illegality` tell which solver can be used with which process.
 """
 
 from ._analytic import AnalyticStd, estimate_analytic
+from ._degradations import Blur, Compose, Hole, Masking, Mixing, Pool
 from ._differential import ProbabilityFlow, ReverseSDE
 from ._draws import Draws
+from ._edits import Deletion, DifferentSubstitution, RandomSubstitution
 from ._first_order import DDIM, DDPM, euler_ancestral
 from ._gaussian import Gaussian
 from ._grids import exponential, karras, shifted, trailing, uniform, uniform_log_snr
@@ -21,5 +23,7 @@ from ._sample import interpolate, invert, sample, trajectory
 from ._schedule_tables import cosine, linear, scaled_linear, sigmoid, su, zero_terminal_snr
 from ._schedules import Custom, Schedule, StraightPath, VarianceExploding
 from ._solver import Solver, State
+from ._token_solvers import Bridge, TokenPosterior, Unmask
+from ._tokens import MaskTokens, TransitionTokens, UniformTokens, linear_keep
 from ._udm import UDM, Cold, Copula, Fresh, Keep, Kernel, Refresh, Rotate, ddpm_amount
 from ._variance_preserving import Cosine, ExponentialDecay, Sigmoid, StepTable, VariancePreserving

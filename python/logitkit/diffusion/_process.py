@@ -264,7 +264,8 @@ CAPABILITIES = {
     "drift_diffusion": "a stochastic differential equation",
     "convert": "one kind of prediction from another",
     "schedule": "x_t = alpha(t) x_0 + sigma(t) eps with normal eps",
-    "unmask": "tokens that are masked, then known for good",
+    "posterior": "probabilities of the tokens at s given those predicted at t",
+    "unmask": "tokens that are masked at random times",
 }
 
 
@@ -356,6 +357,11 @@ class FunctionProcess:
     bridge: Callable[[Array, Array, Time, Time, Draws], Array] | None = None
     prior: Callable[[tuple[int, ...], Time, Draws, Array], Array] | None = None
     restore: Callable[[Any, Draws], Array] = predicted_data
+
+    @property
+    def cold(self) -> bool:
+        """Whether there is no noise."""
+        return self.noise is no_noise
 
 
 def from_function(
