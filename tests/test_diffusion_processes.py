@@ -34,7 +34,7 @@ def cold(process):
 
 
 def noisy(first, second):
-    """The density of normal noise around what a process without noise makes of an atom."""
+    """Return the density of normal noise around what a process without noise makes of an atom."""
 
     def likelihood(x, atom, t):
         mean = second.schedule.alpha(t) * first.forward(atom[None], None, t)

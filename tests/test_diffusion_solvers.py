@@ -1,5 +1,6 @@
 """Solvers of logitkit.diffusion for Gaussian noise: orders, identities, weak errors."""
 
+import itertools
 import math
 
 import numpy as np
@@ -39,7 +40,7 @@ ORDERS = {
 
 @pytest.fixture(params=SCHEDULES, scope="module")
 def problem(request):
-    """A process, samples to begin with, and where the probability flow takes them."""
+    """Return a process, samples to begin with, and where the probability flow takes them."""
     schedule = SCHEDULES[request.param]
     process = d.Gaussian(schedule)
     noisy = schedule.span[1]
@@ -84,7 +85,7 @@ def test_times_of_each_sample(problem, solver):
         for stop in np.linspace(end, 2.0 * end, len(x))
     ]
     predict = MIXTURE.network(process)
-    run = dict(solver=solver, prediction="x0")
+    run = {"solver": solver, "prediction": "x0"}
     together = d.sample(process, predict, times=np.stack(columns, 1), initial=x, **run)
     for i, times in enumerate(columns):
         alone = d.sample(process, predict, times=times, initial=x[i : i + 1], **run)
@@ -95,7 +96,7 @@ def test_times_of_each_sample(problem, solver):
 def test_adaptive_flow_is_as_exact_as_asked_for(problem, tolerance):
     process, start, end, x, exact = problem
     solver = d.ProbabilityFlow(rtol=tolerance, atol=tolerance)
-    run = dict(solver=solver, times=[start, end], prediction="x0")
+    run = {"solver": solver, "times": [start, end], "prediction": "x0"}
     last = d.sample(process, MIXTURE.network(process), initial=x, **run)
     assert np.abs(last - exact).max() < 100 * tolerance  # errors of steps add up
     alone = d.sample(process, MIXTURE.network(process), initial=x[3:4], **run)
@@ -238,7 +239,7 @@ def affine_step(solver, process, t, s, data):
 def moments_of(solver, process, times, data):
     """Return the mean and the variance at the end, without drawing samples, for normal data."""
     mean, variance = 0.0, process.schedule.sigma(times[0]) ** 2
-    for t, s in zip(times[:-1], times[1:], strict=True):
+    for t, s in itertools.pairwise(times):
         a, b, c = affine_step(solver, process, t, s, data)
         mean, variance = a * mean + b, a * a * variance + c * c
     return mean, variance
@@ -339,7 +340,7 @@ def test_ddim_on_trailing_times_has_no_error_that_grows():
         gaussian_error(process, d.DDIM(), d.trailing(process, steps, counted=True))
         for steps in (64, 128, 256, 512, 600, 1000)
     ]
-    assert all(later < before for before, later in zip(errors[:-1], errors[1:], strict=True))
+    assert all(later < before for before, later in itertools.pairwise(errors))
     assert errors[2] < 0.032  # other libraries: 0.45
     assert errors[4] < 0.017  # other libraries: 0.90
 

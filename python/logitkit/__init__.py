@@ -40,7 +40,7 @@ from .argmaxable import ArgmaxableReport, Box, Verdict, check_argmaxable
 from .reference import SoftmaxStats
 
 if TYPE_CHECKING:
-    from . import bounds, random
+    from . import bounds, diffusion, random
 
 __all__ = [
     "ArgmaxableReport",
@@ -65,6 +65,7 @@ __all__ = [
     "attention_with_stats",
     "bounds",
     "check_argmaxable",
+    "diffusion",
     "entropy_temperature",
     "entropy_temperature_vjp",
     "estimate_kappa",
@@ -91,6 +92,6 @@ __all__ = [
 
 def __getattr__(name: str) -> ModuleType:
     """Import a module of this package when it is first asked for: few programs need it."""
-    if name in ("bounds", "random"):
+    if name in ("bounds", "diffusion", "random"):
         return import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

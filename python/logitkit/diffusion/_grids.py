@@ -16,7 +16,7 @@ def uniform(
     process: Any, steps: int, *, start: float | None = None, end: float | None = None
 ) -> Grid:
     """
-    Times at equal distances.
+    Return times at equal distances.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def uniform(
 
 def trailing(process: Any, steps: int, *, counted: bool = False) -> Grid:
     """
-    Times at equal distances, for a network that was trained with counted times.
+    Return times at equal distances, for a network that was trained with counted times.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ def uniform_log_snr(
     clean: bool = True,
 ) -> Grid:
     """
-    Times at equal distances of log(alpha / sigma).
+    Return times at equal distances of log(alpha / sigma).
 
     Parameters
     ----------
@@ -148,7 +148,7 @@ def exponential(
     clean: bool = True,
 ) -> Grid:
     """
-    Times at which sigma / alpha falls exponentially: `uniform_log_snr` under its other name.
+    Return times of exponentially falling sigma / alpha: `uniform_log_snr` by another name.
 
     Parameters
     ----------
@@ -185,7 +185,7 @@ def karras(
     clean: bool = True,
 ) -> Grid:
     r"""
-    Times at equal distances of the root of sigma / alpha.
+    Return times at equal distances of the root of sigma / alpha.
 
     .. math:: r_i = \bigl(r_0^{1/\rho} + \tfrac{i}{n}
         (r_n^{1/\rho} - r_0^{1/\rho})\bigr)^\rho, \qquad r = \sigma / \alpha

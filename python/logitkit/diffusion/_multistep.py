@@ -34,7 +34,9 @@ def _adams(
     t, history = prediction.t, state.history
     value, x = process.convert(prediction, line.of), prediction.x
     if history and (correct or (order == 3 and len(history) == 1)):
+        moved = x if prediction.x is not state.x else None  # by a guidance such as CFG++
         x = _corrected(line, x, value, t, history, process)
+        x = x if moved is None else x + (moved - state.x)
         prediction = Prediction(value, cast(Kind, line.of), x, t)
     earlier = history[: order - 1]
     places = places_of(line, process, t, s, earlier)

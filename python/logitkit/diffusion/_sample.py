@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -296,7 +296,7 @@ def invert(
     grid = checked_times(times, process.span)[::-1]
     predictor = Predictor(process, predict, prediction, condition, guidance)
     state = State(x0, as_time(grid[0]), np.arange(x0.shape[0]))
-    for t, s in zip(grid[:-1], grid[1:], strict=True):
+    for t, s in itertools.pairwise(grid):
         state = solver.step(state, predictor, t, s, process=process, rng=0)
     return state.x
 
@@ -417,7 +417,7 @@ def _in_parts(
             condition=_part(condition, low, high, count),
             first=first + low,
         )
-        for low, high in zip(edges[:-1], edges[1:], strict=True)
+        for low, high in itertools.pairwise(edges)
     ]
     parts = [future.result() for future in futures]
     return namespace(parts[0]).concat(parts, axis=0)

@@ -90,7 +90,7 @@ class Schedule(Protocol):
 
     def rates(self, t: Time, /) -> tuple[Any, Any]:
         """
-        Derivatives of alpha and sigma by the time.
+        Give the derivatives of alpha and sigma by the time.
 
         Parameters
         ----------
