@@ -8,10 +8,12 @@
 namespace py = pybind11;
 
 void bind_attention(py::module_& m);
+void bind_diffusion_update(py::module_& m);
 void bind_gemm(py::module_& m);
 void bind_least_distance(py::module_& m);
 void bind_linear_argmax(py::module_& m);
 void bind_logsumexp(py::module_& m);
+void bind_random(py::module_& m);
 void bind_self_witness(py::module_& m);
 void bind_softmax(py::module_& m);
 void bind_softmax_stats(py::module_& m);
@@ -28,10 +30,12 @@ PYBIND11_MODULE(_cpu, m, py::mod_gil_not_used()) {
   m.def("default_threads", &logitkit::default_threads);
 
   bind_attention(m);
+  bind_diffusion_update(m);
   bind_gemm(m);
   bind_least_distance(m);
   bind_linear_argmax(m);
   bind_logsumexp(m);
+  bind_random(m);
   bind_self_witness(m);
   bind_softmax(m);
   bind_softmax_stats(m);

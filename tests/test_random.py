@@ -5,8 +5,8 @@ import pickle
 import numpy as np
 import pytest
 
-from logitkit import reference
-from logitkit.random import Philox, as_philox
+from logitkit import _cpu, reference
+from logitkit.random import Philox, as_philox, gumbel_argmax, gumbel_top_k
 from logitkit.reference._philox import philox_4x32
 
 # Random123, tests/kat_vectors, "philox4x32 10": counter, key, words.
@@ -19,6 +19,9 @@ KNOWN_ANSWERS = [
      "d16cfe09 94fdcceb 5001e420 24126ea1"),
 ]  # fmt: skip
 LAWS = ["uniform", "exponential", "gumbel", "normal"]
+TYPES = [np.float32, np.float64]
+E = {np.float32: 2.0**-21, np.float64: 2.0**-50}  # of the contract
+IDS = np.array([0, 5, -3, 2**40 + 7])
 
 
 def words(text):
@@ -124,6 +127,186 @@ def test_tails_have_64_bits(monkeypatch):
         rng.gumbel(1, 4)[0, :2], [-np.log(65 * np.log(2)), 65 * np.log(2)], rtol=1e-15
     )
     assert np.all(np.abs(rng.normal(1, 4)) < 9.5)
+
+
+@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("count", [1, 2, 3, 15, 16, 17, 31, 32, 33, 34, 65, 2000])
+def test_kernels_are_within_contract(isa, law, dtype, count):
+    out = np.empty((4, count), dtype)
+    getattr(_cpu, f"random_{law}")(2**35 + 1, 3, IDS, out, isa=isa)
+    expected = getattr(reference.Philox(2**35 + 1, 3), law)(IDS, count)
+    assert np.all(np.abs(out - expected) <= E[dtype] * (1.0 + np.abs(expected)))
+    if law == "exponential":  # relative, however small
+        np.testing.assert_allclose(out, expected, rtol=E[dtype])
+
+
+@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("dtype", TYPES)
+def test_instruction_sets_give_the_same_bits(law, dtype):
+    drawn = []
+    for isa in _cpu.supported_isas():
+        out = np.empty((4, 20_001), dtype)
+        getattr(_cpu, f"random_{law}")(1, 0, IDS, out, isa=isa)
+        drawn.append(out)
+    for other in drawn[1:]:
+        np.testing.assert_array_equal(other, drawn[0])
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 16, 17, 100])
+def test_kernel_bits(isa, count):
+    out = np.empty((4, count), np.uint64)
+    _cpu.random_bits(2**35 + 1, 3, IDS, out, isa=isa)
+    np.testing.assert_array_equal(out, reference.Philox(2**35 + 1, 3).bits(IDS, count))
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("shape", [(3, 100_001), (50_000, 3), (1, 16_385)])
+def test_threads_do_not_change_a_bit(isa, shape, dtype):
+    ids = np.arange(shape[0])
+    logits = np.random.default_rng(0).normal(size=shape).astype(dtype)
+    k = min(3, shape[1])
+    results = []
+    for threads in (1, 2, 5):
+        out = np.empty(shape, dtype)
+        _cpu.random_normal(1, 0, ids, out, threads=threads, isa=isa)
+        top, values = np.empty((shape[0], k), np.int64), np.empty((shape[0], k), dtype)
+        _cpu.gumbel_top_k(logits, 1, 0, ids, values, top, threads=threads, isa=isa)
+        argmax = np.empty(shape[0], np.int64)
+        _cpu.gumbel_argmax(logits, 1, 0, ids, argmax, threads=threads, isa=isa)
+        results.append((out, values, top, argmax))
+    for other in results[1:]:
+        for a, b in zip(other, results[0], strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("count", [1, 2, 17, 33, 64])
+def test_reads_and_writes_stay_inside(isa, dtype, count, guarded):
+    ids = guarded(IDS)
+    logits = guarded(np.zeros((4, count), dtype))
+    out, indices = guarded(np.zeros((4, count), dtype)), guarded(np.zeros(4, np.int64))
+    bits, top = guarded(np.zeros((4, count), np.uint64)), guarded(np.zeros((4, count), np.int64))
+    _cpu.random_bits(0, 0, ids, bits, isa=isa)
+    for law in LAWS:
+        getattr(_cpu, f"random_{law}")(0, 0, ids, out, isa=isa)
+    _cpu.gumbel_argmax(logits, 0, 0, ids, indices, isa=isa)
+    _cpu.gumbel_top_k(logits, 0, 0, ids, out, top, isa=isa)
+    np.testing.assert_array_equal(indices, top[:, 0])
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("count", [1, 2, 15, 16, 33, 1000, 40_000])
+def test_gumbel_kernels_are_the_reference(isa, dtype, count):
+    logits = np.random.default_rng(count).normal(scale=3.0, size=(4, count)).astype(dtype)
+    logits[1, : count // 2] = -np.inf
+    k = min(count, 7)
+    values, top = np.empty((4, k), dtype), np.empty((4, k), np.int64)
+    argmax = np.empty(4, np.int64)
+    _cpu.gumbel_top_k(logits, 9, 4, IDS, values, top, isa=isa)
+    _cpu.gumbel_argmax(logits, 9, 4, IDS, argmax, isa=isa)
+    expected = reference.gumbel_top_k(logits, k, Philox(9, step=4), rows=IDS)
+    np.testing.assert_array_equal(top, expected.indices)
+    np.testing.assert_array_equal(argmax, expected.indices[:, 0])
+    finite = expected.values > -np.inf
+    scale = (
+        1.0 + 2.0 * np.abs(expected.values[finite]) + 3.0 * np.abs(logits[logits > -np.inf]).max()
+    )
+    assert np.all(np.abs(values[finite] - expected.values[finite]) <= E[dtype] * scale)
+    assert np.all(values[~finite] == -np.inf)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.int32])
+@pytest.mark.parametrize("axis", [0, 1, -1])
+def test_gumbel_axis_type_and_rows(axis, dtype):
+    logits = np.random.default_rng(0).normal(scale=3.0, size=(5, 6, 7)).astype(dtype)
+    rng = Philox(3, step=1)
+    argmax, top = gumbel_argmax(logits, rng, axis), gumbel_top_k(logits, 3, rng, axis)
+    np.testing.assert_array_equal(argmax, reference.gumbel_argmax(logits, rng, axis))
+    np.testing.assert_array_equal(argmax, top.indices.take(0, axis))
+    np.testing.assert_array_equal(top.indices, reference.gumbel_top_k(logits, 3, rng, axis).indices)
+    assert top.values.dtype == (dtype if np.dtype(dtype).kind == "f" else np.float64)
+    rows = np.arange(argmax.size).reshape(argmax.shape)
+    again = gumbel_argmax(logits, rng, axis, rows=rows)
+    np.testing.assert_array_equal(again, argmax)
+    # A part of the batch, by its ids, draws what it drew in the whole.
+    if axis != 0:
+        np.testing.assert_array_equal(
+            gumbel_argmax(logits[2:4], rng, axis, rows=rows[2:4]), argmax[2:4]
+        )
+    assert isinstance(gumbel_argmax(logits[0, 0], 1), np.int64)
+
+
+def test_gumbel_errors():
+    logits = np.zeros((2, 3), np.float32)
+    with pytest.raises(ValueError, match="k from 1 to the 3 classes, not 4"):
+        gumbel_top_k(logits, 4, 0)
+    with pytest.raises(ValueError, match=r"shape \(2,\), that of logits without axis 1"):
+        gumbel_argmax(logits, 0, rows=[1])
+    with pytest.raises(ValueError, match="at least one class"):
+        gumbel_argmax(np.zeros((2, 0)), 0)
+    for value in (np.nan, np.inf):
+        bad = logits.copy()
+        bad[1, 2] = value
+        with pytest.raises(ValueError, match=rf"not {value} as class 2 of line \(1,\)"):
+            gumbel_argmax(bad, 0)
+        with pytest.raises(ValueError, match=rf"not {value} as class 2 of line \(1,\)"):
+            gumbel_top_k(bad, 1, 0)
+    bad = logits.copy()
+    bad[1] = -np.inf
+    with pytest.raises(ValueError, match=r"not masked: line \(1,\) of the logits is -inf"):
+        gumbel_argmax(bad, 0)
+    drawn = gumbel_top_k(bad, 2, 0)
+    np.testing.assert_array_equal(drawn.indices[1], [-1, -1])
+    np.testing.assert_array_equal(drawn.values[1], [-np.inf, -np.inf])
+    assert gumbel_argmax(np.zeros((0, 3)), 0).shape == (0,)
+
+
+def test_not_finite_anywhere_is_seen(isa):
+    """In each lane, and in the tail."""
+    for count in (1, 16, 47):
+        for j in range(count):
+            for value in (np.nan, np.inf):
+                logits = np.zeros((1, count), np.float32)
+                logits[0, j] = value
+                index, top = np.empty(1, np.int64), np.empty((1, 1), np.int64)
+                _cpu.gumbel_argmax(logits, 0, 0, IDS[:1], index, isa=isa)
+                _cpu.gumbel_top_k(logits, 0, 0, IDS[:1], logits[:, :1].copy(), top, isa=isa)
+                assert index[0] == top[0, 0] == -1
+
+
+def test_argmax_draws_from_the_softmax():
+    from scipy import stats
+
+    logits = np.array([0.0, -1.0, -2.0, 1.5, -np.inf, -6.0])
+    p = np.exp(logits) / np.exp(logits).sum()
+    drawn = gumbel_argmax(np.broadcast_to(logits.astype(np.float32), (1_000_000, 6)), 5)
+    counts = np.bincount(drawn, minlength=6)
+    assert counts[4] == 0
+    assert stats.chisquare(counts[p > 0], 1e6 * p[p > 0]).pvalue > 1e-4
+
+
+def test_top_k_draws_without_replacement():
+    """By the law of Plackett and Luce: p_i p_j / (1 - p_i)."""
+    from scipy import stats
+
+    p = np.array([0.5, 0.3, 0.15, 0.05])
+    drawn = gumbel_top_k(np.broadcast_to(np.log(p), (1_000_000, 4)), 2, 6).indices
+    counts = np.bincount(4 * drawn[:, 0] + drawn[:, 1], minlength=16).reshape(4, 4)
+    law = p[:, None] * p / (1.0 - p[:, None])
+    different = ~np.eye(4, dtype=bool)
+    assert np.all(counts[~different] == 0)
+    assert stats.chisquare(counts[different], 1e6 * law[different]).pvalue > 1e-4
+
+
+def test_normal_pairs_are_independent():
+    from scipy import stats
+
+    first, second = Philox(8).normal(1000, 1000).reshape(-1, 2).T
+    edges = stats.norm.ppf(np.linspace(0, 1, 17)[1:-1])
+    cells = 16 * np.searchsorted(edges, first) + np.searchsorted(edges, second)
+    assert stats.chisquare(np.bincount(cells, minlength=256)).pvalue > 1e-4
+    assert np.max(np.abs(first)) > 4.5
 
 
 @pytest.mark.parametrize("law", LAWS)

@@ -184,3 +184,172 @@ class LeastDistance:
 def solve_least_distances(
     problems: list[LeastDistance], *, max_iterations: int, threads: int = 0, isa: Isa = ...
 ) -> list[LeastDistance.Status]: ...
+def random_bits(
+    seed: int,
+    step: int,
+    rows: NDArray[np.int64],
+    out: NDArray[np.uint64],
+    *,
+    threads: int = 0,
+    isa: Isa | None = None,
+) -> None: ...
+@overload
+def random_uniform(
+    seed: int,
+    step: int,
+    rows: NDArray[np.int64],
+    out: NDArray[np.float32],
+    *,
+    threads: int = 0,
+    isa: Isa | None = None,
+) -> None: ...
+@overload
+def random_uniform(
+    seed: int,
+    step: int,
+    rows: NDArray[np.int64],
+    out: NDArray[np.float64],
+    *,
+    threads: int = 0,
+    isa: Isa | None = None,
+) -> None: ...
+@overload
+def random_exponential(
+    seed: int,
+    step: int,
+    rows: NDArray[np.int64],
+    out: NDArray[np.float32],
+    *,
+    threads: int = 0,
+    isa: Isa | None = None,
+) -> None: ...
+@overload
+def random_exponential(
+    seed: int,
+    step: int,
+    rows: NDArray[np.int64],
+    out: NDArray[np.float64],
+    *,
+    threads: int = 0,
+    isa: Isa | None = None,
+) -> None: ...
+@overload
+def random_gumbel(
+    seed: int,
+    step: int,
+    rows: NDArray[np.int64],
+    out: NDArray[np.float32],
+    *,
+    threads: int = 0,
+    isa: Isa | None = None,
+) -> None: ...
+@overload
+def random_gumbel(
+    seed: int,
+    step: int,
+    rows: NDArray[np.int64],
+    out: NDArray[np.float64],
+    *,
+    threads: int = 0,
+    isa: Isa | None = None,
+) -> None: ...
+@overload
+def random_normal(
+    seed: int,
+    step: int,
+    rows: NDArray[np.int64],
+    out: NDArray[np.float32],
+    *,
+    threads: int = 0,
+    isa: Isa | None = None,
+) -> None: ...
+@overload
+def random_normal(
+    seed: int,
+    step: int,
+    rows: NDArray[np.int64],
+    out: NDArray[np.float64],
+    *,
+    threads: int = 0,
+    isa: Isa | None = None,
+) -> None: ...
+@overload
+def gumbel_argmax(
+    logits: NDArray[np.float32],
+    seed: int,
+    step: int,
+    rows: NDArray[np.int64],
+    indices: NDArray[np.int64],
+    *,
+    threads: int = 0,
+    isa: Isa | None = None,
+) -> None: ...
+@overload
+def gumbel_argmax(
+    logits: NDArray[np.float64],
+    seed: int,
+    step: int,
+    rows: NDArray[np.int64],
+    indices: NDArray[np.int64],
+    *,
+    threads: int = 0,
+    isa: Isa | None = None,
+) -> None: ...
+@overload
+def gumbel_top_k(
+    logits: NDArray[np.float32],
+    seed: int,
+    step: int,
+    rows: NDArray[np.int64],
+    values: NDArray[np.float32],
+    indices: NDArray[np.int64],
+    *,
+    threads: int = 0,
+    isa: Isa | None = None,
+) -> None: ...
+@overload
+def gumbel_top_k(
+    logits: NDArray[np.float64],
+    seed: int,
+    step: int,
+    rows: NDArray[np.int64],
+    values: NDArray[np.float64],
+    indices: NDArray[np.int64],
+    *,
+    threads: int = 0,
+    isa: Isa | None = None,
+) -> None: ...
+@overload
+def diffusion_update(
+    x: NDArray[np.float32],
+    y: NDArray[np.float32] | None,
+    a: NDArray[np.float32],
+    b: NDArray[np.float32],
+    c: NDArray[np.float32] | None,
+    lower: float,
+    upper: float,
+    seed: int,
+    step: int,
+    rows: NDArray[np.int64],
+    out: NDArray[np.float32],
+    *,
+    threads: int = 0,
+    isa: Isa | None = None,
+) -> None: ...
+@overload
+def diffusion_update(
+    x: NDArray[np.float64],
+    y: NDArray[np.float64] | None,
+    a: NDArray[np.float64],
+    b: NDArray[np.float64],
+    c: NDArray[np.float64] | None,
+    lower: float,
+    upper: float,
+    seed: int,
+    step: int,
+    rows: NDArray[np.int64],
+    out: NDArray[np.float64],
+    *,
+    threads: int = 0,
+    isa: Isa | None = None,
+) -> None: ...

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import index
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from .. import reference
+from .. import _cpu
 from ..reference._philox import philox_4x32
 
 _STEPS = 2**32 - 1  # the last one is that of fold_in
@@ -143,7 +144,10 @@ class Philox:
         numpy.ndarray of uint64, shape (r, *shape)
             Uniform on 0 to ``2**64 - 1``.
         """
-        return self._reference.bits(*_request(rows, shape))
+        ids, sizes = _request(rows, shape)
+        out = np.empty((len(ids), math.prod(sizes)), np.uint64)
+        _cpu.random_bits(self.seed, self.step, ids, out)
+        return out.reshape(len(ids), *sizes)
 
     def uniform(
         self, rows: ArrayLike, shape: int | Sequence[int] = (), dtype: DTypeLike = np.float64
@@ -165,7 +169,7 @@ class Philox:
         numpy.ndarray, shape (r, *shape)
             From ``2**-65`` to the largest number below 1.
         """
-        return self._reference.uniform(*_request(rows, shape), _real(dtype))
+        return self._draw(_cpu.random_uniform, rows, shape, dtype)
 
     def exponential(
         self, rows: ArrayLike, shape: int | Sequence[int] = (), dtype: DTypeLike = np.float64
@@ -187,7 +191,7 @@ class Philox:
         numpy.ndarray, shape (r, *shape)
             ``-log(u)`` for the numbers of `uniform`, from ``2**-65`` to 45.06.
         """
-        return self._reference.exponential(*_request(rows, shape), _real(dtype))
+        return self._draw(_cpu.random_exponential, rows, shape, dtype)
 
     def gumbel(
         self, rows: ArrayLike, shape: int | Sequence[int] = (), dtype: DTypeLike = np.float64
@@ -209,7 +213,7 @@ class Philox:
         numpy.ndarray, shape (r, *shape)
             ``-log(-log(u))`` for the numbers of `uniform`, from -3.81 to 45.06.
         """
-        return self._reference.gumbel(*_request(rows, shape), _real(dtype))
+        return self._draw(_cpu.random_gumbel, rows, shape, dtype)
 
     def normal(
         self, rows: ArrayLike, shape: int | Sequence[int] = (), dtype: DTypeLike = np.float64
@@ -232,11 +236,19 @@ class Philox:
             From -9.5 to 9.5, by the method of Box and Muller: elements ``2 * i`` and
             ``2 * i + 1`` of a row share their bits.
         """
-        return self._reference.normal(*_request(rows, shape), _real(dtype))
+        return self._draw(_cpu.random_normal, rows, shape, dtype)
 
-    @property
-    def _reference(self) -> reference.Philox:
-        return reference.Philox(self.seed, self.step)
+    def _draw(
+        self,
+        fill: Callable[..., None],
+        rows: ArrayLike,
+        shape: int | Sequence[int],
+        dtype: DTypeLike,
+    ) -> NDArray[Any]:
+        ids, sizes = _request(rows, shape)
+        out = np.empty((len(ids), math.prod(sizes)), _real(dtype))
+        fill(self.seed, self.step, ids, out)
+        return out.reshape(len(ids), *sizes)
 
 
 def as_philox(rng: int | Philox) -> Philox:
@@ -307,11 +319,8 @@ def _request(
             raise ValueError(f"expected a count of rows that is not negative, not {ids}")
         ids = np.arange(int(ids))
     sizes = (index(shape),) if hasattr(shape, "__index__") else tuple(map(index, shape))
-    count = 1
-    for size in sizes:
-        if size < 0:
-            raise ValueError(f"expected sizes that are not negative, not the shape {sizes}")
-        count *= size
-    if count > 2**33:
+    if any(size < 0 for size in sizes):
+        raise ValueError(f"expected sizes that are not negative, not the shape {sizes}")
+    if (count := math.prod(sizes)) > 2**33:
         raise ValueError(f"expected at most 2**33 elements in a row, not the {count} of {sizes}")
-    return ids.astype(np.int64, copy=False), sizes
+    return np.ascontiguousarray(ids, np.int64), sizes

@@ -89,7 +89,7 @@ class Philox:
             Uniform on 0 to 2**64 - 1.
         """
         ids = np.asarray(rows)
-        ids = np.arange(ids) if ids.ndim == 0 else ids
+        ids = np.arange(int(ids)) if ids.ndim == 0 else ids
         ids = ids.astype(np.int64).view(np.uint64)[:, np.newaxis]
         shape = (shape,) if isinstance(shape, int) else tuple(shape)
         count = math.prod(shape)
@@ -124,9 +124,10 @@ class Philox:
             Of type `dtype`.
         """
         below, above = _sides(self.bits(rows, shape))
-        u = np.where(below <= above, below, 1.0 - above).astype(dtype)
+        u: NDArray[Any] = np.where(below <= above, below, 1.0 - above).astype(dtype)
         below_one = 1.0 - np.finfo(u.dtype).epsneg
-        return np.minimum(u, u.dtype.type(below_one), out=u)
+        np.minimum(u, u.dtype.type(below_one), out=u)
+        return u
 
     def exponential(
         self, rows: ArrayLike, shape: int | tuple[int, ...] = (), dtype: DTypeLike = np.float64

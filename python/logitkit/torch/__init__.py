@@ -24,6 +24,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 from ._entropy_temperature import entropy_temperature
+from ._gumbel import gumbel_argmax, gumbel_top_k
 from ._log_arithmetic import logmeanexp, smooth_max
 from ._logsumexp import logsumexp
 from ._softmax import log_softmax, softmax
@@ -31,6 +32,8 @@ from ._softmax_stats import softmax_stats
 
 __all__ = [
     "entropy_temperature",
+    "gumbel_argmax",
+    "gumbel_top_k",
     "log_softmax",
     "logmeanexp",
     "logsumexp",

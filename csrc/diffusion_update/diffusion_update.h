@@ -1,0 +1,41 @@
+// The update of a diffusion sampler. Specification:
+// python/logitkit/reference/_diffusion_update.py
+#pragma once
+
+#include <cstddef>
+
+#include "isa.h"
+#include "random/random.h"
+
+namespace logitkit {
+
+/// A number for each row, `step` apart: 0 if it is the same for all.
+template <class T>
+struct ByRow {
+  const T* first;
+  std::size_t step;
+  T operator[](std::size_t row) const { return first[row * step]; }
+};
+
+/// Arrays (rows, count) and the coefficients of their rows. T is float or double.
+template <class T>
+struct DiffusionUpdate {
+  const T* x;
+  const T* y;      // null: none
+  ByRow<T> a, b;   // b is not read without y
+  ByRow<T> c;      // null: no noise
+  T lower, upper;  // infinite: no bound
+};
+
+/// out = min(max(a x + b y + c z, lower), upper), where z is the normal noise that
+/// random_numbers() draws for these rows, bit by bit; rows.row_ids is not read without noise, nor
+/// is noise drawn for a row with c = 0. `out` may be x or y. `threads` = 0 means
+/// default_threads(); no bit depends on it, on the instruction set, or on the other rows.
+///   Error:     each product and the first two of a sum are fused: 1 ulp for each term
+///   Specials:  those of arithmetic; NaN passes the bounds
+///   Traffic:   one read of x and y, one write of `out`, around the caches if it is large
+template <class T>
+void diffusion_update(const DiffusionUpdate<T>& update, const Rows& rows, std::size_t count, T* out,
+                      std::size_t threads, Isa isa);
+
+}  // namespace logitkit

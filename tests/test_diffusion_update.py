@@ -1,0 +1,151 @@
+"""csrc/diffusion_update against its definition, and its noise against logitkit.random."""
+
+import numpy as np
+import pytest
+
+from logitkit import _cpu, reference
+from logitkit._diffusion_update import diffusion_update
+from logitkit.random import Philox
+
+INF, NAN = np.inf, np.nan
+TYPES = [np.float32, np.float64]
+RNG = Philox(2**40 + 1, step=3)
+
+
+def samples(n, *shape, dtype=np.float64):
+    x, y = np.random.default_rng(n).normal(size=(2, n, *shape)).astype(dtype)
+    return x, y
+
+
+def run(x, y, a, b, c, isa, *, rows=None, lower=-INF, upper=INF, threads=1):
+    out = np.full_like(x, NAN)
+    n, dtype = len(x), x.dtype
+    a, b = (np.broadcast_to(np.asarray(v, dtype), n).copy() for v in (a, b))
+    c = None if c is None else np.broadcast_to(np.asarray(c, dtype), n).copy()
+    rows = np.arange(n) if rows is None else rows
+    _cpu.diffusion_update(
+        x, y, a, b, c, lower, upper, RNG.seed, RNG.step, rows, out, threads=threads, isa=isa
+    )
+    return out
+
+
+def assert_within_contract(actual, x, y, a, b, c, **options):
+    """One unit in the last place for each term, and the contract of the noise."""
+    a, b, c = (np.asarray(v, x.dtype) for v in (a, b, 0.0 if c is None else c))
+    expected = reference.diffusion_update(x, y, a=a, b=b, c=c, rng=RNG, **options)
+    columns = (slice(None),) + (None,) * (x.ndim - 1)
+    a, b, c = (np.abs(np.broadcast_to(v, len(x)).astype(np.float64))[columns] for v in (a, b, c))
+    noise = 2.0**-21 if x.dtype == np.float32 else 2.0**-50
+    z = 10.0 * c
+    terms = a * np.abs(x) + (0.0 if y is None else b * np.abs(y)) + z
+    tolerance = np.finfo(x.dtype).eps * terms + noise * (c + z)
+    assert np.all(np.abs(actual - expected) <= tolerance)
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("count", [1, 2, 15, 16, 17, 63, 64, 65, 129, 1000, 16_385])
+@pytest.mark.parametrize("two", [True, False])
+@pytest.mark.parametrize("c", [None, 0.7])
+def test_is_within_contract(isa, dtype, count, two, c):
+    x, y = samples(3, count, dtype=dtype)
+    y = y if two else None
+    actual = run(x, y, [0.9, -1.0, 2.0], 0.3, c, isa)
+    assert_within_contract(actual, x, y, [0.9, -1.0, 2.0], 0.3, c)
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("count", [1, 7, 32, 33, 20_000])
+def test_noise_is_that_of_philox_bit_by_bit(isa, dtype, count):
+    zero, rows = np.zeros((3, count), dtype), np.array([5, -1, 2**40])
+    actual = run(zero, None, 0.0, 0.0, 1.0, isa, rows=rows)
+    np.testing.assert_array_equal(actual, RNG.normal(rows, count, dtype))
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("c", [None, 0.7])
+def test_results_depend_on_neither_isa_nor_batch_nor_threads(dtype, c):
+    x, y = samples(5, 40_001, dtype=dtype)
+    whole = run(x, y, 0.9, 0.3, c, _cpu.Isa.scalar)
+    for isa in _cpu.supported_isas():
+        for threads in (1, 3):
+            np.testing.assert_array_equal(run(x, y, 0.9, 0.3, c, isa, threads=threads), whole)
+        part = run(x[2:4], y[2:4], 0.9, 0.3, c, isa, rows=np.array([2, 3]))
+        np.testing.assert_array_equal(part, whole[2:4])
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("offset", [0, 1, 5])
+def test_large_results_are_the_same(isa, dtype, offset):
+    """Those that are written around the caches, at any address."""
+    n = 2**21 + 77
+    x = np.random.default_rng(0).normal(size=(1, n)).astype(dtype)
+    out = np.empty(n + 5, dtype)[offset : offset + n].reshape(1, n)
+    a, none = np.full(1, 0.9, dtype), np.empty(0, np.int64)
+    _cpu.diffusion_update(x, x, a, a, None, -INF, INF, 0, 0, none, out, isa=isa)
+    small = run(x[:, :1000], x[:, :1000], 0.9, 0.9, None, isa)
+    np.testing.assert_array_equal(out[:, :1000], small)
+    assert_within_contract(out, x, x, 0.9, 0.9, None)
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("count", [1, 16, 17, 67])
+@pytest.mark.parametrize("noisy", [False, True])
+def test_reads_and_writes_stay_inside(isa, dtype, count, noisy, guarded):
+    x, y = (guarded(v) for v in samples(2, count, dtype=dtype))
+    a, out, ids = guarded(np.ones(2, dtype)), guarded(np.zeros_like(x)), guarded(np.arange(2))
+    _cpu.diffusion_update(
+        x, y, a, a, a if noisy else None, -INF, INF, RNG.seed, RNG.step, ids, out, isa=isa
+    )
+    np.testing.assert_array_equal(out, run(x, y, 1.0, 1.0, 1.0 if noisy else None, isa))
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_bounds_and_specials(isa, dtype):
+    x = np.tile(np.array([NAN, INF, -INF, 5.0, -5.0, 0.5, -0.0], dtype), (1, 9))
+    bounded = np.tile(np.array([NAN, 1.0, -2.0, 1.0, -2.0, 0.5, -0.0], dtype), (1, 9))
+    np.testing.assert_array_equal(run(x, None, 1.0, 0.0, None, isa, lower=-2.0, upper=1.0), bounded)
+    np.testing.assert_array_equal(run(x, None, 1.0, 0.0, None, isa), x)
+    noisy = run(x, None, 1.0, 0.0, 0.1, isa, lower=-2.0, upper=1.0)
+    np.testing.assert_array_equal(noisy[0, :5], bounded[0, :5])
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_public_form(dtype):
+    x, y = samples(3, 4, 5, dtype=dtype)
+    options = {"a": [1.0, 0.5, 0.0], "b": 0.25, "c": np.array([0.0, 1.0, 2.0]), "rng": RNG}
+    expected = diffusion_update(x, y, **options, lower=-1.0, upper=1.5)
+    assert_within_contract(expected, x, y, options["a"], 0.25, options["c"], lower=-1.0, upper=1.5)
+    for out in (np.empty_like(x), x.copy(), y.copy()):
+        first, second = (out if np.array_equal(out, v) else v for v in (x, y))
+        result = diffusion_update(first, second, **options, lower=-1.0, upper=1.5, out=out)
+        assert result is out
+        np.testing.assert_array_equal(out, expected)
+    strided = np.repeat(x, 2, axis=2)[..., ::2]
+    np.testing.assert_array_equal(
+        diffusion_update(strided, y, **options, lower=-1.0, upper=1.5), expected
+    )
+    part = diffusion_update(x[1:], y[1:], a=[0.5, 0.0], b=0.25, c=[1.0, 2.0], rng=RNG, rows=[1, 2],
+                            lower=-1.0, upper=1.5)  # fmt: skip
+    np.testing.assert_array_equal(part, expected[1:])
+    assert diffusion_update(x[:0], y[:0], a=1.0).shape == (0, 4, 5)
+
+
+def test_errors():
+    x = np.zeros((2, 3))
+    with pytest.raises(TypeError, match="not float16 of shape"):
+        diffusion_update(x.astype(np.float16), a=1.0)
+    with pytest.raises(TypeError, match="expected y of type float64, that of x, not float32"):
+        diffusion_update(x, x.astype(np.float32), a=1.0)
+    with pytest.raises(ValueError, match=r"expected y of shape \(2, 3\)"):
+        diffusion_update(x, x[:1], a=1.0)
+    with pytest.raises(ValueError, match=r"expected c to be a number or of shape \(2,\), not \(3"):
+        diffusion_update(x, a=1.0, c=[1.0, 2.0, 3.0])
+    with pytest.raises(ValueError, match=r"lower <= upper, not 1\.0 and 0\.0"):
+        diffusion_update(x, a=1.0, lower=1.0, upper=0.0)
+    with pytest.raises(ValueError, match="lower <= upper"):
+        diffusion_update(x, a=1.0, lower=NAN)
+    with pytest.raises(ValueError, match="rows of 2 integers"):
+        diffusion_update(x, a=1.0, c=1.0, rows=[1])
+    memory = np.zeros(10)
+    with pytest.raises(ValueError, match="overlaps"):
+        diffusion_update(memory[:6].reshape(2, 3), a=1.0, out=memory[1:7].reshape(2, 3))
