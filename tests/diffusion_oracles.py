@@ -29,9 +29,6 @@ class Mixture:
         gain = alpha * s**2 / variance
         return log_joint, m + gain * (flat - alpha * m), s**2 * sigma**2 / variance
 
-    def log_prob(self, x, alpha, sigma):
-        return logsumexp(self._posterior(x, alpha, sigma)[0], axis=0).reshape(np.shape(x))
-
     def x0(self, x, alpha, sigma):
         """Return E[x_0 | x_t]."""
         log_joint, mean, _ = self._posterior(x, alpha, sigma)
@@ -48,6 +45,7 @@ class Mixture:
         return drawn.reshape(np.shape(x))
 
     def draw(self, shape, rng):
+        """Draw data."""
         pick = rng.choice(len(self.weights), size=shape, p=self.weights)
         return np.array(self.means)[pick] + np.array(self.stds)[pick] * rng.standard_normal(shape)
 

@@ -289,7 +289,7 @@ SOLVERS = [
 @pytest.mark.parametrize("guidance", ALL)
 @pytest.mark.parametrize("solver", SOLVERS, ids=repr)
 def test_any_guidance_works_with_any_solver(guidance, solver):
-    times = d.uniform(PROCESS, 8, end=0.02)
+    times = d.uniform(PROCESS, 4, end=0.02)
     run = {"solver": solver, "times": times, "guidance": ALL[guidance], "condition": 1}
     x = d.sample(PROCESS, network, shape=(6, 1), **run)
     assert np.isfinite(x).all()

@@ -91,6 +91,7 @@ CASES = {
     "mask keep": (MASK, d.UDM(d.Keep()), TOKENS, by_log_prob(MASK), UNIT),
     "mask refresh": (MASK, d.UDM(d.Refresh(0.5)), TOKENS, by_log_prob(MASK), UNIT),
     "uniform bridge": (UNIFORM, d.Bridge(), TOKENS, by_log_prob(UNIFORM), UNIT),
+    "uniform keep": (UNIFORM, d.UDM(d.Keep()), TOKENS, by_log_prob(UNIFORM), UNIT),
     "uniform fresh": (UNIFORM, d.UDM(), TOKENS, by_log_prob(UNIFORM), UNIT),
     "matrix bridge": (MATRIX, d.Bridge(), TOKENS, by_log_prob(MATRIX), [6.0, 4.0, 1.0, 0.0]),
     "matrix fresh": (MATRIX, d.UDM(), TOKENS, by_log_prob(MATRIX), [6.0, 4.0, 1.0, 0.0]),
@@ -258,7 +259,7 @@ def test_encode_inverts_forward():
     rng = np.random.default_rng(0)
     tokens, values = rng.integers(0, 3, (40, 5)), rng.standard_normal((40, 4)) + 9.0
     for process, x0, t in [
-        (MASK, tokens, 0.4), (d.RandomSubstitution(3, 5), tokens, 2.0),
+        (MASK, tokens, 0.4), (UNIFORM, tokens, 0.4), (d.RandomSubstitution(3, 5), tokens, 2.0),
         (d.DifferentSubstitution(3, 5), tokens, 3.0), (d.Deletion(5), tokens, 2.0),
         (d.Masking(), values, 0.6), (MIXING, values, 0.5), (NOISE, values, 0.7),
         (d.Compose(BLUR, NOISE), values, 0.7),

@@ -68,8 +68,7 @@ class AnalyticStd:
         times, squares = np.asarray(self.times), np.asarray(self.mean_squares)
         if times.ndim != 1 or times.shape != squares.shape or not (np.diff(times) > 0.0).all():
             raise ValueError(
-                f"expected rising times and as many mean squares, not {self.times} and "
-                f"{self.mean_squares}"
+                f"expected rising times and as many mean squares, not {times} and {squares}"
             )
 
     def __call__(self, t: Time) -> Any:

@@ -25,7 +25,7 @@ def namespace(x: Array) -> ModuleType:
     """Return the module with the array functions for `x`."""
     if type(x) is np.ndarray:  # most often; the general question takes two microseconds
         return numpy_namespace()
-    return array_namespace(x)  # type: ignore[no-any-return]
+    return array_namespace(x)
 
 
 def as_time(t: Any) -> Time:
@@ -54,13 +54,6 @@ def placed(values: NDArray[Any], like: Array, dtype: Any = None) -> Array:
     if is_torch_array(like):
         return xp.from_numpy(np.ascontiguousarray(values)).to(device=like.device, dtype=dtype)
     return xp.asarray(values, dtype=dtype, device=device(like))
-
-
-def is_real(x: Array) -> bool:
-    """Return whether the elements of `x` are real floating-point numbers."""
-    if type(x) is np.ndarray:
-        return x.dtype.kind == "f"
-    return bool(namespace(x).isdtype(x.dtype, "real floating"))
 
 
 def over_samples(x: Array) -> tuple[int, ...]:

@@ -56,7 +56,12 @@ class ReverseSDE(Solver):
 
     noise: float | Callable[[Time], Any] = 1.0
     needs = ("drift_diffusion", "convert", "noise")
-    random = True
+    honours_shift = True
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether it draws no noise."""
+        return self.noise == 0.0
 
     def _advance(
         self, state: State, predict: Predict, t: Time, s: Time, process: Any, draws: Draws
@@ -71,7 +76,7 @@ class ReverseSDE(Solver):
         slope = drift - spread(half, score) * score
         std = plain(sigma * np.sqrt(length))
         step = Prediction(slope, "flow", x, t, shift=prediction.shift)
-        return noisy(step, (1.0, plain(-np.asarray(length))), std, process, draws), ()
+        return noisy(step, (1.0, plain(-np.asarray(length))), std, draws), ()
 
 
 # The pair of orders 5 and 4 of Dormand and Prince (1980).

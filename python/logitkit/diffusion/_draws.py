@@ -102,11 +102,28 @@ class Draws:
         """
         return self._draw("gumbel", shape, like)
 
-    def _draw(self, law: str, shape: tuple[int, ...], like: Array | None) -> Array:
+    def advance(self) -> Philox:
+        """
+        Give the generator of the next draw, for what draws by itself.
+
+        Returns
+        -------
+        Philox
+            The generator, whose step no other draw has.
+
+        Raises
+        ------
+        RuntimeError
+            If a step has used up its draws.
+        """
         if self._calls == _DRAWS_PER_STEP:
             raise RuntimeError(f"expected at most {_DRAWS_PER_STEP} draws in a step")
         philox = as_philox(self.rng).advanced(self.step * _DRAWS_PER_STEP + self._calls)
         self._calls += 1
+        return philox
+
+    def _draw(self, law: str, shape: tuple[int, ...], like: Array | None) -> Array:
+        philox = self.advance()
         if like is None:
             return getattr(philox, law)(self.rows, shape)
         double = like.dtype == namespace(like).float64

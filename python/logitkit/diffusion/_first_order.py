@@ -69,11 +69,16 @@ class DDIM(Solver):
     eta: float = 0.0
     x0_std: Callable[[Time], Any] | None = None
     needs = ("schedule",)
-    random = True
+    honours_shift = True
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.eta <= 1.0:
             raise ValueError(f"expected eta from 0 to 1, not {self.eta}")
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether it draws no noise."""
+        return self.eta == 0.0 and self.x0_std is None
 
     def _advance(
         self, state: State, predict: Predict, t: Time, s: Time, process: Any, draws: Draws
@@ -87,7 +92,7 @@ class DDIM(Solver):
         if self.x0_std is not None:
             fresh = self._with_spread(hop, t, kept, fresh)
         weights = process.weights(prediction, (hop.alpha_s, kept))
-        return noisy(prediction, weights, fresh, process, draws), ()
+        return noisy(prediction, weights, fresh, draws), ()
 
     def _with_spread(self, hop: Hop, t: Time, kept: Any, fresh: Any) -> Any:
         """Add the variance of x_0, as far as x_s depends on it."""
@@ -136,11 +141,16 @@ class DDPM(Solver):
 
     variance: Literal["small", "large"] = "small"
     needs = ("schedule",)
-    random = True
+    honours_shift = True
 
     def __post_init__(self) -> None:
         if self.variance not in ("small", "large"):
             raise ValueError(f"expected variance 'small' or 'large', not {self.variance!r}")
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether it draws no noise."""
+        return False
 
     def _advance(
         self, state: State, predict: Predict, t: Time, s: Time, process: Any, draws: Draws
@@ -153,7 +163,7 @@ class DDPM(Solver):
             # alpha_s / alpha_t would bring this to the units of x_s; the article leaves it out
             scale = np.where(np.equal(hop.sigma_s, 0.0), 0.0, hop.sigma_t)
         weights = process.weights(prediction, (hop.alpha_s, kept))
-        return noisy(prediction, weights, plain(scale * np.sqrt(share)), process, draws), ()
+        return noisy(prediction, weights, plain(scale * np.sqrt(share)), draws), ()
 
 
 def euler_ancestral(eta: float = 1.0) -> DDIM:

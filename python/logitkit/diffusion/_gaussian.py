@@ -15,7 +15,7 @@ from ._draws import Draws
 from ._predictions import Pair, Prediction, coefficients, combination
 from ._process import FullProcess
 from ._schedules import Schedule, plain
-from ._update import update
+from ._update import update, update_with_noise
 
 
 class Hop(NamedTuple):
@@ -91,8 +91,8 @@ class Gaussian:
         kept = hop.sigma_s * np.sqrt(1.0 - share)
         with np.errstate(invalid="ignore", divide="ignore"):
             of_x = plain(np.where(hop.sigma_s == 0.0, 0.0, kept / hop.sigma_t))
-        mean = update(of_x, x, hop.alpha_s - of_x * hop.alpha_t, x0)
-        return update(1.0, mean, hop.sigma_s * np.sqrt(share), self.noise(draws, x))
+        std = plain(hop.sigma_s * np.sqrt(share))
+        return update_with_noise(of_x, x, hop.alpha_s - of_x * hop.alpha_t, x0, std, draws)
 
     def log_prob(self, x: Array, x0: Array, t: Time) -> Array:
         xp = namespace(x)

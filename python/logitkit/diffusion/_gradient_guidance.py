@@ -95,11 +95,11 @@ class GradientGuidance(Guidance):
             If there is no condition, or no random step whose mean could be shifted.
         """
         super().check(condition, solver)
-        still = not solver.random or getattr(solver, "eta", 1.0) == 0.0
-        if self.form == "mean" and still:
+        random = solver.honours_shift and not solver.deterministic
+        if self.form == "mean" and not random:
             raise ValueError(
                 f"form='mean' shifts a step by the variance of its noise, and {solver} has none: "
-                "use form='eps', or a random solver such as DDPM"
+                "use form='eps', or a solver such as DDPM"
             )
 
     def plain(self, predictor: Predictor, x: Array, t: Time) -> Prediction:

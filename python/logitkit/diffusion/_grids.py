@@ -292,13 +292,13 @@ def _along(
         first = schedule.time(-np.log(100.0))
     enter, leave = clean and start is None and first < noise, clean and last > zero
     inner = _counted(steps) - enter - leave
-    ratio = np.exp(-np.array([schedule.log_snr(first), schedule.log_snr(last)]))
-    if inner < (1 if not (enter or leave) else 0) or not np.isfinite(scale(ratio)).all():
+    levels = np.array([schedule.log_snr(first), schedule.log_snr(last)])
+    if inner < (1 if not (enter or leave) else 0) or not np.isfinite(levels).all():
         raise ValueError(
             f"expected more than {steps} steps, and times from {first} to {last} at which "
             "log(alpha / sigma) is finite"
         )
-    low, high = scale(ratio)
+    low, high = scale(np.exp(-levels))
     times = np.atleast_1d(schedule.time(-np.log(back(np.linspace(low, high, inner + 1)))))
     times[0], times[-1] = first, last if inner else first
     return np.concatenate([[noise] * enter, times, [zero] * leave])

@@ -98,13 +98,10 @@ class RatioLine:
 
 
 def weighted(a: Any, x: Array, b: Any, weights: Weights, values: Sequence[Array]) -> Array:
-    """Return a x + b sum_j w_j value_j, in as few passes as there are values."""
-    columns = [plain(b * weights[..., j]) for j in range(len(values))]
-    total = update(a, x, columns[0], values[0])
-    for first, second in zip(range(1, len(values), 2), range(2, len(values), 2), strict=False):
-        total = update(1.0, total, columns[first], values[first], columns[second], values[second])
-    if len(values) % 2 == 0:
-        total = update(1.0, total, columns[-1], values[-1])
+    """Return a x + b sum_j w_j value_j, one pass for each value."""
+    total = update(a, x, plain(b * weights[..., 0]), values[0])
+    for j, value in enumerate(values[1:], start=1):
+        total = update(1.0, total, plain(b * weights[..., j]), value)
     return total
 
 

@@ -11,11 +11,11 @@ from ._arrays import Array, Time
 from ._draws import Draws
 from ._exponential import step_weights
 from ._gaussian import fresh_share
-from ._lines import DataLine, Line, NoiseLine, Past, RatioLine, places_of, to_end, weighted
+from ._lines import DataLine, Line, NoiseLine, Past, RatioLine, places_of, to_end
 from ._predictions import Kind, Prediction
 from ._schedules import plain
 from ._solver import Predict, Solver, State
-from ._update import update
+from ._update import update, update_with_noise
 
 Taken = tuple[Array, tuple[Any, ...]]
 
@@ -118,6 +118,11 @@ class DPMpp(Solver):
         if not self.eta >= 0.0:
             raise ValueError(f"expected eta from 0, not {self.eta}")
 
+    @property
+    def deterministic(self) -> bool:
+        """Whether it draws no noise."""
+        return self.eta == 0.0
+
     def _advance(
         self, state: State, predict: Predict, t: Time, s: Time, process: Any, draws: Draws
     ) -> Taken:
@@ -130,9 +135,11 @@ class DPMpp(Solver):
         decay = plain(np.exp(-self.eta * np.float64(hop.h)))
         weights = step_weights(places, plain((1.0 + self.eta) * np.float64(hop.h)), midpoint=True)
         values = [data, *(past.value for past in earlier)][: len(places)]
-        x = weighted(hop.sigma_s / hop.sigma_t * decay, x, hop.alpha_s, weights, values)
         std = plain(hop.sigma_s * np.sqrt(fresh_share(hop, self.eta)))
-        x = update(1.0, x, std, process.noise(draws, x))
+        first, rest = plain(hop.alpha_s * weights[..., 0]), values[1:]
+        x = update_with_noise(hop.sigma_s / hop.sigma_t * decay, x, first, data, std, draws)
+        for column, value in enumerate(rest, start=1):
+            x = update(1.0, x, plain(hop.alpha_s * weights[..., column]), value)
         return x, (Past(t, data, prediction.x), *earlier)[: self.order - 1]
 
 

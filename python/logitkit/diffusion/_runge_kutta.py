@@ -13,7 +13,7 @@ from ._draws import Draws
 from ._lines import to_end
 from ._schedules import Schedule, plain
 from ._solver import Predict, Solver, State
-from ._update import update
+from ._update import update, update_with_noise
 
 
 def _time_of(schedule: Schedule, log_snr: Any) -> Any:
@@ -161,6 +161,11 @@ class DPMpp2S(Solver):
         if not self.eta >= 0.0:
             raise ValueError(f"expected eta from 0, not {self.eta}")
 
+    @property
+    def deterministic(self) -> bool:
+        """Whether it draws no noise."""
+        return self.eta == 0.0
+
     def _advance(
         self, state: State, predict: Predict, t: Time, s: Time, process: Any, draws: Draws
     ) -> tuple[Array, tuple[Any, ...]]:
@@ -177,8 +182,10 @@ class DPMpp2S(Solver):
         middle = predict(to_end(process, first, process.hop(t, m)), m)
         data = process.convert(middle, "x0")
         factor = plain(-hop.alpha_s * np.expm1(-np.float64(hop.h)))
-        noise = process.noise(draws, data) if self.eta else None
-        return update(hop.sigma_s / hop.sigma_t, first.x, factor, data, std, noise), ()
+        ratio = hop.sigma_s / hop.sigma_t
+        if not self.eta:
+            return update(ratio, first.x, factor, data), ()
+        return update_with_noise(ratio, first.x, factor, data, std, draws), ()
 
 
 @dataclass(frozen=True)

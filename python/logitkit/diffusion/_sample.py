@@ -289,7 +289,7 @@ def invert(
     >>> bool(abs(back.item() - 0.5) < 0.03)
     True
     """
-    if getattr(solver, "eta", 0.0) or not getattr(solver, "reversible", True):
+    if not solver.deterministic:
         raise ValueError(f"expected a solver without noise of its own, not {solver}")
     if reason := illegality(solver, process):
         raise TypeError(reason)
@@ -375,7 +375,7 @@ def _first_state(
     if initial is not None:
         count = initial.shape[0] if initial.ndim else 0
     else:
-        count = shape[0] if shape else 0  # type: ignore[index]
+        count = shape[0] if shape else 0
     if not count or (isinstance(t, np.ndarray) and len(t) != count):
         raise ValueError(
             f"expected at least one sample along the first axis, and as many as the times have "
@@ -404,7 +404,7 @@ def _in_parts(
     """Run equal parts of the batch and put them together: the same numbers as in one."""
     if (shape is None) == (initial is None):
         raise ValueError("expected either `shape` or `initial`, to know what to begin with")
-    count = shape[0] if shape is not None else initial.shape[0]  # type: ignore[union-attr]
+    count = initial.shape[0] if initial is not None else (shape or (0,))[0]
     workers = getattr(executor, "_max_workers", None) or os.cpu_count() or 1
     edges = np.linspace(0, count, min(count, workers) + 1).astype(int).tolist()
     grid = np.asarray(times, np.float64)

@@ -40,6 +40,8 @@ class Schedule(Protocol):
     (0.75, 0.25)
     """
 
+    def __hash__(self) -> int: ...
+
     @property
     def span(self) -> tuple[float, float]: ...
 

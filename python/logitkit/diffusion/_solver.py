@@ -14,7 +14,7 @@ from ..random import Philox
 from ._arrays import Array, Time, as_time, spread
 from ._draws import Draws
 from ._predictions import Prediction
-from ._update import update
+from ._update import update, update_with_noise
 
 Predict: TypeAlias = Callable[[Array, Time], Prediction]
 
@@ -75,7 +75,12 @@ class Solver(ABC):
     """
 
     needs: ClassVar[tuple[str, ...]] = ()
-    random: ClassVar[bool] = False  # whether a guidance may shift the mean of its steps
+    honours_shift: ClassVar[bool] = False  # whether a guidance may shift the mean of its steps
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether it draws no noise, so that it can also go from data to noise."""
+        return True
 
     def step(
         self, state: State, predict: Predict, t: Time, s: Time, *, process: Any, rng: int | Philox
@@ -113,15 +118,13 @@ class Solver(ABC):
         """Return the samples at `s` and the history for the next step."""
 
 
-def noisy(
-    prediction: Prediction, weights: tuple[Any, Any], std: Any, process: Any, draws: Draws
-) -> Array:
+def noisy(prediction: Prediction, weights: tuple[Any, Any], std: Any, draws: Draws) -> Array:
     """Return a x + b prediction + std noise, its mean shifted where a guidance asks for it."""
     (a, b), x, value = weights, prediction.x, prediction.value
     if isinstance(std, float) and std == 0.0:
         return update(a, x, b, value)
     if prediction.shift is None:
-        return update(a, x, b, value, std, process.noise(draws, x))
+        return update_with_noise(a, x, b, value, std, draws)
     mean = update(a, x, b, value)
-    mean = mean + prediction.shift(spread(np.square(std), mean), mean)
-    return update(1.0, mean, std, process.noise(draws, x))
+    shift = prediction.shift(spread(np.square(std), mean), mean)
+    return update_with_noise(1.0, mean, 1.0, shift, std, draws)

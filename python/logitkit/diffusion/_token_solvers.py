@@ -47,6 +47,11 @@ class Bridge(Solver):
 
     needs = ("bridge", "restore")
 
+    @property
+    def deterministic(self) -> bool:
+        """Whether it draws no noise."""
+        return False
+
     def _advance(
         self, state: State, predict: Predict, t: Time, s: Time, process: Any, draws: Draws
     ) -> tuple[Array, tuple[Any, ...]]:
@@ -84,7 +89,12 @@ class TokenPosterior(Solver):
     """
 
     needs = ("posterior",)
-    random = True
+    honours_shift = True
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether it draws no noise."""
+        return False
 
     def _advance(
         self, state: State, predict: Predict, t: Time, s: Time, process: Any, draws: Draws
@@ -156,6 +166,11 @@ class Unmask(Solver):
             )
         if not self.temperature >= 0.0:
             raise ValueError(f"expected a temperature from 0, not {self.temperature}")
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether it draws no noise."""
+        return False
 
     def _advance(
         self, state: State, predict: Predict, t: Time, s: Time, process: Any, draws: Draws

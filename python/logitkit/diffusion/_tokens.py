@@ -272,6 +272,17 @@ class UniformTokens(_Tokens):
     def noise(self, draws: Draws, like: Array) -> Array:
         return uniform_for(draws, like, 2)
 
+    def encode(self, x: Array, x0: Array, t: Time, draws: Draws) -> Array:
+        # A token that is that of the data was kept, or replaced by the same.
+        u = uniform_for(draws, x, 2)
+        xp = namespace(u)
+        alpha = spread(as_time(self.keep(t)), u[..., 0])
+        share = alpha / (alpha + (1.0 - alpha) / self.vocabulary)
+        kept = (x == x0) & (u[..., 0] < share)
+        place = xp.where(kept, alpha * u[..., 1], alpha + (1.0 - alpha) * u[..., 1])
+        token = (xp.astype(x, u.dtype) + 0.5) / self.vocabulary
+        return xp.stack([place, token], axis=-1)
+
     def bridge(self, x: Array, x0: Array, t: Time, s: Time, draws: Draws) -> Array:
         # q(x_s | x_t, x_0) ~ (a [x_s = x_t] + (1 - a) / V) (b [x_s = x_0] + (1 - b) / V)
         xp, size = namespace(x), self.vocabulary

@@ -268,6 +268,11 @@ class UDM(Solver):
         basic = ("forward", "noise", "restore")
         return basic if isinstance(self.kernel, Fresh) else (*basic, "encode")
 
+    @property
+    def deterministic(self) -> bool:
+        """Whether it draws no noise."""
+        return isinstance(self.kernel, Keep) and self.x0_std is None
+
     def _advance(
         self, state: State, predict: Predict, t: Time, s: Time, process: Any, draws: Draws
     ) -> tuple[Array, tuple[Any, ...]]:

@@ -281,7 +281,7 @@ class StepTable(_FromLogAlpha):
         if betas.ndim != 1 or not len(betas) or not (inside[:-1].all() and 0 <= betas[-1] <= 1):
             raise ValueError(
                 "expected betas, shape (T,), from 0 to below 1, of which only the last may be 1, "
-                f"not {self.betas}"
+                f"not {betas}"
             )
         with np.errstate(divide="ignore"):
             table = np.concatenate([[0.0], np.cumsum(0.5 * np.log1p(-betas))])
