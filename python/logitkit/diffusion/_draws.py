@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,7 +43,7 @@ class Draws:
     rng: int | Philox
     step: int
     rows: NDArray[np.int64]
-    _calls: int = 0
+    _calls: int = field(default=0, init=False, repr=False)
 
     def normal(self, shape: tuple[int, ...], like: Array | None = None) -> Array:
         """

@@ -12,7 +12,6 @@ A method of order p puts the polynomial through p predictions in the place of th
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -70,19 +69,3 @@ def midpoint_weights(node: Any, growth: Any) -> Weights:
     total = -np.expm1(-np.asarray(growth, np.float64))
     slope = total / (2.0 * np.asarray(node, np.float64))
     return np.stack([total - slope, slope], axis=-1)
-
-
-@lru_cache(maxsize=4096)
-def _cached(nodes: tuple[float, ...], growth: float, midpoint: bool) -> Weights:
-    if midpoint and len(nodes) == 2:
-        return midpoint_weights(nodes[1], growth)
-    return polynomial_weights(list(nodes), growth)
-
-
-def step_weights(nodes: list[Any], growth: Any, *, midpoint: bool = False) -> Weights:
-    """Return the weights at `nodes`, with `midpoint_weights` for two of them if so asked."""
-    if isinstance(growth, float):
-        return _cached(tuple(nodes), growth, midpoint)
-    if midpoint and len(nodes) == 2:
-        return midpoint_weights(nodes[1], growth)
-    return polynomial_weights(nodes, growth)

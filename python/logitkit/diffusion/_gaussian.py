@@ -153,7 +153,7 @@ class Gaussian:
         Returns
         -------
         NamedTuple
-            alpha and sigma at `t` and at `s`, and h, the gain of log(alpha / sigma).
+            Factors alpha and sigma at `t` and at `s`, and h, the gain of log(alpha / sigma).
         """
         if isinstance(t, float) and isinstance(s, float):
             return _hop(self.schedule, t, s)

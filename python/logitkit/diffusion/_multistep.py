@@ -9,9 +9,8 @@ import numpy as np
 
 from ._arrays import Array, Time
 from ._draws import Draws
-from ._exponential import step_weights
 from ._gaussian import fresh_share
-from ._lines import DataLine, Line, NoiseLine, Past, RatioLine, places_of, to_end
+from ._lines import DataLine, Line, NoiseLine, Past, RatioLine, carried, plan, to_end
 from ._predictions import Kind, Prediction
 from ._schedules import plain
 from ._solver import Predict, Solver, State
@@ -39,12 +38,12 @@ def _adams(
         x = x if moved is None else x + (moved - state.x)
         prediction = Prediction(value, cast(Kind, line.of), x, t)
     earlier = history[: order - 1]
-    places = places_of(line, process, t, s, earlier)
-    if places is None:
+    step = plan(line, process, t, s, tuple(past.t for past in earlier))
+    if step is None:
         end = to_end(process, prediction, process.hop(t, s))
     else:
-        values = [value, *(past.value for past in earlier)][: len(places)]
-        end = line.carry(process, t, s, x, places, values)
+        values = [value, *(past.value for past in earlier)]
+        end = carried(step, x, values[: len(step.of_values)])
     kept = order if correct else max(order - 1, order == 3)
     return end, (Past(t, value, x), *history)[:kept]
 
@@ -52,13 +51,13 @@ def _adams(
 def _corrected(
     line: Line, x: Array, value: Array, t: Time, history: tuple[Past, ...], process: Any
 ) -> Array:
-    """Repeat the last step with the prediction at its end, at place 1."""
-    last, earlier = history[0], history[1:]
-    places = places_of(line, process, last.t, t, earlier)
-    if places is None:
+    """Repeat the last step with the prediction at its end."""
+    last, times = history[0], tuple(past.t for past in history[1:])
+    step = plan(line, process, last.t, t, times, end=True)
+    if step is None:
         return x
-    values = [past.value for past in history[: len(places)]]
-    return line.carry(process, last.t, t, last.x, [*places, places[0] + 1.0], [*values, value])
+    values = [past.value for past in history[: len(step.of_values) - 1]]
+    return carried(step, last.x, [*values, value])
 
 
 def _checked_order(order: int) -> None:
@@ -126,20 +125,20 @@ class DPMpp(Solver):
     def _advance(
         self, state: State, predict: Predict, t: Time, s: Time, process: Any, draws: Draws
     ) -> Taken:
-        prediction, line = predict(state.x, t), DataLine(midpoint=True)
+        prediction, line = predict(state.x, t), DataLine(True, self.eta)
         if not self.eta:
             return _adams(line, self.order, prediction, s, state, process, correct=False)
-        data, x = process.convert(prediction, "x0"), prediction.x
-        hop, earlier = process.hop(t, s), state.history
-        places = places_of(line, process, t, s, earlier) or [plain(np.zeros(np.shape(hop.h)))]
-        decay = plain(np.exp(-self.eta * np.float64(hop.h)))
-        weights = step_weights(places, plain((1.0 + self.eta) * np.float64(hop.h)), midpoint=True)
-        values = [data, *(past.value for past in earlier)][: len(places)]
+        data, earlier = process.convert(prediction, "x0"), state.history
+        step = plan(line, process, t, s, tuple(past.t for past in earlier))
+        hop = process.hop(t, s)
         std = plain(hop.sigma_s * np.sqrt(fresh_share(hop, self.eta)))
-        first, rest = plain(hop.alpha_s * weights[..., 0]), values[1:]
-        x = update_with_noise(hop.sigma_s / hop.sigma_t * decay, x, first, data, std, draws)
-        for column, value in enumerate(rest, start=1):
-            x = update(1.0, x, plain(hop.alpha_s * weights[..., column]), value)
+        if step is None:  # nothing is left of x: data and noise
+            x = update_with_noise(0.0, data, hop.alpha_s, data, std, draws)
+        else:
+            of_data, *rest = step.of_values
+            x = update_with_noise(step.of_x, prediction.x, of_data, data, std, draws)
+            for factor, past in zip(rest, earlier, strict=False):
+                x = update(1.0, x, factor, past.value)
         return x, (Past(t, data, prediction.x), *earlier)[: self.order - 1]
 
 

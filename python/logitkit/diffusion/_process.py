@@ -54,6 +54,8 @@ class Process(Protocol):
     array([1.])
     """
 
+    def __init__(self) -> None: ...
+
     @property
     def span(self) -> tuple[float, float]: ...
 
@@ -73,7 +75,7 @@ class Process(Protocol):
         Returns
         -------
         array, shape (n, ...)
-            x_t.
+            Samples at `t`.
         """
 
     def noise(self, draws: Draws, like: Array) -> Any:
@@ -136,7 +138,7 @@ class FullProcess(Process, Protocol):
         Returns
         -------
         array, shape (n, *shape)
-            x_t.
+            Samples at `t`.
         """
 
     def transition(self, x: Array, s: Time, t: Time, draws: Draws) -> Array:

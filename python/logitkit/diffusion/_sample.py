@@ -429,5 +429,5 @@ def _part(condition: Any, low: int, high: int, count: int) -> Any:
         return {key: _part(value, low, high, count) for key, value in condition.items()}
     if isinstance(condition, (tuple, list)):
         return type(condition)([_part(value, low, high, count) for value in condition])
-    shape = getattr(condition, "shape", ())
+    shape: tuple[int, ...] = getattr(condition, "shape", ())
     return condition[low:high] if len(shape) and shape[0] == count else condition

@@ -40,6 +40,8 @@ class Schedule(Protocol):
     (0.75, 0.25)
     """
 
+    def __init__(self) -> None: ...
+
     def __hash__(self) -> int: ...
 
     @property
@@ -87,7 +89,7 @@ class Schedule(Protocol):
         Returns
         -------
         float or ndarray, shape (n,)
-            lambda, in nats: +inf for clean data, -inf for pure noise.
+            In nats: +inf for clean data, -inf for pure noise.
         """
 
     def rates(self, t: Time, /) -> tuple[Any, Any]:
@@ -102,7 +104,7 @@ class Schedule(Protocol):
         Returns
         -------
         tuple of two floats or ndarrays, shape (n,)
-            d alpha / dt and d sigma / dt.
+            The two, per unit of time.
         """
 
     def time(self, log_snr: Time, /) -> Any:
@@ -112,7 +114,7 @@ class Schedule(Protocol):
         Parameters
         ----------
         log_snr : float or ndarray, shape (n,)
-            lambda, in nats. Beyond the schedule's own range, its nearer end is returned.
+            In nats. Beyond the schedule's own range, its nearer end is returned.
 
         Returns
         -------

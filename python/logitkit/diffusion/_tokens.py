@@ -199,7 +199,7 @@ class MaskTokens(_Tokens):
 
     def posterior(self, prediction: Prediction, s: Time) -> Array:
         """
-        Probabilities of the tokens at an earlier time, from a prediction of logits.
+        Give the probabilities of the tokens at an earlier time, from predicted logits.
 
         Parameters
         ----------
@@ -315,7 +315,7 @@ class UniformTokens(_Tokens):
 
     def posterior(self, prediction: Prediction, s: Time) -> Array:
         """
-        Probabilities of the tokens at an earlier time, from a prediction of logits.
+        Give the probabilities of the tokens at an earlier time, from predicted logits.
 
         Parameters
         ----------
@@ -434,7 +434,7 @@ class TransitionTokens(_Tokens):
 
     def posterior(self, prediction: Prediction, s: Time) -> Array:
         """
-        Probabilities of the tokens at an earlier time, from a prediction of logits.
+        Give the probabilities of the tokens at an earlier time, from predicted logits.
 
         Parameters
         ----------

@@ -362,7 +362,7 @@ class Encoded:
         Returns
         -------
         array
-            x_t.
+            Samples at `t`.
         """
         return self.inner.forward(self.encoder(x0), eps, t)
 

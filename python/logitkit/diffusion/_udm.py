@@ -34,6 +34,8 @@ class Kernel(Protocol):
     >>> kernel: Kernel = Keep()
     """
 
+    def __init__(self) -> None: ...
+
     def __call__(self, eps: Any, process: Any, t: Time, s: Time, draws: Draws) -> Any:
         """Return the noise at `s` from that at `t`."""
 
