@@ -9,6 +9,12 @@ and `illegality` tell which solver can be used with which process.
 from ._analytic import AnalyticStd, estimate_analytic
 from ._degradations import Blur, Compose, Hole, Masking, Mixing, Pool
 from ._differential import ProbabilityFlow, ReverseSDE
+from ._diffusers import (
+    DiffusersScheduler,
+    SamplerSetup,
+    as_diffusers_scheduler,
+    from_diffusers,
+)
 from ._draws import Draws
 from ._edits import Deletion, DifferentSubstitution, RandomSubstitution
 from ._first_order import DDIM, DDPM, euler_ancestral
@@ -79,6 +85,7 @@ __all__ = [
     "DPMpp2S",
     "Deletion",
     "DifferentSubstitution",
+    "DiffusersScheduler",
     "Draws",
     "DynamicThreshold",
     "Encoded",
@@ -111,6 +118,7 @@ __all__ = [
     "Refresh",
     "ReverseSDE",
     "Rotate",
+    "SamplerSetup",
     "Schedule",
     "Sigmoid",
     "Solver",
@@ -127,6 +135,7 @@ __all__ = [
     "VarianceExploding",
     "VariancePreserving",
     "Weighting",
+    "as_diffusers_scheduler",
     "capabilities",
     "cosine",
     "ddpm_amount",
@@ -134,6 +143,7 @@ __all__ = [
     "estimate_analytic",
     "euler_ancestral",
     "exponential",
+    "from_diffusers",
     "from_function",
     "illegality",
     "interpolate",

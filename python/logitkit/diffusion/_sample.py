@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from ..random import Philox
 from ._arrays import Array, as_time, namespace
+from ._diffusers import SamplerSetup
 from ._draws import Draws
 from ._predictions import Kind
 from ._predictor import PredictionError, Predictor
@@ -26,11 +28,11 @@ def sample(
     process: Any,
     predict: Callable[..., Array],
     *,
-    solver: Solver,
-    times: Sequence[Any] | NDArray[Any],
+    solver: Solver | None = None,
+    times: Sequence[Any] | NDArray[Any] | None = None,
     shape: tuple[int, ...] | None = None,
     initial: Array | State | None = None,
-    prediction: Kind = "eps",
+    prediction: Kind | None = None,
     rng: int | Philox = 0,
     guidance: Any = None,
     condition: Any = None,
@@ -45,8 +47,9 @@ def sample(
 
     Parameters
     ----------
-    process : Process
-        The forward process that the network was trained to revert.
+    process : Process or SamplerSetup
+        The forward process that the network was trained to revert; or one with a solver, times
+        and what the network predicts, which then are the defaults, as `from_diffusers` makes.
     predict : callable, (x, t) -> array or (x, t, condition) -> array
         The network; see `Predictor`.
     solver : Solver
@@ -59,8 +62,8 @@ def sample(
     initial : array, shape (n, ...), or State, optional
         Samples at the first of the times; or a state of an earlier run with the same
         arguments, which is resumed.
-    prediction : {"eps", "x0", "v", "score", "flow", "logits"}, default "eps"
-        What the network predicts.
+    prediction : {"eps", "x0", "v", "score", "flow", "logits"}, optional
+        What the network predicts. Default: the noise, ``"eps"``.
     rng : int or logitkit.random.Philox, default 0
         Seed, or generator.
     guidance : Guidance, optional
@@ -114,6 +117,9 @@ def sample(
     >>> bool(abs(x.mean() - 3) < 0.1 and abs(x.std() - 1) < 0.1)
     True
     """
+    process, predict, solver, times, prediction = _set_up(
+        process, predict, solver, times, prediction
+    )
     if executor is not None:
         if callback is not None or progress or isinstance(initial, State):
             raise ValueError("expected no callback, progress or state to resume with an executor")
@@ -143,11 +149,11 @@ def trajectory(
     process: Any,
     predict: Callable[..., Array],
     *,
-    solver: Solver,
-    times: Sequence[Any] | NDArray[Any],
+    solver: Solver | None = None,
+    times: Sequence[Any] | NDArray[Any] | None = None,
     shape: tuple[int, ...] | None = None,
     initial: Array | State | None = None,
-    prediction: Kind = "eps",
+    prediction: Kind | None = None,
     rng: int | Philox = 0,
     guidance: Any = None,
     condition: Any = None,
@@ -159,8 +165,9 @@ def trajectory(
 
     Parameters
     ----------
-    process : Process
-        The forward process that the network was trained to revert.
+    process : Process or SamplerSetup
+        The forward process that the network was trained to revert; or one with a solver, times
+        and what the network predicts, which then are the defaults, as `from_diffusers` makes.
     predict : callable, (x, t) -> array or (x, t, condition) -> array
         The network; see `Predictor`.
     solver : Solver
@@ -171,8 +178,8 @@ def trajectory(
         Shape (n, ...) of the samples, to begin with noise of the process.
     initial : array, shape (n, ...), or State, optional
         Samples at the first of the times, or a state to resume.
-    prediction : {"eps", "x0", "v", "score", "flow", "logits"}, default "eps"
-        What the network predicts.
+    prediction : {"eps", "x0", "v", "score", "flow", "logits"}, optional
+        What the network predicts. Default: the noise, ``"eps"``.
     rng : int or logitkit.random.Philox, default 0
         Seed, or generator.
     guidance : Guidance, optional
@@ -210,6 +217,9 @@ def trajectory(
     >>> [(state.step, state.t) for state in states]
     [(0, 1.0), (1, 0.5), (2, 0.0)]
     """
+    process, predict, solver, times, prediction = _set_up(
+        process, predict, solver, times, prediction
+    )
     if reason := illegality(solver, process):
         raise TypeError(reason)
     grid = checked_times(times, process.span)
@@ -332,6 +342,34 @@ def interpolate(z1: Array, z2: Array, /, weight: float) -> Array:
     """
     angle = 0.5 * np.pi * weight
     return float(np.cos(angle)) * z1 + float(np.sin(angle)) * z2
+
+
+@dataclass(frozen=True)
+class _AtNetworkTime:
+    """A network that is called with the times that it was trained with."""
+
+    network: Callable[..., Array]
+    setup: SamplerSetup
+
+    def __call__(self, x: Array, t: Any, *condition: Any) -> Array:
+        return self.network(x, self.setup.network_time(t), *condition)
+
+
+def _set_up(
+    process: Any,
+    predict: Callable[..., Array],
+    solver: Solver | None,
+    times: Any,
+    prediction: Kind | None,
+) -> tuple[Any, Callable[..., Array], Solver, Any, Kind]:
+    """Return the arguments with what a `SamplerSetup` has in the place of those left out."""
+    if isinstance(process, SamplerSetup):
+        solver, times = solver or process.solver, process.times if times is None else times
+        prediction = prediction or process.prediction
+        process, predict = process.process, _AtNetworkTime(predict, process)
+    if solver is None or times is None:
+        raise TypeError("expected `solver` and `times`: only a SamplerSetup has its own")
+    return process, predict, solver, times, prediction or "eps"
 
 
 def checked_times(times: Any, span: tuple[float, float]) -> NDArray[np.float64]:
