@@ -134,10 +134,10 @@ def from_diffusers(scheduler: Any, /, steps: int) -> SamplerSetup:
     if flow:
         process = Gaussian(StraightPath())
         train = float(config.get("num_train_timesteps", 1000))
-        sigmas = np.append(np.linspace(1.0, 1.0 / train, steps), 0.0)
-        return SamplerSetup(
-            process, solver, shifted(sigmas, config.get("shift", 1.0)), kind, per_step=train
-        )
+        shift = config.get("shift", 1.0)
+        last = shifted(1.0 / train, shift)  # shifted twice, as there
+        sigmas = np.append(np.linspace(1.0, last, steps), 0.0)
+        return SamplerSetup(process, solver, shifted(sigmas, shift), kind, per_step=train)
     process = Gaussian(_table_of(config))
     return SamplerSetup(process, solver, _times_of(name, config, process, steps), kind, offset=-1.0)
 
@@ -282,7 +282,8 @@ class DiffusersScheduler:
         setup = from_diffusers(self._config, num_inference_steps)
         self.setup = setup
         self.solver = setup.solver if self._solver is None else self._solver
-        if isinstance(self.solver, (Heun, DPMSolver2, DPMpp2S, FlowHeun)):
+        several = isinstance(self.solver, (Heun, DPMSolver2, DPMpp2S, FlowHeun))
+        if several:
             raise ValueError(f"expected a solver with one prediction a step, not {self.solver}")
         times = setup.network_time(setup.times[:-1])
         self.timesteps = torch.as_tensor(times, device=device)

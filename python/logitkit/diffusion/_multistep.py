@@ -40,12 +40,32 @@ def _adams(
     earlier = history[: order - 1]
     step = plan(line, process, t, s, tuple(past.t for past in earlier))
     if step is None:
-        end = to_end(process, prediction, process.hop(t, s))
+        end = _to_data(line, x, prediction, value, s, earlier, process)
     else:
         values = [value, *(past.value for past in earlier)]
         end = carried(step, x, values[: len(step.of_values)])
     kept = order if correct else max(order - 1, order == 3)
     return end, (Past(t, value, x), *history)[:kept]
+
+
+def _to_data(
+    line: Line, x: Array, prediction: Prediction, value: Array, s: Time,
+    earlier: tuple[Past, ...], process: Any,
+) -> Array:  # fmt: skip
+    """
+    Take a step without end on a line: on that of sigma / alpha, where clean data is at 0.
+
+    There it is of the order of the method. One from pure noise is of DDIM.
+    """
+    t, ratio = prediction.t, RatioLine()
+    step = plan(ratio, process, t, s, tuple(past.t for past in earlier)) if earlier else None
+    if step is None:
+        return to_end(process, prediction, process.hop(t, s))
+    pasts = (Past(t, value, x), *earlier)[: len(step.of_values)]
+    if line.of == "eps":
+        return carried(step, x, [past.value for past in pasts])
+    noises = [process.encode(past.x, past.value, past.t) for past in pasts]
+    return carried(step, x, noises)
 
 
 def _corrected(
@@ -88,8 +108,8 @@ class DPMpp(Solver):
 
     Notes
     -----
-    The order is that of the probability flow; with noise, order 1 at least holds for the
-    moments. The first steps, and a last one into clean data, are of the order they can be.
+    The order is that of the probability flow, into clean data as well; with noise, order 1 at
+    least holds for the moments.
 
     References
     ----------
