@@ -38,7 +38,7 @@ from ._softmax_vjp import log_softmax_vjp, logsumexp_vjp, softmax_vjp
 from .reference import SoftmaxStats
 
 if TYPE_CHECKING:
-    from . import bounds, distributions, losses, random
+    from . import bounds, diffusion, distributions, losses, random
     from .argmaxable import ArgmaxableReport, Box, Verdict, check_argmaxable
 
 __all__ = [
@@ -64,6 +64,7 @@ __all__ = [
     "attention_with_stats",
     "bounds",
     "check_argmaxable",
+    "diffusion",
     "distributions",
     "entropy_temperature",
     "entropy_temperature_vjp",
@@ -91,7 +92,7 @@ __all__ = [
 
 
 # What takes long to import and few programs need is imported when it is first asked for.
-_PACKAGES = ("argmaxable", "bounds", "distributions", "losses", "random")
+_PACKAGES = ("argmaxable", "bounds", "diffusion", "distributions", "losses", "random")
 _OF_ARGMAXABLE = ("ArgmaxableReport", "Box", "Verdict", "check_argmaxable")
 
 
