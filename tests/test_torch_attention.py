@@ -26,7 +26,7 @@ torch = pytest.importorskip("torch")
 from torch.autograd import gradcheck, gradgradcheck
 from torch.func import grad, jacfwd, jacrev, vmap
 
-from logitkit.torch._attention import _lowered
+from logitkit.torch._attention_arguments import lowered_arguments
 from logitkit.torch._attention_operator import TENSOR_COUNT
 
 INF, NAN = float("inf"), float("nan")
@@ -356,7 +356,7 @@ def test_merge():
 
 def test_opcheck():
     x = [t.requires_grad_() for t in three(2, 4, 5, 2, keys=7, key_heads=2, dtype=torch.float32)]
-    a = _lowered(*x, **DENSE["all"]).arguments
+    a = lowered_arguments(*x, **DENSE["all"]).arguments
     constants = tuple(t.detach() if isinstance(t, torch.Tensor) else t for t in a)
     torch.library.opcheck(OPS.attention_visible_keys.default, constants)
     torch.library.opcheck(OPS.attention.default, a)
