@@ -180,10 +180,15 @@ def test_shapes(of_query, of_key, requires_grad):
     if requires_grad:
         output = attention(*given, **options)
         g = normal(*output.shape)
-        ours = torch.autograd.grad(output, given, g)
+        ours = torch.autograd.grad(output, given, g, retain_graph=True)
         exact = reference.attention_vjp(*map(array, given), g.numpy(), **arrays(options))
         for a, b in zip(ours, exact, strict=False):
             np.testing.assert_allclose(a, b, rtol=0, atol=1e-13)
+        first = torch.autograd.grad(output.sum(), given, create_graph=True)
+        second = torch.autograd.grad(sum(x.square().sum() for x in first), given)
+        for x, a in zip(given, second, strict=True):
+            assert a.shape == x.shape
+            assert a.isfinite().all()
 
 
 PACKED = {"cu_seqlens_q": [0, 2, 2, 6], "cu_seqlens_k": [0, 3, 5, 8], "is_causal": True}
