@@ -325,6 +325,17 @@ def test_empty(shape):
     assert np.all(nothing.logsumexp == -np.inf)
 
 
+def test_offsets_beyond_all_numbers():
+    rng = np.random.default_rng(16)
+    q, k, v = arrays(rng, *3 * [(1, 2, 20, 8)])
+    everything = attention_with_stats(q, k, v, is_causal=True, query_offsets=[2**63 - 1])
+    for got, want in zip(everything, attention_with_stats(q, k, v), strict=True):
+        np.testing.assert_array_equal(got, want)
+        assert got.flags.writeable
+    nothing = attention_with_stats(q, k, v, is_causal=True, query_offsets=[-(2**63)])
+    assert np.all(nothing.n_visible == 0)
+
+
 def test_scores_far_apart():
     """A spread of 110 and more leaves weights that are denormal, or none."""
     rng = np.random.default_rng(13)

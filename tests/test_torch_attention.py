@@ -26,7 +26,7 @@ torch = pytest.importorskip("torch")
 from torch.autograd import gradcheck, gradgradcheck
 from torch.func import grad, jacfwd, jacrev, vmap
 
-from logitkit.torch._attention import _lowered
+from logitkit.torch._attention_arguments import lowered_arguments
 from logitkit.torch._attention_operator import TENSOR_COUNT
 
 INF, NAN = float("inf"), float("nan")
@@ -180,10 +180,15 @@ def test_shapes(of_query, of_key, requires_grad):
     if requires_grad:
         output = attention(*given, **options)
         g = normal(*output.shape)
-        ours = torch.autograd.grad(output, given, g)
+        ours = torch.autograd.grad(output, given, g, retain_graph=True)
         exact = reference.attention_vjp(*map(array, given), g.numpy(), **arrays(options))
         for a, b in zip(ours, exact, strict=False):
             np.testing.assert_allclose(a, b, rtol=0, atol=1e-13)
+        first = torch.autograd.grad(output.sum(), given, create_graph=True)
+        second = torch.autograd.grad(sum(x.square().sum() for x in first), given)
+        for x, a in zip(given, second, strict=True):
+            assert a.shape == x.shape
+            assert a.isfinite().all()
 
 
 PACKED = {"cu_seqlens_q": [0, 2, 2, 6], "cu_seqlens_k": [0, 3, 5, 8], "is_causal": True}
@@ -356,7 +361,7 @@ def test_merge():
 
 def test_opcheck():
     x = [t.requires_grad_() for t in three(2, 4, 5, 2, keys=7, key_heads=2, dtype=torch.float32)]
-    a = _lowered(*x, **DENSE["all"]).arguments
+    a = lowered_arguments(*x, **DENSE["all"]).arguments
     constants = tuple(t.detach() if isinstance(t, torch.Tensor) else t for t in a)
     torch.library.opcheck(OPS.attention_visible_keys.default, constants)
     torch.library.opcheck(OPS.attention.default, a)

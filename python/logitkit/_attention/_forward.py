@@ -191,6 +191,7 @@ def attention(
     logitkit.attention_with_stats : The same with what it saw.
     logitkit.scaled_dot_product_attention : The arguments of torch's function.
     logitkit.reference.attention : The same in NumPy and ``float64``.
+    logitkit.torch.attention : The same for tensors of PyTorch, which may be passed here too.
 
     Notes
     -----
@@ -323,6 +324,7 @@ def attention_with_stats(
     logitkit.merge_attention : Put results over parts of the keys together.
     logitkit.attention_entropy_profile : Entropy against visible length.
     logitkit.reference.attention_with_stats : The same in NumPy and ``float64``.
+    logitkit.torch.attention_with_stats : The same for tensors, which may be passed here too.
 
     Notes
     -----

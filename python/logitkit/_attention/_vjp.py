@@ -127,6 +127,7 @@ def attention_vjp(
     --------
     logitkit.attention_with_stats : What this is the gradient of.
     logitkit.reference.attention_vjp : The same in NumPy and ``float64``.
+    logitkit.torch.attention_vjp : The same for tensors, which may be passed here too.
 
     Notes
     -----

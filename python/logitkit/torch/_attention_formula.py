@@ -69,17 +69,18 @@ def _seen(a: Any, batches: int, length: int, keys: int) -> tuple[Any, Any]:
         queries, lengths = length, torch.full((batches,), keys, device=device)
     else:  # the sequence of each row, and of each key
         starts, key_starts = a.cu_seqlens_q.contiguous(), a.cu_seqlens_k.contiguous()
-        of_row = torch.searchsorted(starts, row, right=True) - 1
-        of_column = torch.searchsorted(key_starts, column, right=True) - 1
+        of_row = torch.searchsorted(starts, row, right=True)[None] - 1
+        of_column = torch.searchsorted(key_starts, column, right=True)[None] - 1
         queries, lengths = starts.diff(), key_starts.diff()
         row, column = row - starts[of_row], column - key_starts[of_column]
-        same = of_row[:, None] == of_column
+        same = of_row[:, None, :, None] == of_column[:, None, None, :]
     lengths = lengths if a.key_lengths is None else a.key_lengths
     offsets = a.query_offsets
     if offsets is None:
         offsets = (lengths - queries) * int(a.lower_right)
-    position = (row + offsets[of_row]).reshape(-1, 1, length, 1)
-    there = (column < lengths[of_column]).reshape(-1, 1, 1, keys)
+    position = (row + offsets[of_row])[:, None, :, None]
+    there = (column < lengths[of_column])[:, None, None, :]
+    column = column.expand(len(there), -1)[:, None, None, :]
     distance = column - position
     seen = (distance >= -a.left) & (distance <= a.right) & there & same
     if a.mask is not None:
