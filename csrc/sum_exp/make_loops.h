@@ -67,6 +67,7 @@ template <class V, class T, class Lanes, class Change>
 [[gnu::always_inline]] inline void add_row(const T* x, size_t terms, Lanes& lanes,
                                            const Change& change) {
   size_t j = 0;
+  lanes.expect(change(load_some<V>(x, terms)));
   for (; j + 8 * V::width <= terms; j += 8 * V::width) add_vectors<8, V>(x + j, lanes, change);
   if (j + 4 * V::width <= terms) {
     add_vectors<4, V>(x + j, lanes, change);
@@ -111,18 +112,34 @@ inline void store_tile(const V* tile, size_t rows, size_t row_step, size_t terms
   for (size_t i = 0; i < V::width && i < rows; ++i) store_some(block[i], x + i * row_step, terms);
 }
 
-/// Gives vectors that lie in memory one after the other to an accumulator.
+/// Gives `count` vectors of a tile to an accumulator.
+template <size_t count, class V, class Lanes, class Change>
+[[gnu::always_inline]] inline void add_some(const V* tile, Lanes& lanes, const Change& change) {
+  Vectors<V, count> vectors;
+#pragma GCC unroll 8
+  for (size_t k = 0; k < count; ++k) vectors.v[k] = change(tile[k]);
+  lanes.add(vectors);
+}
+
+/// Gives all vectors of a tile to an accumulator.
 template <class V, class Lanes, class Change>
 [[gnu::always_inline]] inline void add_tile(const V* tile, size_t terms, Lanes& lanes,
                                             const Change& change) {
   size_t j = 0;
-  for (; j + 8 <= terms; j += 8) {
-    Vectors<V, 8> vectors;
-#pragma GCC unroll 8
-    for (size_t k = 0; k < 8; ++k) vectors.v[k] = change(tile[j + k]);
-    lanes.add(vectors);
+  if (terms > 0) lanes.expect(change(tile[0]));
+  for (; j + 8 <= terms; j += 8) add_some<8>(tile + j, lanes, change);
+  // Doubles, for which there is no wider type, go one by one: a sum of few shows each rounding.
+  if constexpr (sizeof(typename V::Element) < sizeof(double)) {
+    if (j + 4 <= terms) {
+      add_some<4>(tile + j, lanes, change);
+      j += 4;
+    }
+    if (j + 2 <= terms) {
+      add_some<2>(tile + j, lanes, change);
+      j += 2;
+    }
   }
-  for (; j < terms; ++j) lanes.add(Vectors<V, 1>{{change(tile[j])}});
+  for (; j < terms; ++j) add_some<1>(tile + j, lanes, change);
 }
 
 /// Gives `count` rows of a strip of columns to its accumulators.
@@ -152,6 +169,8 @@ template <size_t count, class V, class T, class Lanes, class Change>
 template <class V, class T, class Lanes, class Change>
 inline void add_columns(const T* x, size_t terms, size_t row_step, size_t columns, Lanes* lanes,
                         const Change& change) {
+  for (size_t c = 0; c < columns; c += V::width)
+    lanes[c / V::width].expect(change(load_some<V>(x + c, columns - c)));
   size_t j = 0;
   for (; j + 8 <= terms; j += 8)
     add_strip<8, V>(x + j * row_step, row_step, columns, lanes, change);
@@ -214,6 +233,7 @@ void sum_moments(const Block<T>& block, T scale, SumExpMoments moments) {
 template <class V>
 struct MaxLanes {
   V top = all<V>(minus_infinity);
+  void expect(V) {}
   template <size_t count>
   void add(const Vectors<V, count>& x) {
     for (size_t k = 0; k < count; ++k) top = max(top, x.v[k]);
