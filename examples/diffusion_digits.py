@@ -102,7 +102,7 @@ def main() -> None:
     print("\nSamples that a classifier takes for the digit asked for:")
     guides = {
         "no guidance, no condition": None,
-        "condition, w = 0": d.ClassifierFree(0.0),
+        "condition alone, w = 0": d.ClassifierFree(0.0),
         "w = 1": d.ClassifierFree(1.0),
         "w = 2, between t = 0.1 and 0.9": d.Interval(d.ClassifierFree(2.0), 0.1, 0.9),
     }

@@ -356,3 +356,23 @@ def test_encoded_data():
         prediction="x0",
     )  # fmt: skip
     assert all((x == code).all(-1).any() for code in codes)
+
+
+@pytest.mark.parametrize("solver", SOLVERS, ids=repr)
+@pytest.mark.parametrize("guidance", [None, d.ClassifierFree(1.0, rescale=0.5), d.CFGpp(0.5)])
+def test_arrays_of_the_standard(solver, guidance):
+    xp = pytest.importorskip("array_api_strict")
+
+    def predict(x, t, condition=None):
+        t = t if isinstance(t, float) else np.from_dlpack(t)
+        return xp.asarray(network(np.from_dlpack(x), t, condition))
+
+    condition = None if guidance is None else 0.5
+    arguments = {
+        "solver": solver, "times": TIMES, "shape": (4, 3), "rng": 7, "guidance": guidance,
+        "condition": condition,
+    }  # fmt: skip
+    x = d.sample(PROCESS, predict, like=xp.empty(0), **arguments)
+    assert type(x) is type(xp.empty(0))
+    expected = d.sample(PROCESS, network, **arguments)
+    np.testing.assert_allclose(np.from_dlpack(x), expected, rtol=1e-9, atol=1e-9)

@@ -183,7 +183,7 @@ def test_errors_on_normal_data_are_not_above_theirs(make, options, steps):
 
     alpha, sigma = table.alpha(1000.0), table.sigma(1000.0)
     if make is diffusers.DDIMScheduler and steps == 64:
-        pytest.skip("steps that end off the next one's begin happen to cancel errors here")
+        steps = 128  # at 64 the steps that miss the begin of the next happen to cancel errors
     exact = 1.5 + (x - alpha * 1.5) * 0.3 / np.hypot(0.3 * alpha, sigma)
     setup = d.from_diffusers(scheduler, steps=steps)
     ours = d.sample(

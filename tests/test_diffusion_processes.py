@@ -219,6 +219,15 @@ def test_remasking_keeps_the_law_of_the_masks(remask):
     assert (shown == 1).mean() == pytest.approx(0.5, abs=0.01)
 
 
+@pytest.mark.parametrize("solver", [d.Unmask(), d.Unmask("confidence"), d.Bridge()], ids=repr)
+def test_all_masks_go_in_one_step(solver):
+    x = d.sample(
+        MASK, lambda x, t: np.zeros((*x.shape, 3)), solver=solver, times=[1.0, 0.0],
+        shape=(50, 4), prediction="logits",
+    )  # fmt: skip
+    assert (x < 3).all()
+
+
 def test_unmasking_by_confidence_counts_exactly():
     logits = np.log([[0.9, 0.1], [0.6, 0.4], [0.5, 0.5], [0.2, 0.8]])
     states = list(

@@ -339,11 +339,11 @@ def test_ddim_on_trailing_times_has_no_error_that_grows():
     process = d.Gaussian(d.scaled_linear())
     errors = [
         gaussian_error(process, d.DDIM(), d.trailing(process, steps, counted=True))
-        for steps in (64, 128, 256, 512, 600, 1000)
+        for steps in (64, 128, 256, 600)
     ]
     assert all(later < before for before, later in itertools.pairwise(errors))
     assert errors[2] < 0.032  # other libraries: 0.45
-    assert errors[4] < 0.017  # other libraries: 0.90
+    assert errors[3] < 0.017  # other libraries: 0.90
 
 
 def test_unipc_on_karras_times():

@@ -6,6 +6,7 @@ A `Process` turns data and noise into x_t; a network predicts the data, or the n
 and `illegality` tell which solver can be used with which process.
 """
 
+from ._adjusted_guidance import AdaptiveProjection, CFGpp
 from ._analytic import AnalyticStd, estimate_analytic
 from ._degradations import Blur, Compose, Hole, Masking, Mixing, Pool
 from ._differential import ProbabilityFlow, ReverseSDE
@@ -29,27 +30,24 @@ from ._gradient_guidance import (
 )
 from ._grids import exponential, karras, shifted, trailing, uniform, uniform_log_snr
 from ._guidance import (
-    AdaptiveProjection,
     AutoGuidance,
-    CFGpp,
     ClassifierFree,
-    DynamicThreshold,
     Guidance,
-    Interval,
     MultiCondition,
     PowerWeight,
 )
+from ._invert import interpolate, invert
 from ._multistep import DEIS, DPMpp, ExponentialAdams, UniPC
 from ._predictions import Prediction
 from ._predictor import PredictionError, Predictor
 from ._process import Process, capabilities, from_function, illegality
 from ._runge_kutta import DPMpp2S, DPMSolver2, FlowEuler, FlowHeun, Heun
-from ._sample import interpolate, invert, sample, trajectory
+from ._sample import sample, trajectory
 from ._schedule_tables import cosine, linear, scaled_linear, sigmoid, su, zero_terminal_snr
 from ._schedules import Custom, Schedule, StraightPath, VarianceExploding
 from ._solver import Solver, State
 from ._token_solvers import Bridge, TokenPosterior, Unmask
-from ._tokens import MaskTokens, TransitionTokens, UniformTokens, linear_keep
+from ._tokens import MaskTokens, UniformTokens, linear_keep
 from ._training import (
     Encoded,
     TrainingPair,
@@ -58,8 +56,10 @@ from ._training import (
     token_loss,
     training_pair,
 )
+from ._transition_tokens import TransitionTokens
 from ._udm import UDM, Cold, Copula, Fresh, Keep, Kernel, Refresh, Rotate, ddpm_amount
 from ._variance_preserving import Cosine, ExponentialDecay, Sigmoid, StepTable, VariancePreserving
+from ._wrapped_guidance import DynamicThreshold, Interval
 
 __all__ = [
     "DDIM",

@@ -59,3 +59,12 @@ def placed(values: NDArray[Any], like: Array, dtype: Any = None) -> Array:
 def over_samples(x: Array) -> tuple[int, ...]:
     """Return all axes of `x` but the first, which counts the samples."""
     return tuple(range(1, x.ndim))
+
+
+def on_host(x: Array) -> NDArray[Any]:
+    """Return an array as one of NumPy: a few numbers of each sample, for decisions."""
+    if is_numpy_array(x):
+        return np.asarray(x)
+    if is_torch_array(x):
+        return np.asarray(x.detach().cpu().numpy())
+    return np.from_dlpack(x) if hasattr(x, "__dlpack__") else np.asarray(x)

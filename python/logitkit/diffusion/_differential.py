@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._arrays import Array, Time, namespace, over_samples, spread
+from ._arrays import Array, Time, namespace, on_host, over_samples, spread
 from ._draws import Draws
 from ._gaussian import Gaussian
 from ._lines import to_end
@@ -155,8 +155,8 @@ class ProbabilityFlow(Solver):
         hop, x = process.hop(t, s), state.x
         if not np.all(np.isfinite(hop.h)):
             return to_end(process, predict(x, t), hop), ()
-        begin = np.broadcast_to(process.schedule.log_snr(t), len(x)).astype(np.float64)
-        end = np.broadcast_to(process.schedule.log_snr(s), len(x)).astype(np.float64)
+        begin = np.broadcast_to(process.schedule.log_snr(t), x.shape[0]).astype(np.float64)
+        end = np.broadcast_to(process.schedule.log_snr(s), x.shape[0]).astype(np.float64)
         y = self._integrate(_Slope(process, predict), x / spread(hop.alpha_t, x), begin, end)
         return y * spread(hop.alpha_s, y), ()
 
@@ -211,5 +211,4 @@ def _root_mean_square(x: Array) -> NDArray[np.float64]:
     """Return the root of the mean of squares of each sample, on the host."""
     xp = namespace(x)
     square = xp.mean(x * x, axis=over_samples(x)) if x.ndim > 1 else x * x
-    square = square.cpu().numpy() if hasattr(square, "cpu") else square
-    return np.sqrt(np.asarray(square, np.float64))
+    return np.sqrt(np.asarray(on_host(square), np.float64))

@@ -19,7 +19,7 @@ from ._exponential import Weights, midpoint_weights, polynomial_weights, solved
 from ._gaussian import Gaussian, Hop
 from ._predictions import Prediction
 from ._schedules import plain
-from ._update import update
+from ._update import combine, update
 
 
 class Past(NamedTuple):
@@ -148,11 +148,8 @@ _cached_plan = lru_cache(maxsize=4096)(_make_plan)
 
 
 def carried(step: Plan, x: Array, values: Sequence[Array]) -> Array:
-    """Return the combination that a plan asks for, one pass for each value."""
-    total = update(step.of_x, x, step.of_values[0], values[0])
-    for factor, value in zip(step.of_values[1:], values[1:], strict=True):
-        total = update(1.0, total, factor, value)
-    return total
+    """Return the combination that a plan asks for."""
+    return combine((step.of_x, *step.of_values), (x, *values))
 
 
 def to_end(process: Gaussian, prediction: Prediction, hop: Hop) -> Array:

@@ -201,8 +201,8 @@ class Unmask(Solver):
     ) -> Array:
         """Show each masked token, and mask each shown one, with its probability."""
         before, after = np.asarray(process.keep(t)), np.asarray(process.keep(s))
-        with np.errstate(divide="ignore"):
-            most = np.minimum(1.0, (1.0 - after) / before)
+        with np.errstate(divide="ignore", invalid="ignore"):  # at first nothing is shown
+            most = np.where(before == 0.0, 0.0, np.minimum(1.0, (1.0 - after) / before))
         again = np.minimum(self.remask, most)
         show = (after - (1.0 - again) * before) / (1.0 - before)
         u = uniform_for(draws, x)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,15 +22,34 @@ def update(a: Any, x: Array, b: Any, y: Array) -> Array:
     """
     Return a x + b y, in the type of `x`.
 
-    The factors are floats, or float64 arrays with one for each sample. Whether a kernel does it
-    depends on the size of a sample alone, so that no result depends on the batch.
+    The factors are floats, or float64 arrays with one for each sample.
     """
-    plain_x, plain_y = host_view(x), host_view(y)
-    if plain_x is None or plain_y is None or plain_x.shape != plain_y.shape:
-        return spread(a, x) * x + spread(b, x) * y
-    if math.prod(plain_x.shape[1:]) >= _LARGE and plain_x.size:
-        return _like(x, _by_kernel(a, plain_x, b, plain_y, None, None))
-    return _like(x, spread(a, plain_x) * plain_x + spread(b, plain_x) * plain_y)
+    return combine((a, b), (x, y))
+
+
+def combine(factors: Sequence[Any], arrays: Sequence[Array]) -> Array:
+    """
+    Return the sum of two or more arrays, each times its factor, in the type of the first.
+
+    Whether a kernel does it depends on the size of a sample alone, so that no result depends on
+    the batch.
+    """
+    x = arrays[0]
+    views = [host_view(array) for array in arrays]
+    if any(view is None or view.shape != views[0].shape for view in views):
+        total = spread(factors[0], x) * x
+        for factor, array in zip(factors[1:], arrays[1:], strict=True):
+            total = total + spread(factor, array) * array
+        return total
+    if math.prod(views[0].shape[1:]) >= _LARGE and views[0].size:
+        total = _by_kernel(factors[0], views[0], factors[1], views[1], None, None)
+        for factor, view in zip(factors[2:], views[2:], strict=True):
+            total = _by_kernel(1.0, total, factor, view, None, None)
+        return _like(x, total)
+    total = spread(factors[0], views[0]) * views[0]
+    for factor, view in zip(factors[1:], views[1:], strict=True):
+        total += spread(factor, view) * view
+    return _like(x, total)
 
 
 def update_with_noise(a: Any, x: Array, b: Any, y: Array, c: Any, draws: Draws) -> Array:
