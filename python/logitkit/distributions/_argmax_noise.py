@@ -100,7 +100,7 @@ class ArgmaxNoise:
     rule: Literal["adaptive", "quantile"]
     nodes: int
 
-    def __new__(cls, logits: Any, *_: Any, **__: Any) -> Self:
+    def __new__(cls, logits: Any = None, *_: Any, **__: Any) -> Self:
         """Return the class for tensors if `logits` is one."""
         bridge = bridge_for(logits) if cls is ArgmaxNoise else None
         return object.__new__(cls if bridge is None else bridge.ArgmaxNoise)  # type: ignore[no-any-return]
