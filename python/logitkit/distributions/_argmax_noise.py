@@ -100,10 +100,22 @@ class ArgmaxNoise:
     rule: Literal["adaptive", "quantile"]
     nodes: int
 
-    def __new__(cls, logits: Any = None, *_: Any, **__: Any) -> Self:
+    def __new__(
+        cls,
+        logits: Any,
+        noise: Noise | None = None,
+        scale: float = 1.0,
+        *,
+        rule: Literal["adaptive", "quantile"] = "adaptive",
+        nodes: int = 32,
+    ) -> Any:
         """Return the class for tensors if `logits` is one."""
         bridge = bridge_for(logits) if cls is ArgmaxNoise else None
         return object.__new__(cls if bridge is None else bridge.ArgmaxNoise)  # type: ignore[no-any-return]
+
+    def __getnewargs__(self) -> tuple[Any]:
+        """Return what `__new__` needs when a copy is made."""
+        return (self.logits,)
 
     def __init__(
         self,
