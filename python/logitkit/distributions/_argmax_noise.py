@@ -9,7 +9,6 @@ from operator import index
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from typing_extensions import Self
 
 from .._backend import as_host_array, bridge_for
 from .._lines import compute_type, result_type
