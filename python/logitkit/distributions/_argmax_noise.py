@@ -110,7 +110,7 @@ class ArgmaxNoise:
     ) -> Any:
         """Return the class for tensors if `logits` is one."""
         bridge = bridge_for(logits) if cls is ArgmaxNoise else None
-        return object.__new__(cls if bridge is None else bridge.ArgmaxNoise)  # type: ignore[no-any-return]
+        return object.__new__(cls if bridge is None else bridge.ArgmaxNoise)
 
     def __getnewargs__(self) -> tuple[Any]:
         """Return what `__new__` needs when a copy is made."""
