@@ -1,6 +1,8 @@
 """logitkit.distributions: the worked numbers, identities and errors of its docstrings."""
 
+import copy
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -192,6 +194,14 @@ def test_student_is_between_cauchy_and_normal(df):
     assert p[1] < normal
 
 
+def test_student_far_in_the_tail():
+    # log F(-x) -> a log(df / x^2) - log(2 a B(a, 1/2)), a = df / 2
+    for df in (0.5, 3.0, 30.0):
+        a, x = 0.5 * df, 1e100
+        expected = a * math.log(df) - df * math.log(x) - math.log(2.0 * a) - special.betaln(a, 0.5)
+        np.testing.assert_allclose(StudentT(df).log_cdf(-x), expected, rtol=1e-13)
+
+
 @pytest.mark.parametrize(
     ("nodes", "error"), [(8, 3.3e-2), (16, 2.0e-2), (32, 1.1e-2), (64, 5.8e-3)]
 )
@@ -319,6 +329,12 @@ def test_probabilities_of_bounded_noise_may_be_equal_for_unequal_logits():
     p = ArgmaxNoise([0.0, -1.5, -1.2], Uniform()).probs  # the article's third condition fails
     assert p[1] == p[2] == 0.0
     assert abs(p[0] - 1.0) <= 1e-9
+
+
+def test_copies_and_pickles():
+    d = ArgmaxNoise(MU, Laplace(), 0.5)
+    for other in (copy.copy(d), pickle.loads(pickle.dumps(d))):
+        np.testing.assert_array_equal(other.probs, d.probs)
 
 
 def test_every_law_is_exported():

@@ -23,6 +23,7 @@ except ModuleNotFoundError as error:
         "logitkit.torch needs PyTorch, which is not installed: pip install 'logitkit[torch]'"
     ) from error
 
+from ._argmax_noise import ArgmaxNoise
 from ._attention import (
     attention,
     attention_entropy_profile,
@@ -51,6 +52,7 @@ from ._softmax import log_softmax, softmax
 from ._softmax_stats import softmax_stats
 
 __all__ = [
+    "ArgmaxNoise",
     "attention",
     "attention_entropy_profile",
     "attention_vjp",
