@@ -17,7 +17,9 @@ void test_softmax_stats();
 void test_gemm();
 void test_least_distance();
 void test_linear_argmax();
+void test_linear_cross_entropy();
 void test_attention();
+void test_cross_entropy();
 void test_random();
 void test_self_witness();
 

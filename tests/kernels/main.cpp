@@ -32,7 +32,9 @@ constexpr Test tests[] = {
     {"gemm", test_gemm},
     {"least_distance", test_least_distance},
     {"linear_argmax", test_linear_argmax},
+    {"linear_cross_entropy", test_linear_cross_entropy},
     {"attention", test_attention},
+    {"cross_entropy", test_cross_entropy},
     {"random", test_random},
     {"self_witness", test_self_witness},
 };
