@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from collections.abc import Callable
 from functools import partial
@@ -52,6 +53,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     torch.set_num_threads(1)
+    os.environ["LOGITKIT_NUM_THREADS"] = "1"
     print_machine("numpy", "torch")
     rng = np.random.default_rng(0)
     x = rng.standard_normal((options.rows, options.classes), np.float32) * np.float32(3.0)

@@ -54,10 +54,10 @@ struct LayerLossGradient {
 
 /// The statistics of all rows.
 ///   Error:     with u = 2^-24 for float and 2^-53 for double, and for each row
-///              s = u max_j (4 sqrt(depth) sum_k |input_k weight_jk| + 4 |bias_j| + 2 |z_j|):
-///              logsumexp within s + 2 sqrt(classes_of_run) u <= s + 128 u, entropy within
-///              (2 s + 128 u) (1 + log classes); target and total within s, and 128 u of the sum
-///              of absolute terms if that has many
+///              s = u max_j (4 sqrt(depth) sum_k |input_k weight_jk| + 4 |bias_j| + 2 |z_j|), the
+///              likely error of a logit: logsumexp within s + 128 u; entropy within
+///              (2 s + 128 u) (1 + log classes); target and total, sums of t_j z_j, within
+///              sum_j |t_j| (s + 128 u |z_j|)
 ///   Specials:  classes of z = -inf do not count, and terms of target or weight 0 are 0. A row
 ///              with +inf has logsumexp +inf, one with NaN has NaN. Denormals count as 0.
 ///   Bits:      those of a row depend on the row, the layer and the instruction set alone.

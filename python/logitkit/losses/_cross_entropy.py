@@ -280,11 +280,12 @@ def cross_entropy_with_aux(
     --------
     >>> import numpy as np
     >>> from logitkit import losses
-    >>> aux = losses.cross_entropy_with_aux(np.log([[0.5, 0.25, 0.25], [0.5, 0.5, 0.0]]), [0, 1])
+    >>> x = np.log([[0.5, 0.25, 0.25], [0.25, 0.25, 0.5]])
+    >>> aux = losses.cross_entropy_with_aux(x, [0, 1])
     >>> aux.accuracy
     array([1., 0.])
     >>> aux.entropy / np.log(2.0)
-    array([1.5, 1. ])
+    array([1.5, 1.5])
     """
     terms = _terms(
         logits,

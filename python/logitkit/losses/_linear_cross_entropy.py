@@ -6,168 +6,34 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from .. import _cpu
-from .._lines import compute_type
-from .._lines import result_type as result_type_of
-from .._real_array import real_array
-from ._class_rows import check_classes, check_distribution, kept_rows
 from ._cross_entropy import CrossEntropyAux
 from ._documentation import documented
-from ._namespace import cast, is_bool, is_floating, like, namespace_of, tensors_for
+from ._layer_arguments import (
+    check_layer,
+    computing,
+    labels_and_targets,
+    layer_numbers,
+    operators_for,
+    type_of,
+)
+from ._layer_kernel import (
+    LayerArrays,
+    LayerNumbers,
+    row_stats,
+    row_values,
+    values_and_gradients,
+)
+from ._namespace import cast, like, namespace_of
 from ._reduction import Reduction, Weighting
 from ._terms import Undo, loss
 
 # The gradients that there are, by the position of their argument; bias is the first of those
 # that are given by name.
 GRADIENTS = {0: "input", 1: "linear_weight", 3: "linear_bias"}
-
-
-class LayerNumbers(NamedTuple):
-    """The numbers that a value depends on; `softcap` is 0 for none."""
-
-    softcap: float
-    label_smoothing: float
-    z_loss: float
-
-
-class LayerArrays(NamedTuple):
-    """
-    What a value depends on, in the type to compute in.
-
-    Parameters
-    ----------
-    input : array or Tensor, shape (m, d)
-        Features of the rows.
-    weight : array or Tensor, shape (n, d)
-        A row for each class.
-    bias : array or Tensor, shape (n,), optional
-        Added to the logits.
-    labels : array or Tensor of int64, shape (m,)
-        The class of each row, -1 for rows that are left out; any class with `targets`.
-    targets : array or Tensor, shape (m, n), optional
-        Probabilities of the classes in place of labels.
-    class_weight : array or Tensor, shape (n,), optional
-        Weights of the classes.
-    """
-
-    input: Any
-    weight: Any
-    bias: Any
-    labels: Any
-    targets: Any
-    class_weight: Any
-
-
-class RowStats(NamedTuple):
-    """The statistics of rows that kernels write; those that are not wanted are None."""
-
-    logsumexp: Any
-    target: Any
-    total: Any
-    entropy: Any
-    best: Any
-
-
-class _Shares(NamedTuple):
-    """Of the target of each row: the sum, the part of its class or probabilities, the rest."""
-
-    mass: Any
-    peak: Any
-    spread: float
-
-
-def _bridge_for(x: Any) -> Any:
-    """Return the module with the operators of PyTorch if `x` is a tensor, else None."""
-    if tensors_for(x) is None:
-        return None
-    from ..torch import _linear_cross_entropy  # a plain statement, which torch.compile can follow
-
-    return _linear_cross_entropy
-
-
-def _stats(count: int, numbers: LayerNumbers, *, aux: bool = False) -> RowStats:
-    empty = partial(np.zeros, count)
-    return RowStats(
-        empty(),
-        empty(),
-        empty() if numbers.label_smoothing else None,
-        empty() if aux else None,
-        empty(np.int64) if aux else None,
-    )
-
-
-def _shares(arrays: LayerArrays, numbers: LayerNumbers) -> _Shares:
-    n, keep = len(arrays.weight), 1.0 - numbers.label_smoothing
-    weight, labels = arrays.class_weight, arrays.labels
-    spread = numbers.label_smoothing / n
-    rest = spread * (n if weight is None else weight.sum(dtype=np.float64))
-    if arrays.targets is not None:
-        of_classes = np.ones(n) if weight is None else weight
-        mass = np.einsum("ij,j->i", arrays.targets, of_classes, dtype=np.float64)
-        return _Shares(keep * mass + rest, np.full(len(labels), keep), spread)
-    peak = keep * (1.0 if weight is None else weight.astype(np.float64)[np.maximum(labels, 0)])
-    return _Shares(peak + rest, peak, spread)
-
-
-def _given(arrays: LayerArrays, numbers: LayerNumbers) -> dict[str, Any]:
-    return {
-        "bias": arrays.bias,
-        "softcap": numbers.softcap,
-        "targets": arrays.targets,
-        "class_weight": arrays.class_weight,
-    }
-
-
-def row_stats(arrays: LayerArrays, numbers: LayerNumbers, *, aux: bool = False) -> RowStats:
-    """Return the statistics of the rows, of arrays."""
-    stats = _stats(len(arrays.input), numbers, aux=aux)
-    _cpu.linear_cross_entropy(
-        arrays.input, arrays.weight, arrays.labels, **_given(arrays, numbers), **stats._asdict()
-    )
-    return stats
-
-
-def row_values(arrays: LayerArrays, numbers: LayerNumbers, stats: RowStats | None = None) -> Any:
-    """Return the values of the rows, in float64."""
-    stats = row_stats(arrays, numbers) if stats is None else stats
-    shares = _shares(arrays, numbers)
-    with np.errstate(invalid="ignore"):
-        own = np.where(shares.peak == 0.0, 0.0, shares.peak * stats.target)
-        if numbers.label_smoothing:
-            own = own + shares.spread * stats.total
-        value = shares.mass * stats.logsumexp - own
-        if numbers.z_loss:
-            value = value + numbers.z_loss * stats.logsumexp**2
-    return np.where(arrays.labels < 0, 0.0, value)
-
-
-def values_and_gradients(
-    arrays: LayerArrays, numbers: LayerNumbers, g: Any, argnums: tuple[int, ...]
-) -> tuple[Any, dict[int, Any]]:
-    """Return the values, and the gradients of their sum times `g`, by one pass."""
-    shares, stats = _shares(arrays, numbers), _stats(len(arrays.input), numbers)
-    g = np.asarray(g, np.float64)
-    parts = {0: arrays.input, 1: arrays.weight, 3: arrays.bias}
-    gradients = {i: np.empty_like(parts[i]) for i in argnums}
-    _cpu.linear_cross_entropy_gradient(
-        arrays.input,
-        arrays.weight,
-        arrays.labels,
-        base=g * shares.mass,
-        slope=2.0 * numbers.z_loss * g,
-        peak=g * shares.peak,
-        spread=g * shares.spread if numbers.label_smoothing else None,
-        grad_input=gradients.get(0),
-        grad_weight=gradients.get(1),
-        grad_bias=gradients.get(3),
-        **_given(arrays, numbers),
-        **stats._asdict(),
-    )
-    return row_values(arrays, numbers, stats), gradients
 
 
 @dataclass(frozen=True)
@@ -200,7 +66,7 @@ class LayerTerms:
 
     def value(self) -> Any:
         """Return the loss."""
-        if (bridge := _bridge_for(self.arrays.input)) is not None:
+        if (bridge := operators_for(self.arrays.input)) is not None:
             return cast(bridge.layer_loss(self), self.dtype)
         values = row_values(self.arrays, self.numbers).reshape(self.shape)
         return cast(self.weighting.reduced(values), self.dtype)
@@ -215,68 +81,6 @@ class LayerTerms:
         values, gradients = values_and_gradients(self.arrays, self.numbers, g, argnums)
         total = self.weighting.reduced(values.reshape(self.shape))
         return cast(total, self.dtype), tuple(self.undo[i](gradients[i]) for i in argnums)
-
-
-def _computing(arrays: dict[str, Any]) -> tuple[dict[str, Any], Any]:
-    """Return the arrays that are not None in the type to compute in, and the type of results."""
-    if (bridge := _bridge_for(arrays["input"])) is not None:
-        return bridge.computing(arrays)  # type: ignore[no-any-return]
-    given = {name: real_array(name, x) for name, x in arrays.items()}
-    dtype = result_type_of(*given.values())
-    compute = compute_type(dtype)
-    return {
-        name: np.ascontiguousarray(x, compute).reshape(x.shape) for name, x in given.items()
-    }, dtype
-
-
-def _checked_layer(x: Any, weight: Any, bias: Any) -> None:
-    if weight.ndim != 2:
-        raise ValueError(
-            f"expected linear_weight of shape (n, d), not {tuple(weight.shape)}: a class for each "
-            "row"
-        )
-    n, d = weight.shape
-    if x.ndim == 0 or x.shape[-1] != d:
-        raise ValueError(
-            f"expected input of shape (..., {d}), as linear_weight has {d} columns, "
-            f"not {tuple(x.shape)}"
-        )
-    if n == 0:
-        raise ValueError("expected at least one row of linear_weight")
-    if bias is not None and tuple(bias.shape) != (n,):
-        raise ValueError(f"expected linear_bias of shape ({n},), not {tuple(bias.shape)}")
-
-
-def _labels_and_targets(
-    x: Any, n: int, target: Any, mask: Any, ignore_index: int | None
-) -> tuple[Any, Any, Any]:
-    """Return labels, -1 for rows that are left out, targets or None, and which rows count."""
-    xp, t = namespace_of(x), like("target", target, x)
-    rows = tuple(x.shape[:-1])
-    if tuple(t.shape) not in (rows, (*rows, n)):
-        raise ValueError(
-            f"expected target of shape {rows}, a class for each row of input, or {(*rows, n)}, "
-            f"probabilities, not {tuple(t.shape)}"
-        )
-    kept = kept_rows(x, t, mask, ignore_index)
-    if t.ndim == x.ndim:
-        if kept is not None:
-            t = xp.where(kept[..., None], t, xp.full_like(t, 1.0 / n))
-        check_distribution(t, t.ndim - 1)
-        labels = xp.zeros(rows, dtype=xp.int64)
-        targets = cast(t, x.dtype)
-    else:
-        if is_floating(t) or is_bool(t):
-            raise TypeError(f"expected target of integers, the number of each class, not {t.dtype}")
-        labels, targets = cast(t, xp.int64), None
-        check_classes(
-            labels if kept is None else xp.where(kept, labels, xp.zeros_like(labels)),
-            n,
-            ignore_index,
-        )
-    if kept is not None:
-        labels = xp.where(kept, labels, xp.full_like(labels, -1))
-    return labels, targets, kept
 
 
 @loss
@@ -369,17 +173,17 @@ def linear_cross_entropy(
            [-0.75],
            [ 0.25]])
     """
-    numbers = _numbers(softcap, label_smoothing, z_loss)
+    numbers = layer_numbers(softcap, label_smoothing, z_loss)
     named = {
         "input": input,
         "linear_weight": linear_weight,
         "linear_bias": linear_bias,
     }
     given = {name: x for name, x in named.items() if x is not None}
-    computed, dtype = _computing(given)
+    computed, dtype = computing(given)
     x, layer, bias = computed["input"], computed["linear_weight"], computed.get("linear_bias")
-    _checked_layer(x, layer, bias)
-    labels, targets, kept = _labels_and_targets(x, len(layer), target, mask, ignore_index)
+    check_layer(x, layer, bias)
+    labels, targets, kept = labels_and_targets(x, len(layer), target, mask, ignore_index)
     norm = None
     if weight is not None:
         weight = cast(like("weight", weight, x), x.dtype)
@@ -402,26 +206,11 @@ def linear_cross_entropy(
     )
 
     def undo(name: str, gradient: Any) -> Any:
-        return cast(gradient.reshape(named[name].shape), _type_of(named[name], dtype))
+        return cast(gradient.reshape(named[name].shape), type_of(named[name], dtype))
 
     wanted = {i: partial(undo, name) for i, name in GRADIENTS.items() if name in given}
     weighting = Weighting(reduction, sample_weight, kept, norm, denominator)
     return LayerTerms(arrays, numbers, weighting, shape, dtype, wanted)
-
-
-def _type_of(x: Any, dtype: Any) -> Any:
-    """Return the type of an argument, or that of results if it has no fractions."""
-    given = getattr(x, "dtype", None)
-    return dtype if given is None or not is_floating(x) else given
-
-
-def _numbers(softcap: float | None, label_smoothing: float, z_loss: float) -> LayerNumbers:
-    label_smoothing, z_loss = float(label_smoothing), float(z_loss)
-    if not 0.0 <= label_smoothing <= 1.0:
-        raise ValueError(f"expected 0 <= label_smoothing <= 1, not {label_smoothing}")
-    if softcap is not None and not 0.0 < softcap < np.inf:
-        raise ValueError(f"expected softcap > 0 and finite, or None, not {softcap}")
-    return LayerNumbers(0.0 if softcap is None else float(softcap), label_smoothing, z_loss)
 
 
 def linear_cross_entropy_with_aux(
@@ -509,7 +298,7 @@ def linear_cross_entropy_with_aux(
         reduction=reduction,
         denominator=denominator,
     )
-    if (bridge := _bridge_for(terms.arrays.input)) is not None:
+    if (bridge := operators_for(terms.arrays.input)) is not None:
         stats = bridge.layer_stats(terms.arrays, terms.numbers)
     else:
         stats = row_stats(terms.arrays, terms.numbers, aux=True)

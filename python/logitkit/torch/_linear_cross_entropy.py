@@ -4,15 +4,15 @@ from typing import Any
 
 import torch
 
-from ..losses._linear_cross_entropy import (
+from ..losses._layer_kernel import (
     LayerArrays,
     LayerNumbers,
-    LayerTerms,
     RowStats,
     row_stats,
     row_values,
     values_and_gradients,
 )
+from ..losses._linear_cross_entropy import LayerTerms
 from ..reference.losses._classes import class_formula, logarithm_phi
 from ._tensors import as_array, as_tensor, compute_type, is_memory, result_type
 
