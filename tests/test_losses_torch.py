@@ -139,3 +139,47 @@ def test_transforms():
     torch.testing.assert_close(mapped[:, 0], x.grad)
     hessian = torch.func.hessian(lambda x: losses.focal(x, y[0]))(x[0].detach())
     torch.testing.assert_close(hessian, hessian.T)
+
+
+def test_reduction_by_a_function_and_weights_have_gradients():
+    case = tensors(CASES[0], requires_grad=False)
+    x, y = case.args
+    x.requires_grad_()
+    weight = torch.linspace(0.5, 2.0, 4, dtype=torch.float64, requires_grad=True)
+    values = losses.focal(x, y, sample_weight=weight, reduction=lambda v: v.square().sum())
+    values.backward()
+    single = losses.focal(x.detach(), y, reduction="none")
+    torch.testing.assert_close(weight.grad, 2.0 * weight.detach() * single**2)
+    threshold = torch.zeros(4, dtype=torch.float64, requires_grad=True)
+    s = x.detach().requires_grad_()
+    losses.multilabel_cross_entropy(s, s > 0.3, threshold=threshold).backward()
+    torch.testing.assert_close(threshold.grad, -s.grad.sum(1))
+
+
+def test_scale_of_noise_has_a_gradient():
+    x = torch.randn(3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    scale = torch.tensor([0.5, 1.0, 2.0, 0.7], dtype=torch.float64, requires_grad=True)
+    y = torch.tensor([0, 3, 1])
+    x.requires_grad_()
+    assert gradcheck(lambda x, s: losses.expected_accuracy(x, y, scale=s), (x, scale))
+    one = torch.tensor(0.8, dtype=torch.float64, requires_grad=True)
+    assert gradcheck(lambda s: losses.expected_accuracy(x.detach(), y, scale=s), (one,))
+
+
+def test_decoding_returns_tensors():
+    s = torch.tensor([[0.3, -0.2], [1.0, 0.0]])
+    assert losses.multilabel_probabilities(s).dtype == torch.float32
+    assert losses.multilabel_labels(s).tolist() == [[True, False], [True, False]]
+    found = losses.grouped_stationary_target(s)
+    torch.testing.assert_close(losses.grouped_probabilities(s), found.target)
+    decoded = losses.grouped_probabilities(s, sums=found.sums)
+    torch.testing.assert_close(decoded, found.target.float())
+
+
+def test_arrays_and_tensors_do_not_mix():
+    s = torch.zeros(2, 3)
+    with pytest.raises(TypeError, match="backward"):
+        losses.value_and_grad(losses.focal)(s, torch.tensor([0, 1]))
+    with pytest.raises(TypeError, match="as logits are"):
+        losses.focal(s.numpy(), torch.tensor([0, 1]))
+    assert losses.focal(s, np.array([0, 1])).item() > 0.0

@@ -214,6 +214,9 @@ def expected_accuracy(
     100. Scales that differ by more than a factor of 40 lose digits. The work is rows times
     classes times about 100 normal integrals, and as much again for the gradient.
 
+    Of the published variants, minus the mean of log P is `stretched` of this loss, and minus the
+    log of the mean of P is ``-log1p(-loss)`` of its mean.
+
     The scale decides, not the loss: with the logits of a linear model on three points, the loss
     separates them only below a scale of 0.22, as cross-entropy does only for logits that may
     grow. The article that discusses this loss [2]_ found no gain from it on its own tasks, where
