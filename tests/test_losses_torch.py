@@ -82,7 +82,14 @@ def prepared(loss):
     return pytest.fail(f"no case of {loss.name}")
 
 
-@pytest.mark.parametrize("loss", ROW_LOSSES, ids=lambda loss: loss.name)
+LONG = {"combinatorial_cross_entropy", "entmax_loss"}  # formulas to trace
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [pytest.param(x, marks=pytest.mark.slow if x.name in LONG else ()) for x in ROW_LOSSES],
+    ids=lambda loss: loss.name,
+)
 def test_opcheck(loss):
     terms = prepared(loss)
     arrays = [

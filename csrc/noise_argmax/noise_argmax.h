@@ -18,13 +18,13 @@ template <class T>
 struct NoisyLogits {
   const T* logits;
   std::size_t rows, classes;
-  NoiseLaw law;
+  Noise noise;
   double scale;
 };
 
 /// probabilities[i] = P(argmax = i), and log_probs their logarithms; either may be null.
 ///   Error:    relative for probabilities, absolute for logarithms: 1e-9 in double and 1e-5 in
-///             float where the probability is above 1e-30
+///             float where the probability is above 1e-30; below 1e-299 it is 0
 ///   Work:     O(n + points * nodes): some hundred of each, n points at most
 template <class T>
 void noise_argmax(const NoisyLogits<T>& x, T* probabilities, T* log_probs, std::size_t threads,
@@ -37,7 +37,7 @@ void noise_argmax_vjp(const NoisyLogits<T>& x, const T* cotangents, T* gradients
                       std::size_t threads, Isa isa);
 
 /// values[row] = E max(mu + scale * noise), whose gradient is the probabilities; infinite for
-/// Cauchy noise.
+/// Cauchy noise, and for tails as heavy.
 ///   Error:    1e-9 (scale + |value|) in double, 1e-6 in float
 template <class T>
 void noise_argmax_expected_max(const NoisyLogits<T>& x, T* values, std::size_t threads, Isa isa);

@@ -9,8 +9,9 @@ from operator import index
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from typing_extensions import Self
 
-from .._backend import as_host_array
+from .._backend import as_host_array, bridge_for
 from .._lines import compute_type, result_type
 from .._real_array import real_array
 from .._softmax import softmax
@@ -35,9 +36,10 @@ class ArgmaxNoise:
 
     Parameters
     ----------
-    logits : array_like, shape (..., n)
+    logits : array_like or Tensor, shape (..., n)
         The logits: real numbers of at most 64 bits, of which rows have one at least that is
-        finite. ``-inf`` leaves a class out.
+        finite. ``-inf`` leaves a class out. With a tensor, results are tensors, with
+        derivatives.
     noise : Noise, optional
         The law of the noise, or any object with the members of `Noise`.
     scale : float, optional
@@ -70,8 +72,9 @@ class ArgmaxNoise:
     ``float32``, in which half types are computed too. `log_prob` has nodes for its own class: it
     is within 1e-12 and 2e-6 of ``max(1, -log_prob)``, down to -1e4.
 
-    Normal, logistic, Laplace, Cauchy, uniform and exponential noise have kernels; Gumbel and
-    reversed exponential noise closed forms. Another law is integrated in NumPy, slowly.
+    Gumbel and reversed exponential noise have closed forms, all other laws of this module
+    kernels. A law of the user's own, and a `StudentT` of more than 10,000 degrees of freedom, is
+    integrated in NumPy, which is slow and needs memory.
 
     References
     ----------
@@ -96,6 +99,11 @@ class ArgmaxNoise:
     scale: float
     rule: Literal["adaptive", "quantile"]
     nodes: int
+
+    def __new__(cls, logits: Any, *_: Any, **__: Any) -> Self:
+        """Return the class for tensors if `logits` is one."""
+        bridge = bridge_for(logits) if cls is ArgmaxNoise else None
+        return object.__new__(cls if bridge is None else bridge.ArgmaxNoise)  # type: ignore[no-any-return]
 
     def __init__(
         self,

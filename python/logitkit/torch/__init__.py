@@ -23,6 +23,7 @@ except ModuleNotFoundError as error:
         "logitkit.torch needs PyTorch, which is not installed: pip install 'logitkit[torch]'"
     ) from error
 
+from ._argmax_noise import ArgmaxNoise
 from ._entropy_temperature import entropy_temperature
 from ._gumbel import gumbel_argmax, gumbel_top_k
 from ._log_arithmetic import logmeanexp, smooth_max
@@ -31,6 +32,7 @@ from ._softmax import log_softmax, softmax
 from ._softmax_stats import softmax_stats
 
 __all__ = [
+    "ArgmaxNoise",
     "entropy_temperature",
     "gumbel_argmax",
     "gumbel_top_k",
