@@ -11,6 +11,7 @@ torch = pytest.importorskip("torch")
 from torch.autograd import gradcheck, gradgradcheck
 
 import logitkit.torch._losses  # noqa: F401, registers the operators
+from logitkit.losses._metric_kernels import SURROGATES
 from logitkit.losses._row_losses import ROW_LOSSES
 
 pytestmark = [
@@ -190,3 +191,17 @@ def test_arrays_and_tensors_do_not_mix():
     with pytest.raises(TypeError, match="as logits are"):
         losses.focal(s.numpy(), torch.tensor([0, 1]))
     assert losses.focal(s, np.array([0, 1])).item() > 0.0
+
+
+@pytest.mark.parametrize("name", SURROGATES)
+def test_losses_made_of_metrics(name):
+    generator = torch.Generator().manual_seed(1)
+    s = torch.randn(12, dtype=torch.float64, generator=generator, requires_grad=True)
+    y = torch.arange(12) % 3 == 0
+    for make in (losses.from_metric, losses.stretched):
+        loss = make(getattr(losses, name))
+        expected, gradient = losses.value_and_grad(loss)(s.detach().numpy(), y.numpy())
+        value = loss(s, y)
+        assert value.item() == pytest.approx(expected, rel=1e-13)
+        (actual,) = torch.autograd.grad(value, s)
+        np.testing.assert_allclose(actual, gradient, rtol=1e-12, atol=1e-15)
