@@ -1,6 +1,8 @@
 """logitkit.distributions: the worked numbers, identities and errors of its docstrings."""
 
+import copy
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -327,6 +329,12 @@ def test_probabilities_of_bounded_noise_may_be_equal_for_unequal_logits():
     p = ArgmaxNoise([0.0, -1.5, -1.2], Uniform()).probs  # the article's third condition fails
     assert p[1] == p[2] == 0.0
     assert abs(p[0] - 1.0) <= 1e-9
+
+
+def test_copies_and_pickles():
+    d = ArgmaxNoise(MU, Laplace(), 0.5)
+    for other in (copy.copy(d), pickle.loads(pickle.dumps(d))):
+        np.testing.assert_array_equal(other.probs, d.probs)
 
 
 def test_every_law_is_exported():

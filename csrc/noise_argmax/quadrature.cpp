@@ -4,20 +4,12 @@
 #include <cmath>
 #include <limits>
 
-#include "noise_argmax/gauss_legendre.h"
-
 namespace logitkit {
 namespace {
 
 constexpr double infinity = std::numeric_limits<double>::infinity();
-constexpr double cell_width = 0.5;
-constexpr std::size_t samples = 48;      // with which the ends of the integrals are looked for
 constexpr std::size_t first_nodes = 20;  // of the coarsest trapezoidal rule
 constexpr std::size_t most_nodes = 1 << 17;
-// Of an integrand what is e^-drop below its maximum does not matter.
-constexpr double drop = 46.0;
-// With uniform noise a class that is one below the largest cannot win.
-constexpr double above_minus_one = -1.0 + 0x1p-53;
 
 bool is_smooth(NoiseLaw law) { return law == NoiseLaw::normal || law == NoiseLaw::logistic; }
 
@@ -29,77 +21,6 @@ bool agree(double coarse, double fine, double error) {
 }
 
 }  // namespace
-
-ClassCells::Limits RowQuadrature::limits(double smooth_below, double lowest) const {
-  switch (law_) {
-    case NoiseLaw::normal: return {cell_width, -infinity, infinity, std::min(-64.0, lowest - 50.0)};
-    case NoiseLaw::cauchy: return {cell_width, -infinity, infinity, -infinity};
-    case NoiseLaw::tabulated:
-      return {cell_width * std::min(1.0, noise_.table->width), -infinity, infinity, -infinity};
-    case NoiseLaw::uniform: return {cell_width, infinity, -infinity, above_minus_one};
-    // log F is singular at u = mu, and u > 0.
-    case NoiseLaw::exponential: smooth_below = -1.5; break;
-    default: break;
-  }
-  return {cell_width, -infinity, smooth_below, std::min(-1600.0, lowest - 800.0)};
-}
-
-bool RowQuadrature::has_heavy_tails() const {
-  return law_ == NoiseLaw::cauchy || law_ == NoiseLaw::tabulated;
-}
-
-/// Some u with log F(u) <= log_floor.
-double RowQuadrature::lower_bound(double log_floor) const {
-  switch (law_) {
-    case NoiseLaw::normal: return -std::sqrt(-2.0 * log_floor);
-    case NoiseLaw::cauchy: return -std::exp(std::min(700.0, -log_floor));
-    case NoiseLaw::tabulated: {
-      double low = noise_.table->low, high = 0.0;  // of s
-      const double zero = 0.0, one = 1.0;
-      for (int step = 0; step < 40; ++step) {
-        const double middle = 0.5 * (low + high), u = noise_.table->width * std::sinh(middle);
-        double log_cdf;
-        loops_.log_cdf_sums(noise_, &zero, &one, 1, &u, 1, &log_cdf);
-        (log_cdf <= log_floor ? low : high) = middle;
-      }
-      return noise_.table->width * std::sinh(low);
-    }
-    case NoiseLaw::uniform:
-    case NoiseLaw::exponential: return std::exp(std::max(log_floor, -600.0));
-    default: return log_floor;
-  }
-}
-
-/// Some u with 1 - F(u) <= mass.
-double RowQuadrature::upper_bound(double mass) const {
-  switch (law_) {
-    case NoiseLaw::normal: return std::sqrt(-2.0 * std::log(mass));
-    case NoiseLaw::cauchy: return 1.0 / mass;
-    case NoiseLaw::tabulated: return -lower_bound(std::log(mass));
-    case NoiseLaw::uniform: return 1.0;
-    default: return -std::log(mass);
-  }
-}
-
-/// Nodes are looked for at equal distances of a coordinate in which G varies evenly.
-double RowQuadrature::coordinate_of(double u) const {
-  switch (law_) {
-    case NoiseLaw::cauchy:
-    case NoiseLaw::tabulated: return std::asinh(u);
-    case NoiseLaw::uniform:
-    case NoiseLaw::exponential: return std::log(u);
-    default: return u;
-  }
-}
-double RowQuadrature::node_at(double coordinate) const {
-  switch (law_) {
-    case NoiseLaw::cauchy:
-    case NoiseLaw::tabulated: return std::sinh(coordinate);
-    case NoiseLaw::uniform:
-    case NoiseLaw::exponential: return std::exp(coordinate);
-    default: return coordinate;
-  }
-}
 
 void RowQuadrature::sum_log_cdfs(const std::vector<double>& nodes,
                                  std::vector<double>& sums) const {
@@ -120,59 +41,6 @@ void RowQuadrature::integrate(const std::vector<double>& factors,
   integrals.resize(cells_.points().size());
   loops_.ratio_integrals(noise_, nodes_.data(), factors.data(), nodes_.size(),
                          cells_.points().data(), cells_.points().size(), integrals.data());
-}
-
-void RowQuadrature::sample(Range range, std::size_t count) {
-  at_.resize(count);
-  added_.resize(count);
-  const double step = (range.high - range.low) / static_cast<double>(count - 1);
-  for (std::size_t k = 0; k < count; ++k) {
-    at_[k] = range.low + step * static_cast<double>(k);
-    added_[k] = node_at(at_[k]);
-  }
-  sum_log_cdfs(added_, log_max_cdfs_);
-}
-
-/// How small G may be where it still matters: the smallest probability is at least
-/// G(u) P(mu_min + noise > u), for every u; the noise is symmetric.
-double RowQuadrature::needed_floor(const NoiseAccuracy& accuracy) const {
-  const double margin = std::log(accuracy.error);
-  if (law_ == NoiseLaw::exponential) return margin - 20.0;  // all classes want the same u
-  std::vector<double> mirrored(at_.size()), log_tails(at_.size());
-  const double centre = law_ == NoiseLaw::uniform ? 0.5 : 0.0;
-  for (std::size_t k = 0; k < at_.size(); ++k)
-    mirrored[k] = 2.0 * centre + cells_.least() - node_at(at_[k]);
-  const double zero = 0.0, one = 1.0;
-  loops_.log_cdf_sums(noise_, &zero, &one, 1, mirrored.data(), mirrored.size(), log_tails.data());
-  double least = accuracy.floor;
-  for (std::size_t k = 0; k < at_.size(); ++k)
-    least = std::max(least, log_max_cdfs_[k] + log_tails[k]);
-  return std::min(least, 0.0) + margin;
-}
-
-/// The quantiles of G between which the integrals run.
-RowQuadrature::Range RowQuadrature::range_of_max(const NoiseAccuracy& accuracy) {
-  double mass = accuracy.error / static_cast<double>(cells_.classes());
-  // Where tails are heavy, those of classes far below the largest reach as far above it.
-  if (law_ == NoiseLaw::cauchy) mass /= 1.0 + std::min(-cells_.least(), 1e100);
-  const double lowest = lower_bound(accuracy.floor + std::log(accuracy.error));
-  const double highest = upper_bound(law_ == NoiseLaw::tabulated ? 1e-60 : mass);
-  Range range = {coordinate_of(lowest), coordinate_of(highest)};
-  sample(range, samples);
-  const double floor = needed_floor(accuracy);
-  if (law_ == NoiseLaw::tabulated) mass = std::max(1e-60, std::exp(floor) * mass / accuracy.error);
-  const auto find = [&](double level) {  // the last sample that is not above the level
-    std::size_t k = 0;
-    while (k + 2 < at_.size() && log_max_cdfs_[k + 1] <= level) ++k;
-    return k;
-  };
-  const std::size_t low = find(floor), high = find(-mass);
-  const Range lows = {at_[low], at_[low + 1]}, highs = {at_[high], at_[high + 1]};
-  sample(lows, samples / 2);  // once more, within the two intervals
-  range.low = at_[find(floor)];
-  sample(highs, samples / 2);
-  range.high = at_[find(-mass) + 1];
-  return range;
 }
 
 template <class T>
@@ -266,58 +134,6 @@ void RowQuadrature::trapezoids(Range range, const NoiseAccuracy& accuracy) {
   cut_into_parts();
 }
 
-/// log f.
-double RowQuadrature::log_density(double x) const {
-  constexpr double log_2 = 0.6931471805599453, log_root_2_pi = 0.9189385332046727;
-  switch (law_) {
-    case NoiseLaw::normal: return -0.5 * x * x - log_root_2_pi;
-    case NoiseLaw::logistic: return -std::abs(x) - 2.0 * std::log1p(std::exp(-std::abs(x)));
-    case NoiseLaw::laplace: return -std::abs(x) - log_2;
-    case NoiseLaw::cauchy: return -std::log(3.141592653589793 * (1.0 + x * x));
-    case NoiseLaw::uniform: return 0.0 <= x && x <= 1.0 ? 0.0 : -infinity;
-    case NoiseLaw::exponential: return x >= 0.0 ? -x : -infinity;
-    case NoiseLaw::tabulated: break;  // whose classes all share their nodes
-  }
-  return 0.0;
-}
-
-/// log (r_i G) of the class with this logit.
-void RowQuadrature::log_integrands(const std::vector<double>& nodes, double logit,
-                                   std::vector<double>& logs) {
-  sum_log_cdfs(nodes, logs);
-  std::vector<double> own(nodes.size());
-  const double one = 1.0;
-  loops_.log_cdf_sums(noise_, &logit, &one, 1, nodes.data(), nodes.size(), own.data());
-  for (std::size_t k = 0; k < nodes.size(); ++k) {
-    const double density = log_density(nodes[k] - logit);
-    logs[k] = density == -infinity ? density : logs[k] - own[k] + density;
-  }
-}
-
-/// Where the integrand of one class is above e^-drop of its maximum. It is log-concave, so that
-/// the samples beside the highest enclose the maximum.
-RowQuadrature::Range RowQuadrature::range_of_class(double logit) {
-  const double count = static_cast<double>(cells_.classes());
-  const double high = upper_bound(std::exp(-drop) / count);
-  double low = logit + lower_bound(-drop);
-  if (law_ == NoiseLaw::exponential || law_ == NoiseLaw::uniform) low = lower_bound(-600.0);
-  Range range = {coordinate_of(low),
-                 coordinate_of(law_ == NoiseLaw::uniform ? std::min(high, logit + 1.0) : high)};
-  for (int pass = 0; pass < 60; ++pass) {
-    sample(range, samples);
-    log_integrands(added_, logit, logs_);
-    if (law_ == NoiseLaw::uniform || law_ == NoiseLaw::exponential)
-      for (std::size_t k = 0; k < samples; ++k) logs_[k] += at_[k];  // du = u d log u
-    const double top = *std::max_element(logs_.begin(), logs_.end());
-    std::size_t first = 0, last = samples - 1;
-    while (first + 1 < samples && logs_[first + 1] < top - drop) ++first;
-    while (last > first + 1 && logs_[last - 1] < top - drop && logs_[last] < top - drop) --last;
-    range = {at_[first], at_[last]};
-    if (last - first >= samples / 3 || !(range.high - range.low > 0.0)) break;
-  }
-  return range;
-}
-
 /// Scales masses, which are weights, by integrands; returns the logarithm of their sum.
 double RowQuadrature::normalize(const std::vector<double>& logs) {
   const double top = *std::max_element(logs.begin(), logs.end());
@@ -389,90 +205,6 @@ double RowQuadrature::log_prob(const T* logits, std::size_t n, double scale, std
               logs.begin() + static_cast<std::ptrdiff_t>(parts_[part].begin));
   }
   return normalize(logs);
-}
-
-/// Where the integrands are not smooth.
-void RowQuadrature::collect_breaks(Range range) {
-  breaks_.clear();
-  if (law_ == NoiseLaw::laplace || law_ == NoiseLaw::uniform) {
-    const double shift = law_ == NoiseLaw::uniform ? 1.0 : 0.0;
-    const double low = node_at(range.low), high = node_at(range.high);
-    for (const double point : cells_.points())
-      if (point + shift > low && point + shift < high) breaks_.push_back(point + shift);
-  } else if (has_heavy_tails()) {
-    breaks_ = cells_.points();  // no breaks, but each density has its peak there
-  }
-  std::sort(breaks_.begin(), breaks_.end());
-  breaks_.erase(std::unique(breaks_.begin(), breaks_.end()), breaks_.end());
-}
-
-/// The width of a panel from u on such that 16 nodes are enough: the integrand changes by a
-/// factor of e^10 at most, and its singularities are far in comparison. `below` and `above` are
-/// the distances to the next break points.
-double RowQuadrature::panel_width(double u, double rate, double below, double above) const {
-  const double width = 10.0 / (1.0 + rate);
-  switch (law_) {
-    case NoiseLaw::laplace:  // F has its zeros at mu - log 2, beside the break point mu
-      return std::min({width, 0.69 + std::max(0.0, std::min(below, u + 40.0)), above});
-    case NoiseLaw::uniform: return std::min({10.0 / rate, 2.0 * u, above});
-    case NoiseLaw::exponential: return std::min(width, u);
-    case NoiseLaw::cauchy: return std::min(10.0 / rate, 0.5 * (1.0 + std::min(below, above)));
-    case NoiseLaw::tabulated: {
-      const double singularity = std::min(1.0, noise_.table->width);
-      return std::min(10.0 / rate, 0.5 * (singularity + std::min(below, above)));
-    }
-    default: return width;
-  }
-}
-
-/// Gauss-Legendre rules on panels between the break points, for classes with logits from this
-/// one on.
-void RowQuadrature::panels(Range range, double logit) {
-  // Where u runs over classes, their log F(u - mu) are not smooth in mu.
-  if (law_ == NoiseLaw::laplace) cells_.divide(limits(node_at(range.low), logit));
-  sample(range, 2 * samples);
-  collect_breaks(range);
-  all_nodes_.clear();
-  all_masses_.clear();
-  probabilities_.clear();
-  const double high = node_at(range.high);
-  double u = node_at(range.low);
-  std::size_t next_break = 0, k = 0;
-  while (u < high) {
-    while (next_break < breaks_.size() && breaks_[next_break] <= u) ++next_break;
-    while (k + 2 < at_.size() && node_at(at_[k + 1]) <= u) ++k;
-    // log G is concave, or nearly so for heavy tails: its slope before u bounds what follows.
-    double rate = 0.0;
-    for (std::size_t i = k < 1 ? 0 : k - 1; i <= k; ++i)
-      rate = std::max(rate, (log_max_cdfs_[i + 1] - log_max_cdfs_[i]) /
-                                (node_at(at_[i + 1]) - node_at(at_[i])));
-    if (k == 0) rate *= 4.0;
-    const double below = next_break > 0 ? u - breaks_[next_break - 1] : infinity;
-    const double above = next_break < breaks_.size() ? breaks_[next_break] - u : infinity;
-    double width = panel_width(u, rate, below, above);
-    if (above < 1.25 * width && !has_heavy_tails()) width = above;
-    const double end = std::min(high, width == above ? breaks_[next_break] : u + width);
-    if (!(end > u)) break;
-    const double change = (end - u) * (rate + 1.0);
-    const bool flat = breaks_.size() > 1 && !has_heavy_tails() && change < 0.5;
-    add_gauss_legendre(flat ? change < 0.1 ? 4 : 8 : 16, u, end, all_nodes_, all_masses_);
-    u = end;
-  }
-  lower_end_ = node_at(range.low);
-  upper_end_ = high;
-  cut_into_parts();
-}
-
-/// 1 - G(v) decreases like v^-a, so that int_u^inf v G'(v) dv = u (1 - G(u)) a / (a - 1); and
-/// G(v) like |v|^(-a n) on the other side.
-double RowQuadrature::mean_of_tails() const {
-  if (law_ != NoiseLaw::tabulated) return 0.0;
-  std::vector<double> sums;
-  sum_log_cdfs({lower_end_, upper_end_}, sums);
-  const double a = noise_.table->tail_index;
-  const double b = a * static_cast<double>(cells_.classes());
-  return lower_end_ * std::exp(sums[0]) * b / (b - 1.0) -
-         upper_end_ * std::expm1(sums[1]) * a / (a - 1.0);
 }
 
 template void RowQuadrature::place(const float*, std::size_t, double, const NoiseAccuracy&);

@@ -56,6 +56,9 @@ class RowQuadrature {
   void sum_ratios(const std::vector<double>& weights, std::vector<double>& sums) const;
 
  private:
+  static constexpr std::size_t samples = 48;  // with which the ends of the integrals are found
+  // With uniform noise a class that is one below the largest cannot win.
+  static constexpr double above_minus_one = -1.0 + 0x1p-53;
   struct Range {
     double low, high;  // coordinates
   };

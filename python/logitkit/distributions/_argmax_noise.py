@@ -9,7 +9,6 @@ from operator import index
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from typing_extensions import Self
 
 from .._backend import as_host_array, bridge_for
 from .._lines import compute_type, result_type
@@ -100,10 +99,22 @@ class ArgmaxNoise:
     rule: Literal["adaptive", "quantile"]
     nodes: int
 
-    def __new__(cls, logits: Any, *_: Any, **__: Any) -> Self:
+    def __new__(
+        cls,
+        logits: Any,
+        noise: Noise | None = None,
+        scale: float = 1.0,
+        *,
+        rule: Literal["adaptive", "quantile"] = "adaptive",
+        nodes: int = 32,
+    ) -> Any:
         """Return the class for tensors if `logits` is one."""
         bridge = bridge_for(logits) if cls is ArgmaxNoise else None
-        return object.__new__(cls if bridge is None else bridge.ArgmaxNoise)  # type: ignore[no-any-return]
+        return object.__new__(cls if bridge is None else bridge.ArgmaxNoise)
+
+    def __getnewargs__(self) -> tuple[Any]:
+        """Return what `__new__` needs when a copy is made."""
+        return (self.logits,)
 
     def __init__(
         self,
