@@ -7,7 +7,7 @@ from scipy.special import log_ndtr, ndtr
 
 from logitkit import losses
 from logitkit.losses._class_losses import LOG_LOSS
-from logitkit.losses._metrics import SURROGATES
+from logitkit.losses._metric_kernels import SURROGATES
 from logitkit.reference import losses as reference
 
 INF = float("inf")

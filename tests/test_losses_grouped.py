@@ -85,8 +85,9 @@ def test_debiased_gradient_vanishes_at_softmax_of_twice_the_scores():
     t = np.random.default_rng(3).dirichlet(np.ones(4), 20)
     _, gradient = grad(grouped)(0.5 * np.log(t), t, form="debiased")
     np.testing.assert_allclose(gradient, 0.0, atol=1e-12)
+    t = t[:6]
     s = np.zeros(t.shape)
-    for _ in range(400):
+    for _ in range(300):
         s -= 2.0 * grad(grouped)(s, t, form="debiased")[1]
     np.testing.assert_allclose(softmax(2.0 * s, 1), t, atol=1e-4)
 

@@ -4,6 +4,8 @@ from itertools import product
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from logitkit import losses
 from logitkit.reference import losses as reference
@@ -118,6 +120,19 @@ def test_sparse_form_keeps_its_digits(score):
     assert value == pytest.approx(expected, rel=1e-6)
     exact = grad(losses.sparse_multilabel_cross_entropy)(wide, lists)[1]
     np.testing.assert_allclose(gradient, exact, rtol=1e-5, atol=1e-40)
+
+
+@given(
+    st.lists(st.lists(st.integers(-1, 7), min_size=3, max_size=3), min_size=1, max_size=4),
+    st.integers(0, 2**32 - 1),
+)
+def test_lists_are_truths(lists, seed):
+    s = 20.0 * np.random.default_rng(seed).normal(size=(len(lists), 8))
+    truths = [[label in row for label in range(8)] for row in lists]
+    value, gradient = grad(losses.sparse_multilabel_cross_entropy)(s, lists)
+    expected, dense = grad(losses.multilabel_cross_entropy)(s, truths)
+    assert value == expected
+    np.testing.assert_array_equal(gradient, dense)
 
 
 def test_sparse_errors_and_edges():

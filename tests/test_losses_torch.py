@@ -11,6 +11,7 @@ torch = pytest.importorskip("torch")
 from torch.autograd import gradcheck, gradgradcheck
 
 import logitkit.torch._losses  # noqa: F401, registers the operators
+from logitkit.losses._metric_kernels import SURROGATES
 from logitkit.losses._row_losses import ROW_LOSSES
 
 pytestmark = [
@@ -82,7 +83,14 @@ def prepared(loss):
     return pytest.fail(f"no case of {loss.name}")
 
 
-@pytest.mark.parametrize("loss", ROW_LOSSES, ids=lambda loss: loss.name)
+LONG = {"combinatorial_cross_entropy", "entmax_loss"}  # formulas to trace
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [pytest.param(x, marks=pytest.mark.slow if x.name in LONG else ()) for x in ROW_LOSSES],
+    ids=lambda loss: loss.name,
+)
 def test_opcheck(loss):
     terms = prepared(loss)
     arrays = [
@@ -139,3 +147,61 @@ def test_transforms():
     torch.testing.assert_close(mapped[:, 0], x.grad)
     hessian = torch.func.hessian(lambda x: losses.focal(x, y[0]))(x[0].detach())
     torch.testing.assert_close(hessian, hessian.T)
+
+
+def test_reduction_by_a_function_and_weights_have_gradients():
+    case = tensors(CASES[0], requires_grad=False)
+    x, y = case.args
+    x.requires_grad_()
+    weight = torch.linspace(0.5, 2.0, 4, dtype=torch.float64, requires_grad=True)
+    values = losses.focal(x, y, sample_weight=weight, reduction=lambda v: v.square().sum())
+    values.backward()
+    single = losses.focal(x.detach(), y, reduction="none")
+    torch.testing.assert_close(weight.grad, 2.0 * weight.detach() * single**2)
+    threshold = torch.zeros(4, dtype=torch.float64, requires_grad=True)
+    s = x.detach().requires_grad_()
+    losses.multilabel_cross_entropy(s, s > 0.3, threshold=threshold).backward()
+    torch.testing.assert_close(threshold.grad, -s.grad.sum(1))
+
+
+def test_scale_of_noise_has_a_gradient():
+    x = torch.randn(3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    scale = torch.tensor([0.5, 1.0, 2.0, 0.7], dtype=torch.float64, requires_grad=True)
+    y = torch.tensor([0, 3, 1])
+    x.requires_grad_()
+    assert gradcheck(lambda x, s: losses.expected_accuracy(x, y, scale=s), (x, scale))
+    one = torch.tensor(0.8, dtype=torch.float64, requires_grad=True)
+    assert gradcheck(lambda s: losses.expected_accuracy(x.detach(), y, scale=s), (one,))
+
+
+def test_decoding_returns_tensors():
+    s = torch.tensor([[0.3, -0.2], [1.0, 0.0]])
+    assert losses.multilabel_probabilities(s).dtype == torch.float32
+    assert losses.multilabel_labels(s).tolist() == [[True, False], [True, False]]
+    found = losses.grouped_stationary_target(s)
+    torch.testing.assert_close(losses.grouped_probabilities(s), found.target)
+    decoded = losses.grouped_probabilities(s, sums=found.sums)
+    torch.testing.assert_close(decoded, found.target.float())
+
+
+def test_arrays_and_tensors_do_not_mix():
+    s = torch.zeros(2, 3)
+    with pytest.raises(TypeError, match="backward"):
+        losses.value_and_grad(losses.focal)(s, torch.tensor([0, 1]))
+    with pytest.raises(TypeError, match="as logits are"):
+        losses.focal(s.numpy(), torch.tensor([0, 1]))
+    assert losses.focal(s, np.array([0, 1])).item() > 0.0
+
+
+@pytest.mark.parametrize("name", SURROGATES)
+def test_losses_made_of_metrics(name):
+    generator = torch.Generator().manual_seed(1)
+    s = torch.randn(12, dtype=torch.float64, generator=generator, requires_grad=True)
+    y = torch.arange(12) % 3 == 0
+    for make in (losses.from_metric, losses.stretched):
+        loss = make(getattr(losses, name))
+        expected, gradient = losses.value_and_grad(loss)(s.detach().numpy(), y.numpy())
+        value = loss(s, y)
+        assert value.item() == pytest.approx(expected, rel=1e-13)
+        (actual,) = torch.autograd.grad(value, s)
+        np.testing.assert_allclose(actual, gradient, rtol=1e-12, atol=1e-15)

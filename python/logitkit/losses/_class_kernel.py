@@ -67,16 +67,15 @@ def _kernel(
     if hard:
         check_classes(target, x.shape[-1])
     if hard and not label_smoothing:
-        value, slope, lse, p = _of_class(phi, x, target, weight, bool(argnums), numbers)
-        slopes: tuple[Any, ...] = (slope,)
-    else:
-        if hard:
-            target = (target[..., None] == np.arange(x.shape[-1])).astype(x.dtype)
-        t = (1.0 - label_smoothing) * target + label_smoothing / max(x.shape[-1], 1)
-        t = t.astype(x.dtype, copy=False)
-        value, slopes, lse, p = _of_distribution(phi, x, t, weight, argnums, numbers)
-        if 1 in argnums:
-            slopes = (slopes[0], (1.0 - label_smoothing) * slopes[1])
+        value, slope = _of_class(phi, x, target, weight, bool(argnums), z_loss, numbers)
+        return value.astype(x.dtype, copy=False), (slope,) if argnums else ()
+    if hard:
+        target = (target[..., None] == np.arange(x.shape[-1])).astype(x.dtype)
+    t = (1.0 - label_smoothing) * target + label_smoothing / max(x.shape[-1], 1)
+    t = t.astype(x.dtype, copy=False)
+    value, slopes, lse, p = _of_distribution(phi, x, t, weight, argnums, numbers)
+    if 1 in argnums:
+        slopes = (slopes[0], (1.0 - label_smoothing) * slopes[1])
     if z_loss:
         value = value + z_loss * lse * lse
         if 0 in argnums:
@@ -85,25 +84,31 @@ def _kernel(
     return value, tuple(slopes[i].astype(x.dtype, copy=False) for i in argnums)
 
 
-def _exponentials(x: Any) -> tuple[Any, Any, Any]:
-    """Return the maximum of each row, finite, where it is, and exp(x - maximum)."""
+def _exponentials(x: Any) -> tuple[Any, Any]:
+    """Return the maximum of each row, 0 where it is infinite, and exp(x - maximum)."""
     m = np.max(x, axis=-1, keepdims=True, initial=-np.inf)
     m = np.where(np.isfinite(m), m, 0.0).astype(x.dtype, copy=False)
-    at = np.argmax(x, axis=-1, keepdims=True)
-    return m, at, np.exp(x - m)
+    z = x - m
+    return m, np.exp(z, out=z)
 
 
 def _of_class(
-    phi: Phi, x: Any, target: Any, weight: Any, wanted: bool, numbers: dict[str, float]
-) -> tuple[Any, Any, Any, Any]:
+    phi: Phi,
+    x: Any,
+    target: Any,
+    weight: Any,
+    wanted: bool,
+    z_loss: float,
+    numbers: dict[str, float],
+) -> tuple[Any, Any]:
     """
-    Return the value for one class of each row, the slope, log-sum-exp and probabilities.
+    Return the value for one class of each row, and slopes.
 
     The sum over the other classes comes first, so that neither a small loss nor a small 1 - p
     is a difference of large numbers.
     """
     at = target[..., None].astype(np.intp)
-    m, _, z = _exponentials(x)
+    m, z = _exponentials(x)
     own = np.take_along_axis(z, at, -1).astype(np.float64)
     np.put_along_axis(z, at, 0.0, -1)
     others = z.sum(-1, keepdims=True, dtype=np.float64)
@@ -116,22 +121,24 @@ def _of_class(
     if weight is not None:
         w = np.take_along_axis(weight, at, -1)
         value, change = value * w, change * w
-    lse = (np.float64(m) + np.log(total))[..., 0]
+    pull = 0.0  # of log-sum-exp on all classes
+    if z_loss:
+        lse = np.float64(m) + np.log(total)
+        value, pull = value + z_loss * lse * lse, 2.0 * z_loss * lse
     if not wanted:
-        return value[..., 0], None, lse, None
-    p = z
-    p *= (1.0 / total).astype(x.dtype)
-    slope = p * change.astype(x.dtype)
-    np.put_along_axis(slope, at, (-change * told.wrong).astype(x.dtype), -1)
-    np.put_along_axis(p, at, told.p.astype(x.dtype), -1)
-    return value[..., 0], slope, lse, p
+        return value[..., 0], None
+    slope = np.multiply(z, ((change + pull) / total).astype(x.dtype), out=z)
+    own_slope = pull * told.p - change * told.wrong
+    np.put_along_axis(slope, at, own_slope.astype(x.dtype), -1)
+    return value[..., 0], slope
 
 
 def _of_distribution(
     phi: Phi, x: Any, t: Any, weight: Any, argnums: tuple[int, ...], numbers: dict[str, float]
 ) -> tuple[Any, tuple[Any, ...], Any, Any]:
     """Return the value for probabilities of the classes, slopes, log-sum-exp, probabilities."""
-    m, at, z = _exponentials(x)
+    m, z = _exponentials(x)
+    at = np.argmax(x, axis=-1, keepdims=True)
     largest = np.take_along_axis(z, at, -1)
     np.put_along_axis(z, at, 0.0, -1)
     others = z.sum(-1, keepdims=True, dtype=np.float64)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import wraps
 from typing import Any, ParamSpec
 
-from ._metrics import SURROGATES
+from ._metric_kernels import SURROGATES
 from ._terms import RowTerms, Terms, loss, terms_of
 
 P = ParamSpec("P")

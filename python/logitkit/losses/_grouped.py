@@ -10,7 +10,7 @@ from .._lines import normalized
 from .._softmax import softmax
 from ._class_rows import class_rows
 from ._grouped_kernel import GROUPED
-from ._namespace import cast, first_index, floating, like, namespace_of
+from ._namespace import as_numpy, cast, first_index, floating, like, like_given, namespace_of
 from ._reduction import Reduction, Weighting
 from ._terms import RowTerms, loss
 
@@ -224,7 +224,7 @@ def grouped_stationary_target(
 
     Parameters
     ----------
-    logits : array_like, shape (..., n, m)
+    logits : array_like or Tensor, shape (..., n, m)
         Scores of `m` classes of the `n` items of each group, in nats.
     rtol : float, default 1e-12
         How little `D` shall change in a step, relative to it.
@@ -234,7 +234,7 @@ def grouped_stationary_target(
     Returns
     -------
     GroupedStationary
-        The target and the sums `D`, in ``float64``.
+        The target and the sums `D`, in ``float64``, tensors for a tensor. They are constants.
 
     Raises
     ------
@@ -264,7 +264,7 @@ def grouped_stationary_target(
     [[0.5 0.3 0.2]] [1.7364 1.6271 1.5353]
     """
     s, _ = floating("logits", logits)
-    s = np.asarray(s, np.float64)
+    s = as_numpy(s).astype(np.float64)
     if s.ndim < 2:
         raise ValueError(f"expected logits of shape (..., n, m), not {s.shape}")
     if not np.isfinite(s).all():
@@ -279,7 +279,8 @@ def grouped_stationary_target(
         sums = new
         if done:
             t = p * p * sums[..., None, :]
-            return GroupedStationary(t / t.sum(-1, keepdims=True), sums)
+            found = t / t.sum(-1, keepdims=True), sums
+            return GroupedStationary(*(like_given(x, logits) for x in found))
     raise RuntimeError(f"D did not come to rest in {max_steps} steps: allow more, or a larger rtol")
 
 
@@ -291,7 +292,7 @@ def grouped_probabilities(logits: Any, /, *, sums: Any = None) -> Any:
 
     Parameters
     ----------
-    logits : array_like, shape (..., n, m)
+    logits : array_like or Tensor, shape (..., n, m)
         Scores of `m` classes of the `n` items of each group, in nats.
     sums : array_like, shape (..., m), optional
         The sums `D` of the classes, such as a running average of those in training. Then items
@@ -300,8 +301,8 @@ def grouped_probabilities(logits: Any, /, *, sums: Any = None) -> Any:
 
     Returns
     -------
-    ndarray, shape of `logits`
-        Probabilities of the classes.
+    array or Tensor, shape of `logits`
+        Probabilities of the classes, without derivatives.
 
     Raises
     ------
@@ -321,7 +322,8 @@ def grouped_probabilities(logits: Any, /, *, sums: Any = None) -> Any:
     if sums is None:
         return grouped_stationary_target(logits).target
     s, dtype = floating("logits", logits)
-    d = like("sums", sums, s)
+    s, d = as_numpy(s), as_numpy(like("sums", sums, s))
     if not (d > 0).all():
         raise ValueError(f"expected sums > 0, not {d[first_index(~(d > 0))]}")
-    return cast(softmax(2.0 * s + np.log(d)[..., None, :], -1), dtype)
+    decoded = softmax(2.0 * s + np.log(d)[..., None, :], -1)
+    return cast(like_given(decoded, logits), dtype)

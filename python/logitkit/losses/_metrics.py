@@ -1,100 +1,18 @@
-"""Smooth forms of metrics as losses, and a cross-entropy of the same stationary points."""
+"""Smooth forms of metrics as losses."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from .._lines import normalized
-from ..reference.losses import _metrics as metrics
 from ._label_rows import check_probabilities
-from ._multilabel_decoding import sigmoid
+from ._metric_kernels import AUC, F_SCORE, IOU, MATTHEWS, PRECISION, RECALL
 from ._namespace import cast, floating, is_bool, like, namespace_of
 from ._reduction import Reduction, Weighting
 from ._row_loss import RowLoss
 from ._terms import RowTerms, loss
-
-_ARRAYS = ("logits", "target", "weight")
-
-
-class MetricLoss(NamedTuple):
-    """One less a metric, and the cross-entropy whose weights are the metric's slopes."""
-
-    error: RowLoss
-    surrogate: RowLoss
-
-
-def _of_metric(name: str, metric: Callable[..., Any], *numbers: tuple[str, str]) -> MetricLoss:
-    def error(s: Any, y: Any, w: Any, *, argnums: Any, **given: float) -> Any:
-        s = np.where(w > 0.0, s, s.dtype.type(0.0))
-        p = sigmoid(s.astype(np.float64))
-        value, slope = metric(np, p, y, w, **given)
-        slopes = ((-slope * p * sigmoid(-s)).astype(s.dtype),) if argnums else ()
-        return np.asarray(1.0 - value).astype(s.dtype), slopes
-
-    def surrogate(s: Any, y: Any, w: Any, *, argnums: Any, **given: float) -> Any:
-        s = np.where(w > 0.0, s, s.dtype.type(0.0))
-        value = metrics.surrogate_formula(metric, np, s.astype(np.float64), y, w, **given)
-        p, q = sigmoid(s.astype(np.float64)), sigmoid(-s.astype(np.float64))
-        slope = metric(np, p, y, w, **given)[1]
-        toward = -slope * np.where(slope > 0.0, q, p)
-        return np.asarray(value).astype(s.dtype), ((toward.astype(s.dtype),) if argnums else ())
-
-    return MetricLoss(
-        RowLoss(
-            name,
-            _ARRAYS,
-            1,
-            partial(metrics.error_formula, metric),
-            error,
-            numbers,
-            error=True,
-        ),
-        RowLoss(
-            f"{name}_surrogate",
-            _ARRAYS,
-            1,
-            partial(metrics.surrogate_formula, metric),
-            surrogate,
-            numbers,
-        ),
-    )
-
-
-def _auc(s: Any, y: Any, w: Any, *, argnums: Any) -> Any:
-    """Return the mean over pairs, a block of true labels at a time."""
-    rows, n = s.shape[:-1], s.shape[-1]
-    s2, w2 = np.where(w > 0.0, s, 0.0).reshape(-1, n).astype(np.float64), w.reshape(-1, n)
-    true, false = (w2 * y.reshape(-1, n), w2 * (1.0 - y.reshape(-1, n)))
-    count = true.sum(-1) * false.sum(-1)
-    value, slope = np.zeros(len(s2)), np.zeros(s2.shape)
-    for row in np.flatnonzero(count):
-        i, j = np.flatnonzero(true[row]), np.flatnonzero(false[row])
-        block = max(1, 2**20 // max(1, len(j)))
-        for start in range(0, len(i), block):
-            part = i[start : start + block]
-            gap = s2[row, j] - s2[row, part, None]
-            pair = true[row, part, None] * false[row, j] / count[row]
-            value[row] += (pair * sigmoid(gap)).sum()
-            if argnums:
-                steep = pair * sigmoid(gap) * sigmoid(-gap)
-                slope[row, part] -= steep.sum(1)
-                slope[row, j] += steep.sum(0)
-    slopes = (slope.reshape(s.shape).astype(s.dtype),) if argnums else ()
-    return value.reshape(rows).astype(s.dtype), slopes
-
-
-F_SCORE = _of_metric("smooth_f_score", metrics.f_score, ("beta", "float"))
-PRECISION = _of_metric("smooth_precision", metrics.precision)
-RECALL = _of_metric("smooth_recall", metrics.recall)
-IOU = _of_metric("smooth_iou", metrics.intersection_over_union)
-MATTHEWS = _of_metric("smooth_matthews", metrics.matthews)
-AUC = RowLoss("smooth_auc", _ARRAYS, 1, metrics.auc_formula, _auc, error=True)
-
-SURROGATES = {one.error.name: one.surrogate for one in (F_SCORE, PRECISION, RECALL, IOU, MATTHEWS)}
 
 
 def _terms(

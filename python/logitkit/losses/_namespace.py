@@ -78,6 +78,16 @@ def with_axis_last(x: Any, axis: int, length: int) -> Any:
     return namespace_of(x).moveaxis(x, axis, -1)
 
 
+def as_numpy(x: Any) -> Any:
+    """Return an array with the elements of an array or, without its derivatives, a tensor."""
+    return x.detach().numpy() if bridge_for(x) is not None else x
+
+
+def like_given(result: Any, given: Any) -> Any:
+    """Return an array as a tensor, if `given` is one."""
+    return result if bridge_for(given) is None else namespace_of(given).as_tensor(result)
+
+
 def first_index(wrong: Any) -> tuple[int, ...]:
     """Return the place of the first True in `wrong`, an array."""
     return tuple(int(i[0]) for i in np.nonzero(wrong))

@@ -6,7 +6,7 @@ from ._entmax_losses import ENTMAX
 from ._expected_accuracy import EXPECTED_ACCURACY, LOG_EXPECTED_ACCURACY
 from ._fenchel_young import FENCHEL_YOUNG
 from ._grouped_kernel import GROUPED
-from ._metrics import AUC, F_SCORE, IOU, MATTHEWS, PRECISION, RECALL
+from ._metric_kernels import AUC, F_SCORE, IOU, MATTHEWS, PRECISION, RECALL
 from ._multilabel import MULTILABEL
 from ._multilabel_decoding import EXCESS, SYMMETRIC_KL
 from ._subsets import CIRCLE, COMBINATORIAL

@@ -43,7 +43,7 @@ def _mode(xp: Any, m: Any, steep: Any, other: Any) -> Any:
     if xp is not np:
         m, steep = m.detach(), steep.detach()
     z = xp.zeros_like(m[..., 0])
-    for _ in range(30):
+    for _ in range(16):
         at = m + steep * z[..., None]
         hazard = xp.where(other, steep * _hazard(xp, at), xp.zeros_like(at))
         curvature = hazard * (hazard + steep * at)

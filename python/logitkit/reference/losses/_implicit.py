@@ -39,7 +39,7 @@ def entmax_formula(
     # At most 1 / alpha (alpha - 1) below the top the sum is at least 1.
     high = top + 1.0 / (alpha * (alpha - 1.0))
     low = high - 1.0 / (alpha - 1.0)
-    for _ in range(80):
+    for _ in range(40):
         middle = 0.5 * (low + high)
         enough = shares(middle)[0].sum(-1) >= 1.0
         low, high = xp.where(enough, middle, low), xp.where(enough, high, middle)
@@ -68,7 +68,7 @@ def top_k_formula(xp: Any, x: Any, target: Any, weight: Any, *, k: int) -> Any:
         return 0.0 * x.sum(-1)
     low = xp.amin(constant, axis=-1) - 60.0
     high = xp.amax(constant, axis=-1) + 60.0
-    for _ in range(80):
+    for _ in range(40):
         middle = 0.5 * (low + high)
         enough = shares(middle).sum(-1) >= k
         low, high = xp.where(enough, middle, low), xp.where(enough, high, middle)
