@@ -13,6 +13,7 @@ void bind_gemm(py::module_& m);
 void bind_least_distance(py::module_& m);
 void bind_linear_argmax(py::module_& m);
 void bind_logsumexp(py::module_& m);
+void bind_noise_argmax(py::module_& m);
 void bind_random(py::module_& m);
 void bind_self_witness(py::module_& m);
 void bind_softmax(py::module_& m);
@@ -35,6 +36,7 @@ PYBIND11_MODULE(_cpu, m, py::mod_gil_not_used()) {
   bind_least_distance(m);
   bind_linear_argmax(m);
   bind_logsumexp(m);
+  bind_noise_argmax(m);
   bind_random(m);
   bind_self_witness(m);
   bind_softmax(m);

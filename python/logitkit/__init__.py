@@ -38,7 +38,7 @@ from ._softmax_vjp import log_softmax_vjp, logsumexp_vjp, softmax_vjp
 from .reference import SoftmaxStats
 
 if TYPE_CHECKING:
-    from . import bounds, random
+    from . import bounds, distributions, random
     from .argmaxable import ArgmaxableReport, Box, Verdict, check_argmaxable
 
 __all__ = [
@@ -64,6 +64,7 @@ __all__ = [
     "attention_with_stats",
     "bounds",
     "check_argmaxable",
+    "distributions",
     "entropy_temperature",
     "entropy_temperature_vjp",
     "estimate_kappa",
@@ -89,7 +90,7 @@ __all__ = [
 
 
 # What takes long to import and few programs need is imported when it is first asked for.
-_PACKAGES = ("argmaxable", "bounds", "random")
+_PACKAGES = ("argmaxable", "bounds", "distributions", "random")
 _OF_ARGMAXABLE = ("ArgmaxableReport", "Box", "Verdict", "check_argmaxable")
 
 

@@ -10,6 +10,14 @@ class Isa(enum.Enum):
     avx2 = 2
     avx512 = 3
 
+class NoiseLaw(enum.Enum):
+    normal = 0
+    logistic = 1
+    laplace = 2
+    cauchy = 3
+    uniform = 4
+    exponential = 5
+
 def supported_isas() -> list[Isa]: ...
 def default_isa() -> Isa: ...
 def default_threads() -> int: ...
@@ -352,4 +360,110 @@ def diffusion_update(
     *,
     threads: int = 0,
     isa: Isa | None = None,
+) -> None: ...
+@overload
+def noise_argmax_probs(
+    logits: NDArray[np.float32],
+    law: NoiseLaw,
+    scale: float,
+    out: NDArray[np.float32],
+    *,
+    threads: int = 0,
+    isa: Isa = ...,
+) -> None: ...
+@overload
+def noise_argmax_probs(
+    logits: NDArray[np.float64],
+    law: NoiseLaw,
+    scale: float,
+    out: NDArray[np.float64],
+    *,
+    threads: int = 0,
+    isa: Isa = ...,
+) -> None: ...
+@overload
+def noise_argmax_log_probs(
+    logits: NDArray[np.float32],
+    law: NoiseLaw,
+    scale: float,
+    out: NDArray[np.float32],
+    *,
+    threads: int = 0,
+    isa: Isa = ...,
+) -> None: ...
+@overload
+def noise_argmax_log_probs(
+    logits: NDArray[np.float64],
+    law: NoiseLaw,
+    scale: float,
+    out: NDArray[np.float64],
+    *,
+    threads: int = 0,
+    isa: Isa = ...,
+) -> None: ...
+@overload
+def noise_argmax_vjp(
+    logits: NDArray[np.float32],
+    cotangents: NDArray[np.float32],
+    law: NoiseLaw,
+    scale: float,
+    out: NDArray[np.float32],
+    *,
+    threads: int = 0,
+    isa: Isa = ...,
+) -> None: ...
+@overload
+def noise_argmax_vjp(
+    logits: NDArray[np.float64],
+    cotangents: NDArray[np.float64],
+    law: NoiseLaw,
+    scale: float,
+    out: NDArray[np.float64],
+    *,
+    threads: int = 0,
+    isa: Isa = ...,
+) -> None: ...
+@overload
+def noise_argmax_expected_max(
+    logits: NDArray[np.float32],
+    law: NoiseLaw,
+    scale: float,
+    out: NDArray[np.float32],
+    *,
+    threads: int = 0,
+    isa: Isa = ...,
+) -> None: ...
+@overload
+def noise_argmax_expected_max(
+    logits: NDArray[np.float64],
+    law: NoiseLaw,
+    scale: float,
+    out: NDArray[np.float64],
+    *,
+    threads: int = 0,
+    isa: Isa = ...,
+) -> None: ...
+@overload
+def noise_argmax_log_prob(
+    logits: NDArray[np.float32],
+    index: NDArray[np.uintp],
+    law: NoiseLaw,
+    scale: float,
+    out: NDArray[np.float32],
+    gradients: NDArray[np.float32] | None,
+    *,
+    threads: int = 0,
+    isa: Isa = ...,
+) -> None: ...
+@overload
+def noise_argmax_log_prob(
+    logits: NDArray[np.float64],
+    index: NDArray[np.uintp],
+    law: NoiseLaw,
+    scale: float,
+    out: NDArray[np.float64],
+    gradients: NDArray[np.float64] | None,
+    *,
+    threads: int = 0,
+    isa: Isa = ...,
 ) -> None: ...

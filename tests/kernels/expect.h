@@ -18,6 +18,7 @@ void test_gemm();
 void test_least_distance();
 void test_linear_argmax();
 void test_attention();
+void test_noise_argmax();
 void test_random();
 void test_self_witness();
 

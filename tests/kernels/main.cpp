@@ -33,6 +33,7 @@ constexpr Test tests[] = {
     {"least_distance", test_least_distance},
     {"linear_argmax", test_linear_argmax},
     {"attention", test_attention},
+    {"noise_argmax", test_noise_argmax},
     {"random", test_random},
     {"self_witness", test_self_witness},
 };

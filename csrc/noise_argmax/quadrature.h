@@ -1,0 +1,96 @@
+// Nodes and weights for the integrals of one row.
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+#include "noise_argmax/class_cells.h"
+#include "noise_argmax/loops.h"
+
+namespace logitkit {
+
+/// How exact the integrals are to be, and down to which probabilities.
+struct NoiseAccuracy {
+  double error;  // relative
+  double floor;  // the logarithm of the least probability that matters
+};
+
+/// The integrals over u of one row, on nodes that all of its classes share:
+///   P(class i is the largest) = int r_i(u) G(u) du, G(u) = prod_j F(u - mu_j),
+///   r_i(u) = f(u - mu_i) / F(u - mu_i).
+/// What is left out is at most G(lower end) + 1 - G(upper end), for every class, since
+/// r_i G <= G'; so the ends are quantiles of G.
+class RowQuadrature {
+ public:
+  RowQuadrature(NoiseLaw law, const NoiseLoops& loops) : law_(law), loops_(loops), cells_(loops) {}
+
+  /// Places nodes that suit all classes with a probability above exp(accuracy.floor).
+  template <class T>
+  void place(const T* logits, std::size_t n, double scale, const NoiseAccuracy& accuracy);
+
+  /// The logarithm of the probability of one class, however small it is, on nodes for this
+  /// class alone; masses() are then those of its integrand, their sum being one.
+  template <class T>
+  double log_prob(const T* logits, std::size_t n, double scale, std::size_t index);
+
+  /// The nodes are given in parts, to be selected one after the other: one part, but for uniform
+  /// noise, where what cells may stand for changes from node to node. What follows is about the
+  /// part that was selected; integrals are the sums of those of all parts.
+  std::size_t parts() const { return parts_.size(); }
+  void select(std::size_t part);
+
+  ClassCells& cells() { return cells_; }
+  const std::vector<double>& nodes() const { return nodes_; }
+  /// The weight of each node times G there.
+  const std::vector<double>& masses() const { return masses_; }
+  /// sum_k masses[k] r(nodes[k] - point c): the probabilities of points, as if of classes.
+  const std::vector<double>& probabilities() const { return probabilities_; }
+
+  /// integrals[c] = sum_k factors[k] r(nodes[k] - point c).
+  void integrate(const std::vector<double>& factors, std::vector<double>& integrals) const;
+  /// sums[k] = sum_c weights[c] r(nodes[k] - point c).
+  void sum_ratios(const std::vector<double>& weights, std::vector<double>& sums) const;
+
+ private:
+  struct Range {
+    double low, high;  // coordinates
+  };
+  struct Part {
+    std::size_t begin, end;  // of the nodes
+    double low, high;        // between which they lie
+  };
+  ClassCells::Limits limits(double smooth_below, double lowest) const;
+  double lower_bound(double log_floor) const;
+  double upper_bound(double mass) const;
+  double coordinate_of(double u) const;
+  double node_at(double coordinate) const;
+
+  /// sums[k] = log G(nodes[k]).
+  void sum_log_cdfs(const std::vector<double>& nodes, std::vector<double>& sums) const;
+  /// Fills at_, coordinates of equal distance, and log_max_cdfs_ there.
+  void sample(Range range, std::size_t count);
+  double needed_floor(const NoiseAccuracy& accuracy) const;
+  Range range_of_max(const NoiseAccuracy& accuracy);
+  Range range_of_class(double logit);
+  void log_integrands(const std::vector<double>& nodes, double logit, std::vector<double>& logs);
+  double log_density(double x) const;
+
+  void trapezoids(Range range, const NoiseAccuracy& accuracy);
+  double trapezoids_of_class(Range range, double logit);
+  void panels(Range range, double logit);
+  void cut_into_parts();
+  void select_nodes(std::size_t part);
+  void collect_breaks(Range range);
+  double panel_width(double u, double rate, double below, double above) const;
+  double normalize(const std::vector<double>& logs);
+
+  NoiseLaw law_;
+  const NoiseLoops& loops_;
+  ClassCells cells_;
+  std::vector<Part> parts_;
+  std::vector<double> all_nodes_, all_masses_;          // of all parts
+  std::vector<double> nodes_, masses_, probabilities_;  // of the selected one
+  std::vector<double> at_, log_max_cdfs_, breaks_, added_, sums_, logs_;
+};
+
+}  // namespace logitkit

@@ -1,0 +1,370 @@
+"""Laws of the noise that is added to logits before the largest is taken."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+_INF = math.inf
+_LOG_2, _LOG_PI = math.log(2.0), math.log(math.pi)
+
+
+class Noise(Protocol):
+    """
+    What `ArgmaxNoise` asks of a law of noise: a continuous one, the same for every class.
+
+    Any object with these members will do. Those of this module also have kernels; another
+    law is integrated in NumPy.
+
+    Attributes
+    ----------
+    support : tuple of float
+        The ends of the interval where the density is positive.
+    break_points : tuple of float
+        Where the density is not smooth, the finite ends of the support included.
+    """
+
+    @property
+    def support(self) -> tuple[float, float]: ...
+
+    @property
+    def break_points(self) -> tuple[float, ...]: ...
+
+    def log_cdf(self, x: Any) -> Any:
+        """
+        Return the logarithm of the distribution function.
+
+        Parameters
+        ----------
+        x : ndarray
+            Where, in ``float64``.
+
+        Returns
+        -------
+        ndarray
+            Accurate relative to itself, in both tails.
+        """
+        ...
+
+    def log_pdf(self, x: Any) -> Any:
+        """
+        Return the logarithm of the density.
+
+        Parameters
+        ----------
+        x : ndarray
+            Where, in ``float64``.
+
+        Returns
+        -------
+        ndarray
+            ``-inf`` outside of the support.
+        """
+        ...
+
+    def ppf(self, q: Any) -> Any:
+        """
+        Return quantiles: the inverse of the distribution function.
+
+        Parameters
+        ----------
+        q : ndarray
+            Probabilities, from 0 to 1.
+
+        Returns
+        -------
+        ndarray
+            Where the distribution function has these values.
+        """
+        ...
+
+
+def _special() -> Any:
+    from scipy import special  # not before it is needed: it takes longer than all the rest
+
+    return special
+
+
+@dataclass(frozen=True)
+class Normal:
+    """
+    Standard normal noise: what makes a probit model.
+
+    See Also
+    --------
+    ArgmaxNoise : The distribution of the largest sum, for any noise.
+
+    Examples
+    --------
+    >>> from logitkit.distributions import Normal
+    >>> round(float(Normal().log_cdf(-10.0)), 6)
+    -53.231285
+    """
+
+    support = (-_INF, _INF)
+    break_points = ()
+
+    def log_cdf(self, x: Any) -> Any:
+        """Return the logarithm of the distribution function."""
+        return _special().log_ndtr(np.asarray(x, np.float64))
+
+    def log_pdf(self, x: Any) -> Any:
+        """Return the logarithm of the density."""
+        return -0.5 * np.square(x) - 0.5 * (_LOG_2 + _LOG_PI)
+
+    def ppf(self, q: Any) -> Any:
+        """Return quantiles."""
+        return _special().ndtri(q)
+
+
+@dataclass(frozen=True)
+class Logistic:
+    """
+    Standard logistic noise, of variance pi^2 / 3.
+
+    See Also
+    --------
+    ArgmaxNoise : The distribution of the largest sum, for any noise.
+    """
+
+    support = (-_INF, _INF)
+    break_points = ()
+
+    def log_cdf(self, x: Any) -> Any:
+        """Return the logarithm of the distribution function."""
+        return -np.logaddexp(0.0, -np.asarray(x, np.float64))
+
+    def log_pdf(self, x: Any) -> Any:
+        """Return the logarithm of the density."""
+        return self.log_cdf(x) + self.log_cdf(-np.asarray(x))
+
+    def ppf(self, q: Any) -> Any:
+        """Return quantiles."""
+        return _special().logit(q)
+
+
+@dataclass(frozen=True)
+class Laplace:
+    """
+    Laplace noise of density ``exp(-|x|) / 2``.
+
+    See Also
+    --------
+    ArgmaxNoise : The distribution of the largest sum, for any noise.
+    """
+
+    support = (-_INF, _INF)
+    break_points = (0.0,)
+
+    def log_cdf(self, x: Any) -> Any:
+        """Return the logarithm of the distribution function."""
+        x = np.asarray(x, np.float64)
+        return np.where(x < 0.0, x - _LOG_2, np.log1p(-0.5 * np.exp(-np.abs(x))))
+
+    def log_pdf(self, x: Any) -> Any:
+        """Return the logarithm of the density."""
+        return -np.abs(x) - _LOG_2
+
+    def ppf(self, q: Any) -> Any:
+        """Return quantiles."""
+        q = np.asarray(q, np.float64)
+        with np.errstate(divide="ignore"):
+            return np.where(q < 0.5, np.log(2.0 * q), -np.log(2.0 * (1.0 - q)))
+
+
+@dataclass(frozen=True)
+class Gumbel:
+    """
+    Gumbel noise of distribution function ``exp(-exp(-x))``: what makes a softmax.
+
+    See Also
+    --------
+    ArgmaxNoise : The distribution of the largest sum, for any noise.
+    """
+
+    support = (-_INF, _INF)
+    break_points = ()
+
+    def log_cdf(self, x: Any) -> Any:
+        """Return the logarithm of the distribution function."""
+        with np.errstate(over="ignore"):
+            return -np.exp(-np.asarray(x, np.float64))
+
+    def log_pdf(self, x: Any) -> Any:
+        """Return the logarithm of the density."""
+        x = np.asarray(x, np.float64)
+        return self.log_cdf(x) - x
+
+    def ppf(self, q: Any) -> Any:
+        """Return quantiles."""
+        with np.errstate(divide="ignore"):
+            return -np.log(-np.log(q))
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """
+    Uniform noise on [-1/2, 1/2]: a class more than one below the largest never wins.
+
+    See Also
+    --------
+    ArgmaxNoise : The distribution of the largest sum, for any noise.
+    """
+
+    support = (-0.5, 0.5)
+    break_points = (-0.5, 0.5)
+
+    def log_cdf(self, x: Any) -> Any:
+        """Return the logarithm of the distribution function."""
+        with np.errstate(divide="ignore"):
+            return np.log(np.clip(np.asarray(x, np.float64) + 0.5, 0.0, 1.0))
+
+    def log_pdf(self, x: Any) -> Any:
+        """Return the logarithm of the density."""
+        return np.where(np.abs(x) <= 0.5, 0.0, -_INF)
+
+    def ppf(self, q: Any) -> Any:
+        """Return quantiles."""
+        return np.asarray(q, np.float64) - 0.5
+
+
+@dataclass(frozen=True)
+class Exponential:
+    """
+    Exponential noise of mean 1: what makes permute-and-flip.
+
+    See Also
+    --------
+    ArgmaxNoise : The distribution of the largest sum, for any noise.
+    """
+
+    support = (0.0, _INF)
+    break_points = (0.0,)
+
+    def log_cdf(self, x: Any) -> Any:
+        """Return the logarithm of the distribution function."""
+        with np.errstate(divide="ignore"):
+            return _log1mexp(x)
+
+    def log_pdf(self, x: Any) -> Any:
+        """Return the logarithm of the density."""
+        return np.where(np.asarray(x) < 0.0, -_INF, -np.asarray(x, np.float64))
+
+    def ppf(self, q: Any) -> Any:
+        """Return quantiles."""
+        with np.errstate(divide="ignore"):
+            return -np.log1p(-np.asarray(q, np.float64))
+
+
+@dataclass(frozen=True)
+class ReversedExponential:
+    """
+    Minus an exponential variable of mean 1: what makes the exponomial model.
+
+    See Also
+    --------
+    ArgmaxNoise : The distribution of the largest sum, for any noise.
+    """
+
+    support = (-_INF, 0.0)
+    break_points = (0.0,)
+
+    def log_cdf(self, x: Any) -> Any:
+        """Return the logarithm of the distribution function."""
+        return np.minimum(np.asarray(x, np.float64), 0.0)
+
+    def log_pdf(self, x: Any) -> Any:
+        """Return the logarithm of the density."""
+        return np.where(np.asarray(x) > 0.0, -_INF, np.asarray(x, np.float64))
+
+    def ppf(self, q: Any) -> Any:
+        """Return quantiles."""
+        with np.errstate(divide="ignore"):
+            return np.log(q)
+
+
+@dataclass(frozen=True)
+class Cauchy:
+    """
+    Standard Cauchy noise: its tails are so heavy that every class keeps a chance.
+
+    See Also
+    --------
+    ArgmaxNoise : The distribution of the largest sum, for any noise.
+    """
+
+    support = (-_INF, _INF)
+    break_points = ()
+
+    def log_cdf(self, x: Any) -> Any:
+        """Return the logarithm of the distribution function."""
+        x = np.asarray(x, np.float64)
+        tail = np.arctan2(1.0, np.abs(x)) / math.pi  # no cancellation, unlike 1/2 - atan(|x|)/pi
+        return np.where(x < 0.0, np.log(tail), np.log1p(-tail))
+
+    def log_pdf(self, x: Any) -> Any:
+        """Return the logarithm of the density."""
+        x = np.abs(np.asarray(x, np.float64))
+        return -_LOG_PI - 2.0 * np.log(np.hypot(1.0, x))
+
+    def ppf(self, q: Any) -> Any:
+        """Return quantiles."""
+        return np.tan(math.pi * (np.asarray(q, np.float64) - 0.5))
+
+
+@dataclass(frozen=True)
+class StudentT:
+    """
+    Student's noise with `df` degrees of freedom.
+
+    Parameters
+    ----------
+    df : float
+        Degrees of freedom, positive: 1 for Cauchy noise; towards infinity it becomes normal.
+
+    Raises
+    ------
+    ValueError
+        If `df` is not positive and finite.
+
+    See Also
+    --------
+    ArgmaxNoise : The distribution of the largest sum, for any noise.
+    """
+
+    df: float
+    support = (-_INF, _INF)
+    break_points = ()
+
+    def __post_init__(self) -> None:
+        """Check the degrees of freedom."""
+        if not 0.0 < self.df < _INF:
+            raise ValueError(f"expected 0 < df < inf, not {self.df}")
+
+    def log_cdf(self, x: Any) -> Any:
+        """Return the logarithm of the distribution function."""
+        x = np.asarray(x, np.float64)
+        tail = np.minimum(_special().stdtr(self.df, -np.abs(x)), 0.5)
+        with np.errstate(divide="ignore"):
+            return np.where(x < 0.0, np.log(tail), np.log1p(-tail))
+
+    def log_pdf(self, x: Any) -> Any:
+        """Return the logarithm of the density."""
+        half = 0.5 * self.df
+        constant = -0.5 * math.log(self.df) - float(_special().betaln(half, 0.5))
+        ratio = np.abs(np.asarray(x, np.float64)) / math.sqrt(self.df)
+        return constant - (self.df + 1.0) * np.log(np.hypot(1.0, ratio))
+
+    def ppf(self, q: Any) -> Any:
+        """Return quantiles."""
+        return _special().stdtrit(self.df, q)
+
+
+def _log1mexp(x: Any) -> Any:
+    """log(1 - e^-x) for x > 0, and -inf elsewhere."""
+    x = np.maximum(np.asarray(x, np.float64), 0.0)
+    near = x < _LOG_2
+    return np.where(near, np.log(-np.expm1(-x)), np.log1p(-np.exp(-x)))
