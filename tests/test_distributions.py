@@ -192,6 +192,14 @@ def test_student_is_between_cauchy_and_normal(df):
     assert p[1] < normal
 
 
+def test_student_far_in_the_tail():
+    # log F(-x) -> a log(df / x^2) - log(2 a B(a, 1/2)), a = df / 2
+    for df in (0.5, 3.0, 30.0):
+        a, x = 0.5 * df, 1e100
+        expected = a * math.log(df) - df * math.log(x) - math.log(2.0 * a) - special.betaln(a, 0.5)
+        np.testing.assert_allclose(StudentT(df).log_cdf(-x), expected, rtol=1e-13)
+
+
 @pytest.mark.parametrize(
     ("nodes", "error"), [(8, 3.3e-2), (16, 2.0e-2), (32, 1.1e-2), (64, 5.8e-3)]
 )

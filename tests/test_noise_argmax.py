@@ -13,8 +13,10 @@ from logitkit.distributions import (
     Laplace,
     Logistic,
     Normal,
+    StudentT,
     Uniform,
 )
+from logitkit.distributions._student_table import student_table
 
 NOISES = {
     "normal": Normal(),
@@ -23,7 +25,9 @@ NOISES = {
     "cauchy": Cauchy(),
     "uniform": Uniform(),
     "exponential": Exponential(),
+    "student": StudentT(2.5),
 }
+HEAVY = ("cauchy", "student")  # tails
 TYPES = [np.float32, np.float64]
 PROBABILITY_ERROR = {np.float32: 1e-5, np.float64: 1e-9}  # relative, of the contract
 LOG_ERROR = {np.float32: 2e-6, np.float64: 1e-12}  # of one class, times max(1, |log p|)
@@ -40,29 +44,33 @@ def logits(*shape, spread=1.0, seed=0):
     return x.astype(np.float32).astype(np.float64)
 
 
+def law_of(name):
+    return student_table(2.5) if name == "student" else getattr(_cpu.NoiseLaw, name)
+
+
 def probs(x, law, scale=1.0, **options):
     out = np.empty_like(x)
-    _cpu.noise_argmax_probs(x, getattr(_cpu.NoiseLaw, law), scale, out, **options)
+    _cpu.noise_argmax_probs(x, law_of(law), scale, out, **options)
     return out
 
 
 def log_prob(x, index, law, scale=1.0, **options):
     out, gradients = np.empty(len(x), x.dtype), np.empty_like(x)
     index = np.asarray(index, np.uintp)
-    law = getattr(_cpu.NoiseLaw, law)
+    law = law_of(law)
     _cpu.noise_argmax_log_prob(x, index, law, scale, out, gradients, **options)
     return out, gradients
 
 
 def vjp(x, g, law, scale=1.0, **options):
     out = np.empty_like(x)
-    _cpu.noise_argmax_vjp(x, g, getattr(_cpu.NoiseLaw, law), scale, out, **options)
+    _cpu.noise_argmax_vjp(x, g, law_of(law), scale, out, **options)
     return out
 
 
 def expected_max(x, law, scale=1.0, **options):
     out = np.empty(len(x), x.dtype)
-    _cpu.noise_argmax_expected_max(x, getattr(_cpu.NoiseLaw, law), scale, out, **options)
+    _cpu.noise_argmax_expected_max(x, law_of(law), scale, out, **options)
     return out
 
 
@@ -81,7 +89,7 @@ def of_repeated(values, counts, law):
     """
     noise = NOISES[law]
     mu = values - values.max()
-    far = 1e16 if law == "cauchy" else 60.0
+    far = 1e16 if law in HEAVY else 60.0
     low, high = np.clip(noise.support, -far, far)
     if law == "exponential":
         low = 1e-12
@@ -182,6 +190,9 @@ def test_expected_max_is_within_contract(isa, law, n, dtype):
         assert np.all(actual == np.inf)
         return
     expected = reference.noise_argmax_expected_max(x, NOISES[law], scale=0.5)
+    if n == 1:
+        noise_mean = {"exponential": 0.5}.get(law, 0.0)
+        expected = x[:, 0] + noise_mean
     assert np.all(np.abs(actual - expected) <= MAX_ERROR[dtype] * (0.5 + np.abs(expected)))
 
 
@@ -199,7 +210,7 @@ def two_classes(law, d):
 
 
 @by_type
-@by_law
+@pytest.mark.parametrize("law", [law for law in NOISES if law != "student"])
 @pytest.mark.parametrize("d", [0.0, 0.5, 2.0, 100.0, 199.0])
 def test_one_class_of_two(isa, law, d, dtype):
     x = np.array([[0.0, d]], dtype)
@@ -280,6 +291,23 @@ def test_reads_and_writes_stay_inside(isa, n, dtype, guarded):
     np.testing.assert_array_equal(out, probs(x, "normal", isa=isa))
     _cpu.noise_argmax_vjp(fenced, fenced, _cpu.NoiseLaw.normal, 1.0, out, isa=isa)
     np.testing.assert_array_equal(out, vjp(x, x, "normal", isa=isa))
+
+
+@by_type
+@pytest.mark.parametrize("d", [0.0, 1.0, 30.0])
+def test_student_of_one_degree_is_cauchy(isa, d, dtype):
+    x, out = np.array([[0.0, d]], dtype), np.empty(1, dtype)
+    _cpu.noise_argmax_log_prob(
+        x, np.zeros(1, np.uintp), student_table(1.0), 1.0, out, None, isa=isa
+    )
+    expected = two_classes("cauchy", d)
+    assert abs(out[0] - expected) <= max(LOG_ERROR[dtype], 1e-11) * max(1.0, abs(expected))
+
+
+def test_refuses_tables_that_do_not_fit():
+    tables = {"log_cdf": np.zeros((3, 9)), "log_ratio": np.zeros((3, 9))}
+    with pytest.raises(ValueError, match="tables of 10 columns"):
+        _cpu.NoiseLaw(width=1.0, low=-1.0, step=0.5, tail_index=1.0, **tables)
 
 
 def test_wide_logits():

@@ -1,4 +1,3 @@
-#include <pybind11/native_enum.h>
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
@@ -16,12 +15,35 @@ using Array = py::array_t<T, py::array::c_style>;
 using logitkit::Isa;
 using logitkit::NoiseLaw;
 
+/// One of the laws that have a name, or a table, whose memory it holds.
+class Law {
+ public:
+  explicit Law(NoiseLaw law) : law_(law) {}
+  Law(double width, double low, double step, double tail_index, const Array<double>& log_cdf,
+      const Array<double>& log_ratio)
+      : law_(NoiseLaw::tabulated), log_cdf_(log_cdf), log_ratio_(log_ratio) {
+    constexpr py::ssize_t terms = logitkit::NoiseTable::terms;
+    if (log_cdf.ndim() != 2 || log_cdf.shape(0) == 0 || log_cdf.shape(1) != terms ||
+        log_ratio.ndim() != 2 || log_ratio.shape(0) != log_cdf.shape(0) ||
+        log_ratio.shape(1) != terms)
+      throw py::value_error("expected two tables of " + std::to_string(terms) + " columns");
+    const auto cells = static_cast<std::size_t>(log_cdf.shape(0));
+    table_ = {width, low, step, tail_index, cells, log_cdf_.data(), log_ratio_.data()};
+  }
+  logitkit::Noise noise() const { return {law_, law_ == NoiseLaw::tabulated ? &table_ : nullptr}; }
+
+ private:
+  NoiseLaw law_;
+  Array<double> log_cdf_, log_ratio_;
+  logitkit::NoiseTable table_ = {};
+};
+
 template <class T>
-logitkit::NoisyLogits<T> noisy(const Array<T>& logits, NoiseLaw law, double scale) {
+logitkit::NoisyLogits<T> noisy(const Array<T>& logits, const Law& law, double scale) {
   if (logits.ndim() != 2 || logits.shape(1) == 0)
     throw py::value_error("expected logits of two dimensions, the last one not empty");
   return {logits.data(), static_cast<std::size_t>(logits.shape(0)),
-          static_cast<std::size_t>(logits.shape(1)), law, scale};
+          static_cast<std::size_t>(logits.shape(1)), law.noise(), scale};
 }
 
 /// The memory of an array that must hold `size` elements.
@@ -42,7 +64,7 @@ void define(py::module_& m) {
   const auto define_probabilities = [&](const char* name, bool logarithms) {
     m.def(
         name,
-        [logarithms](const Array<T>& logits, NoiseLaw law, double scale, Array<T>& out,
+        [logarithms](const Array<T>& logits, const Law& law, double scale, Array<T>& out,
                      std::size_t threads, Isa isa) {
           const auto x = noisy(logits, law, scale);
           T* to = memory_of(out, x.rows * x.classes, "out");
@@ -59,7 +81,7 @@ void define(py::module_& m) {
 
   m.def(
       "noise_argmax_vjp",
-      [](const Array<T>& logits, const Array<T>& cotangents, NoiseLaw law, double scale,
+      [](const Array<T>& logits, const Array<T>& cotangents, const Law& law, double scale,
          Array<T>& out, std::size_t threads, Isa isa) {
         const auto x = noisy(logits, law, scale);
         if (cotangents.size() != logits.size())
@@ -73,7 +95,7 @@ void define(py::module_& m) {
 
   m.def(
       "noise_argmax_expected_max",
-      [](const Array<T>& logits, NoiseLaw law, double scale, Array<T>& out, std::size_t threads,
+      [](const Array<T>& logits, const Law& law, double scale, Array<T>& out, std::size_t threads,
          Isa isa) {
         const auto x = noisy(logits, law, scale);
         T* to = memory_of(out, x.rows, "out");
@@ -84,7 +106,7 @@ void define(py::module_& m) {
 
   m.def(
       "noise_argmax_log_prob",
-      [](const Array<T>& logits, const Array<std::size_t>& index, NoiseLaw law, double scale,
+      [](const Array<T>& logits, const Array<std::size_t>& index, const Law& law, double scale,
          Array<T>& out, py::object gradients, std::size_t threads, Isa isa) {
         const auto x = noisy(logits, law, scale);
         if (static_cast<std::size_t>(index.size()) != x.rows)
@@ -110,14 +132,16 @@ void define(py::module_& m) {
 }  // namespace
 
 void bind_noise_argmax(py::module_& m) {
-  py::native_enum<NoiseLaw>(m, "NoiseLaw", "enum.Enum")
-      .value("normal", NoiseLaw::normal)
-      .value("logistic", NoiseLaw::logistic)
-      .value("laplace", NoiseLaw::laplace)
-      .value("cauchy", NoiseLaw::cauchy)
-      .value("uniform", NoiseLaw::uniform)
-      .value("exponential", NoiseLaw::exponential)
-      .finalize();
+  py::class_<Law> law(m, "NoiseLaw");
+  law.def(py::init<double, double, double, double, const Array<double>&, const Array<double>&>(),
+          py::kw_only(), py::arg("width"), py::arg("low"), py::arg("step"), py::arg("tail_index"),
+          py::arg("log_cdf").noconvert(), py::arg("log_ratio").noconvert());
+  law.attr("normal") = Law(NoiseLaw::normal);
+  law.attr("logistic") = Law(NoiseLaw::logistic);
+  law.attr("laplace") = Law(NoiseLaw::laplace);
+  law.attr("cauchy") = Law(NoiseLaw::cauchy);
+  law.attr("uniform") = Law(NoiseLaw::uniform);
+  law.attr("exponential") = Law(NoiseLaw::exponential);
   define<float>(m);
   define<double>(m);
 }

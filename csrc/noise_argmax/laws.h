@@ -8,6 +8,7 @@
 
 #include <cstddef>
 
+#include "noise_argmax/loops.h"
 #include "simd/exp.h"
 #include "simd/log.h"
 #include "simd/log_ndtr.h"
@@ -133,6 +134,38 @@ struct ExponentialLaw {
   static V ratio(V x) {
     const V q = exp_of_negative(all<V>(0) - max(x, all<V>(0)));
     return select(greater(x, all<V>(0)), q / max(cdf(x), all<V>(0x1p-1000)), all<V>(0));
+  }
+};
+
+/// A law that is only known by its table: lane by lane, for processors differ too much in how
+/// they look things up.
+template <class V>
+struct TabulatedLaw {
+  const NoiseTable* table;
+
+  double value(const double* coefficients, double x) const {
+    const double s = __builtin_asinh(x / table->width);
+    double cell = (s - table->low) / table->step;
+    const double last = static_cast<double>(table->cells) - 1.0;
+    cell = cell > 0.0 ? cell < last ? __builtin_floor(cell) : last : 0.0;
+    double t = 2.0 * ((s - table->low) / table->step - cell) - 1.0;
+    t = t < -1.0 ? -1.0 : t > 1.0 ? 1.0 : t;
+    const double* c = coefficients + static_cast<std::size_t>(cell) * NoiseTable::terms;
+    double sum = c[NoiseTable::terms - 1];
+    for (std::size_t k = NoiseTable::terms - 1; k > 0; --k) sum = sum * t + c[k - 1];
+    return sum;
+  }
+  V log_cdf(V x) const {
+    double lanes[V::width];
+    x.store(lanes);
+    for (double& lane : lanes) lane = value(table->log_cdf, lane);
+    return V::load(lanes);
+  }
+  V ratio(V x) const {
+    double lanes[V::width];
+    x.store(lanes);
+    for (double& lane : lanes) lane = __builtin_exp(value(table->log_ratio, lane));
+    return V::load(lanes);
   }
 };
 

@@ -13,27 +13,28 @@ namespace {
 template <class V>
 struct LogCdf {
   template <class Law>
-  static V of(V x) {
-    return Law::log_cdf(x);
+  static V of(const Law& law, V x) {
+    return law.log_cdf(x);
   }
 };
 template <class V>
 struct Ratio {
   template <class Law>
-  static V of(V x) {
-    return Law::ratio(x);
+  static V of(const Law& law, V x) {
+    return law.ratio(x);
   }
 };
 
-/// sums[i] = sum_j weights[j] g(sign * (lanes[i] - others[j])), Law by Law.
+/// sums[i] = sum_j weights[j] g(sign * (lanes[i] - others[j])), g being of that law.
 template <class V, class Law, class G, bool swapped>
-inline void pair_sums(const double* others, const double* weights, std::size_t others_count,
-                      const double* lanes, std::size_t lanes_count, double* sums) {
+inline void pair_sums(const Law& law, const double* others, const double* weights,
+                      std::size_t others_count, const double* lanes, std::size_t lanes_count,
+                      double* sums) {
   constexpr std::size_t width = V::width;
   std::size_t i = 0;
   const auto term = [&](V x, std::size_t j) {
     const V other = V::all(others[j]);
-    return G::template of<Law>(swapped ? other - x : x - other);
+    return G::of(law, swapped ? other - x : x - other);
   };
   for (; i + width < lanes_count; i += 2 * width) {
     const std::size_t rest = lanes_count - i - width, n = rest < width ? rest : width;
@@ -57,19 +58,21 @@ inline void pair_sums(const double* others, const double* weights, std::size_t o
 }
 
 template <class V, class G, bool swapped>
-void sums_for(NoiseLaw law, const double* others, const double* weights, std::size_t others_count,
-              const double* lanes, std::size_t lanes_count, double* sums) {
-  const auto run = [&](auto type) {
-    pair_sums<V, decltype(type), G, swapped>(others, weights, others_count, lanes, lanes_count,
-                                             sums);
+void sums_for(const Noise& noise, const double* others, const double* weights,
+              std::size_t others_count, const double* lanes, std::size_t lanes_count,
+              double* sums) {
+  const auto run = [&](auto law) {
+    pair_sums<V, decltype(law), G, swapped>(law, others, weights, others_count, lanes, lanes_count,
+                                            sums);
   };
-  switch (law) {
+  switch (noise.law) {
     case NoiseLaw::normal: return run(NormalLaw<V>());
     case NoiseLaw::logistic: return run(LogisticLaw<V>());
     case NoiseLaw::laplace: return run(LaplaceLaw<V>());
     case NoiseLaw::cauchy: return run(CauchyLaw<V>());
     case NoiseLaw::uniform: return run(UniformLaw<V>());
     case NoiseLaw::exponential: return run(ExponentialLaw<V>());
+    case NoiseLaw::tabulated: return run(TabulatedLaw<V>{noise.table});
   }
 }
 

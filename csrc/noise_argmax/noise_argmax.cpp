@@ -31,7 +31,7 @@ void for_rows(const NoisyLogits<T>& x, std::size_t threads, Isa isa,
   const std::size_t tasks = (x.rows + rows_of_task - 1) / rows_of_task;
   parallel_for(tasks, threads, [&](std::size_t task) {
     const FlushDenormals flush(FlushDenormals::What::results_and_operands);
-    RowQuadrature quadrature(x.law, noise_loops(isa));
+    RowQuadrature quadrature(x.noise, noise_loops(isa));
     const std::size_t begin = task * rows_of_task;
     const std::size_t end = std::min(x.rows, begin + rows_of_task);
     for (std::size_t row = begin; row < end; ++row) f(quadrature, row);
@@ -150,18 +150,21 @@ void noise_argmax_vjp(const NoisyLogits<T>& x, const T* cotangents, T* gradients
 template <class T>
 void noise_argmax_expected_max(const NoisyLogits<T>& x, T* values, std::size_t threads, Isa isa) {
   for_rows(x, threads, isa, [&](RowQuadrature& quadrature, std::size_t row) {
-    if (x.law == NoiseLaw::cauchy) {
+    const bool infinite = x.noise.law == NoiseLaw::cauchy ||
+                          (x.noise.table != nullptr && x.noise.table->tail_index <= 1.0);
+    if (infinite) {
       values[row] = static_cast<T>(infinity);
       return;
     }
     quadrature.place(x.logits + row * x.classes, x.classes, x.scale, accuracy<double>);
     std::vector<double> sums;
-    double mean = x.law == NoiseLaw::uniform ? -0.5 : 0.0;  // the kernel's noise begins at 0
+    double mean = x.noise.law == NoiseLaw::uniform ? -0.5 : 0.0;  // the kernel's noise begins at 0
     for_parts(quadrature, [&] {
       quadrature.sum_ratios(quadrature.cells().weights(), sums);
       for (std::size_t k = 0; k < sums.size(); ++k)  // the density of u is G R
         mean += quadrature.masses()[k] * sums[k] * quadrature.nodes()[k];
     });
+    mean += quadrature.mean_of_tails();
     values[row] = static_cast<T>(quadrature.cells().max() + x.scale * mean);
   });
 }

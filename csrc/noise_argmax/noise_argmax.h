@@ -18,7 +18,7 @@ template <class T>
 struct NoisyLogits {
   const T* logits;
   std::size_t rows, classes;
-  NoiseLaw law;
+  Noise noise;
   double scale;
 };
 
@@ -37,7 +37,7 @@ void noise_argmax_vjp(const NoisyLogits<T>& x, const T* cotangents, T* gradients
                       std::size_t threads, Isa isa);
 
 /// values[row] = E max(mu + scale * noise), whose gradient is the probabilities; infinite for
-/// Cauchy noise.
+/// Cauchy noise, and for tails as heavy.
 ///   Error:    1e-9 (scale + |value|) in double, 1e-6 in float
 template <class T>
 void noise_argmax_expected_max(const NoisyLogits<T>& x, T* values, std::size_t threads, Isa isa);

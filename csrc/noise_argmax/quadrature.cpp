@@ -34,6 +34,8 @@ ClassCells::Limits RowQuadrature::limits(double smooth_below, double lowest) con
   switch (law_) {
     case NoiseLaw::normal: return {cell_width, -infinity, infinity, std::min(-64.0, lowest - 50.0)};
     case NoiseLaw::cauchy: return {cell_width, -infinity, infinity, -infinity};
+    case NoiseLaw::tabulated:
+      return {cell_width * std::min(1.0, noise_.table->width), -infinity, infinity, -infinity};
     case NoiseLaw::uniform: return {cell_width, infinity, -infinity, above_minus_one};
     // log F is singular at u = mu, and u > 0.
     case NoiseLaw::exponential: smooth_below = -1.5; break;
@@ -42,11 +44,26 @@ ClassCells::Limits RowQuadrature::limits(double smooth_below, double lowest) con
   return {cell_width, -infinity, smooth_below, std::min(-1600.0, lowest - 800.0)};
 }
 
+bool RowQuadrature::has_heavy_tails() const {
+  return law_ == NoiseLaw::cauchy || law_ == NoiseLaw::tabulated;
+}
+
 /// Some u with log F(u) <= log_floor.
 double RowQuadrature::lower_bound(double log_floor) const {
   switch (law_) {
     case NoiseLaw::normal: return -std::sqrt(-2.0 * log_floor);
     case NoiseLaw::cauchy: return -std::exp(std::min(700.0, -log_floor));
+    case NoiseLaw::tabulated: {
+      double low = noise_.table->low, high = 0.0;  // of s
+      const double zero = 0.0, one = 1.0;
+      for (int step = 0; step < 40; ++step) {
+        const double middle = 0.5 * (low + high), u = noise_.table->width * std::sinh(middle);
+        double log_cdf;
+        loops_.log_cdf_sums(noise_, &zero, &one, 1, &u, 1, &log_cdf);
+        (log_cdf <= log_floor ? low : high) = middle;
+      }
+      return noise_.table->width * std::sinh(low);
+    }
     case NoiseLaw::uniform:
     case NoiseLaw::exponential: return std::exp(std::max(log_floor, -600.0));
     default: return log_floor;
@@ -58,6 +75,7 @@ double RowQuadrature::upper_bound(double mass) const {
   switch (law_) {
     case NoiseLaw::normal: return std::sqrt(-2.0 * std::log(mass));
     case NoiseLaw::cauchy: return 1.0 / mass;
+    case NoiseLaw::tabulated: return -lower_bound(std::log(mass));
     case NoiseLaw::uniform: return 1.0;
     default: return -std::log(mass);
   }
@@ -66,7 +84,8 @@ double RowQuadrature::upper_bound(double mass) const {
 /// Nodes are looked for at equal distances of a coordinate in which G varies evenly.
 double RowQuadrature::coordinate_of(double u) const {
   switch (law_) {
-    case NoiseLaw::cauchy: return std::asinh(u);
+    case NoiseLaw::cauchy:
+    case NoiseLaw::tabulated: return std::asinh(u);
     case NoiseLaw::uniform:
     case NoiseLaw::exponential: return std::log(u);
     default: return u;
@@ -74,7 +93,8 @@ double RowQuadrature::coordinate_of(double u) const {
 }
 double RowQuadrature::node_at(double coordinate) const {
   switch (law_) {
-    case NoiseLaw::cauchy: return std::sinh(coordinate);
+    case NoiseLaw::cauchy:
+    case NoiseLaw::tabulated: return std::sinh(coordinate);
     case NoiseLaw::uniform:
     case NoiseLaw::exponential: return std::exp(coordinate);
     default: return coordinate;
@@ -84,22 +104,22 @@ double RowQuadrature::node_at(double coordinate) const {
 void RowQuadrature::sum_log_cdfs(const std::vector<double>& nodes,
                                  std::vector<double>& sums) const {
   sums.resize(nodes.size());
-  loops_.log_cdf_sums(law_, cells_.points().data(), cells_.weights().data(), cells_.points().size(),
-                      nodes.data(), nodes.size(), sums.data());
+  loops_.log_cdf_sums(noise_, cells_.points().data(), cells_.weights().data(),
+                      cells_.points().size(), nodes.data(), nodes.size(), sums.data());
 }
 
 void RowQuadrature::sum_ratios(const std::vector<double>& weights,
                                std::vector<double>& sums) const {
   sums.resize(nodes_.size());
-  loops_.ratio_sums(law_, cells_.points().data(), weights.data(), cells_.points().size(),
+  loops_.ratio_sums(noise_, cells_.points().data(), weights.data(), cells_.points().size(),
                     nodes_.data(), nodes_.size(), sums.data());
 }
 
 void RowQuadrature::integrate(const std::vector<double>& factors,
                               std::vector<double>& integrals) const {
   integrals.resize(cells_.points().size());
-  loops_.ratio_integrals(law_, nodes_.data(), factors.data(), nodes_.size(), cells_.points().data(),
-                         cells_.points().size(), integrals.data());
+  loops_.ratio_integrals(noise_, nodes_.data(), factors.data(), nodes_.size(),
+                         cells_.points().data(), cells_.points().size(), integrals.data());
 }
 
 void RowQuadrature::sample(Range range, std::size_t count) {
@@ -123,7 +143,7 @@ double RowQuadrature::needed_floor(const NoiseAccuracy& accuracy) const {
   for (std::size_t k = 0; k < at_.size(); ++k)
     mirrored[k] = 2.0 * centre + cells_.least() - node_at(at_[k]);
   const double zero = 0.0, one = 1.0;
-  loops_.log_cdf_sums(law_, &zero, &one, 1, mirrored.data(), mirrored.size(), log_tails.data());
+  loops_.log_cdf_sums(noise_, &zero, &one, 1, mirrored.data(), mirrored.size(), log_tails.data());
   double least = accuracy.floor;
   for (std::size_t k = 0; k < at_.size(); ++k)
     least = std::max(least, log_max_cdfs_[k] + log_tails[k]);
@@ -132,13 +152,15 @@ double RowQuadrature::needed_floor(const NoiseAccuracy& accuracy) const {
 
 /// The quantiles of G between which the integrals run.
 RowQuadrature::Range RowQuadrature::range_of_max(const NoiseAccuracy& accuracy) {
+  double mass = accuracy.error / static_cast<double>(cells_.classes());
   // Where tails are heavy, those of classes far below the largest reach as far above it.
-  const double depth = law_ == NoiseLaw::cauchy ? std::min(-cells_.least(), 1e100) : 0.0;
-  const double mass = accuracy.error / (static_cast<double>(cells_.classes()) + depth);
+  if (law_ == NoiseLaw::cauchy) mass /= 1.0 + std::min(-cells_.least(), 1e100);
   const double lowest = lower_bound(accuracy.floor + std::log(accuracy.error));
-  Range range = {coordinate_of(lowest), coordinate_of(upper_bound(mass))};
+  const double highest = upper_bound(law_ == NoiseLaw::tabulated ? 1e-60 : mass);
+  Range range = {coordinate_of(lowest), coordinate_of(highest)};
   sample(range, samples);
   const double floor = needed_floor(accuracy);
+  if (law_ == NoiseLaw::tabulated) mass = std::max(1e-60, std::exp(floor) * mass / accuracy.error);
   const auto find = [&](double level) {  // the last sample that is not above the level
     std::size_t k = 0;
     while (k + 2 < at_.size() && log_max_cdfs_[k + 1] <= level) ++k;
@@ -222,7 +244,7 @@ void RowQuadrature::trapezoids(Range range, const NoiseAccuracy& accuracy) {
     masses.resize(count);
     for (std::size_t k = 0; k < count; ++k) masses[k] = std::exp(sums_[k]);
     integrals.resize(probabilities_.size());
-    loops_.ratio_integrals(law_, added_.data(), masses.data(), count, cells_.points().data(),
+    loops_.ratio_integrals(noise_, added_.data(), masses.data(), count, cells_.points().data(),
                            cells_.points().size(), integrals.data());
     bool enough = offset > 0.0;
     for (std::size_t c = 0; c < integrals.size(); ++c) {
@@ -254,6 +276,7 @@ double RowQuadrature::log_density(double x) const {
     case NoiseLaw::cauchy: return -std::log(3.141592653589793 * (1.0 + x * x));
     case NoiseLaw::uniform: return 0.0 <= x && x <= 1.0 ? 0.0 : -infinity;
     case NoiseLaw::exponential: return x >= 0.0 ? -x : -infinity;
+    case NoiseLaw::tabulated: break;  // whose classes all share their nodes
   }
   return 0.0;
 }
@@ -264,7 +287,7 @@ void RowQuadrature::log_integrands(const std::vector<double>& nodes, double logi
   sum_log_cdfs(nodes, logs);
   std::vector<double> own(nodes.size());
   const double one = 1.0;
-  loops_.log_cdf_sums(law_, &logit, &one, 1, nodes.data(), nodes.size(), own.data());
+  loops_.log_cdf_sums(noise_, &logit, &one, 1, nodes.data(), nodes.size(), own.data());
   for (std::size_t k = 0; k < nodes.size(); ++k) {
     const double density = log_density(nodes[k] - logit);
     logs[k] = density == -infinity ? density : logs[k] - own[k] + density;
@@ -346,11 +369,11 @@ double RowQuadrature::log_prob(const T* logits, std::size_t n, double scale, std
     parts_.clear();
     return -infinity;
   }
-  if (law_ == NoiseLaw::cauchy) {  // whose integrands have several maxima
+  if (has_heavy_tails()) {  // whose integrands have several maxima
     place(logits, n, scale, {1e-14, -600.0});
     const double one = 1.0;
     logs_.resize(all_nodes_.size());
-    loops_.ratio_sums(law_, &logit, &one, 1, all_nodes_.data(), all_nodes_.size(), logs_.data());
+    loops_.ratio_sums(noise_, &logit, &one, 1, all_nodes_.data(), all_nodes_.size(), logs_.data());
     for (double& log : logs_) log = std::log(log);
     return normalize(logs_);
   }
@@ -376,7 +399,7 @@ void RowQuadrature::collect_breaks(Range range) {
     const double low = node_at(range.low), high = node_at(range.high);
     for (const double point : cells_.points())
       if (point + shift > low && point + shift < high) breaks_.push_back(point + shift);
-  } else if (law_ == NoiseLaw::cauchy) {
+  } else if (has_heavy_tails()) {
     breaks_ = cells_.points();  // no breaks, but each density has its peak there
   }
   std::sort(breaks_.begin(), breaks_.end());
@@ -394,6 +417,10 @@ double RowQuadrature::panel_width(double u, double rate, double below, double ab
     case NoiseLaw::uniform: return std::min({10.0 / rate, 2.0 * u, above});
     case NoiseLaw::exponential: return std::min(width, u);
     case NoiseLaw::cauchy: return std::min(10.0 / rate, 0.5 * (1.0 + std::min(below, above)));
+    case NoiseLaw::tabulated: {
+      const double singularity = std::min(1.0, noise_.table->width);
+      return std::min(10.0 / rate, 0.5 * (singularity + std::min(below, above)));
+    }
     default: return width;
   }
 }
@@ -423,15 +450,29 @@ void RowQuadrature::panels(Range range, double logit) {
     const double below = next_break > 0 ? u - breaks_[next_break - 1] : infinity;
     const double above = next_break < breaks_.size() ? breaks_[next_break] - u : infinity;
     double width = panel_width(u, rate, below, above);
-    if (above < 1.25 * width && law_ != NoiseLaw::cauchy) width = above;
+    if (above < 1.25 * width && !has_heavy_tails()) width = above;
     const double end = std::min(high, width == above ? breaks_[next_break] : u + width);
     if (!(end > u)) break;
     const double change = (end - u) * (rate + 1.0);
-    const bool flat = breaks_.size() > 1 && law_ != NoiseLaw::cauchy && change < 0.5;
+    const bool flat = breaks_.size() > 1 && !has_heavy_tails() && change < 0.5;
     add_gauss_legendre(flat ? change < 0.1 ? 4 : 8 : 16, u, end, all_nodes_, all_masses_);
     u = end;
   }
+  lower_end_ = node_at(range.low);
+  upper_end_ = high;
   cut_into_parts();
+}
+
+/// 1 - G(v) decreases like v^-a, so that int_u^inf v G'(v) dv = u (1 - G(u)) a / (a - 1); and
+/// G(v) like |v|^(-a n) on the other side.
+double RowQuadrature::mean_of_tails() const {
+  if (law_ != NoiseLaw::tabulated) return 0.0;
+  std::vector<double> sums;
+  sum_log_cdfs({lower_end_, upper_end_}, sums);
+  const double a = noise_.table->tail_index;
+  const double b = a * static_cast<double>(cells_.classes());
+  return lower_end_ * std::exp(sums[0]) * b / (b - 1.0) -
+         upper_end_ * std::expm1(sums[1]) * a / (a - 1.0);
 }
 
 template void RowQuadrature::place(const float*, std::size_t, double, const NoiseAccuracy&);

@@ -22,7 +22,8 @@ struct NoiseAccuracy {
 /// r_i G <= G'; so the ends are quantiles of G.
 class RowQuadrature {
  public:
-  RowQuadrature(NoiseLaw law, const NoiseLoops& loops) : law_(law), loops_(loops), cells_(loops) {}
+  RowQuadrature(const Noise& noise, const NoiseLoops& loops)
+      : noise_(noise), law_(noise.law), loops_(loops), cells_(loops) {}
 
   /// Places nodes that suit all classes with a probability above exp(accuracy.floor).
   template <class T>
@@ -46,6 +47,9 @@ class RowQuadrature {
   /// sum_k masses[k] r(nodes[k] - point c): the probabilities of points, as if of classes.
   const std::vector<double>& probabilities() const { return probabilities_; }
 
+  /// What the integral of u G'(u) lacks beyond the nodes, where tails are heavy.
+  double mean_of_tails() const;
+
   /// integrals[c] = sum_k factors[k] r(nodes[k] - point c).
   void integrate(const std::vector<double>& factors, std::vector<double>& integrals) const;
   /// sums[k] = sum_c weights[c] r(nodes[k] - point c).
@@ -60,6 +64,7 @@ class RowQuadrature {
     double low, high;        // between which they lie
   };
   ClassCells::Limits limits(double smooth_below, double lowest) const;
+  bool has_heavy_tails() const;
   double lower_bound(double log_floor) const;
   double upper_bound(double mass) const;
   double coordinate_of(double u) const;
@@ -84,7 +89,9 @@ class RowQuadrature {
   double panel_width(double u, double rate, double below, double above) const;
   double normalize(const std::vector<double>& logs);
 
+  Noise noise_;
   NoiseLaw law_;
+  double lower_end_ = 0.0, upper_end_ = 0.0;
   const NoiseLoops& loops_;
   ClassCells cells_;
   std::vector<Part> parts_;

@@ -97,10 +97,8 @@ struct Lanes {
   /// not set.
   template <size_t count>
   [[gnu::always_inline]] bool add_in_range(const Vectors<V, count>& x, bool raised = false) {
-    // A sum of eight, by halves, has the error of three additions: too much for softmax, unless
-    // there is a wider type to go on with and a table keeps t small.
-    constexpr bool by_twos = keep == Keep::max && (is_double || V::root_bits == 0);
-    constexpr size_t group = by_twos && count > 2 ? 2 : count;
+    // A sum of eight, by halves, has the error of three additions: too much for softmax.
+    constexpr size_t group = keep == Keep::max && count > 2 ? 2 : count;
     Terms<V> terms[count / group];
     V n = largest_in_range<V>();
 #pragma GCC unroll 4

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 #include "simd/log.h"
 #include "sum_exp/exact_lanes.h"
@@ -282,49 +283,90 @@ inline V load_narrow(const double* x, size_t i, size_t n) {
   return V::narrow(wide);
 }
 
-/// y = map(x) for a row.
+/// y = map(x) for n < V::width terms.
 template <class V, class Map>
+inline void map_some(const typename V::Element* x, size_t n, const Map& map,
+                     typename V::Element* y) {
+  if (n == 0) return;
+  V v = V::load_first(x, n, V::all(*x));
+  map.template apply<1>(&v);
+  v.store_first(y, n);
+}
+
+/// The elements from y on up to where a vector is aligned.
+template <class V>
+inline size_t up_to_aligned(const typename V::Element* y) {
+  const size_t past = reinterpret_cast<std::uintptr_t>(y) / sizeof(typename V::Element) % V::width;
+  return past == 0 ? 0 : V::width - past;
+}
+
+template <Store store, class V>
+inline void put(V v, typename V::Element* y) {
+  if constexpr (store == Store::streamed)
+    v.stream(y);
+  else
+    v.store(y);
+}
+
+/// y = map(x) for a row.
+template <class V, Store store, class Map>
 inline void map_row(const typename V::Element* x, size_t terms, const Map& map,
                     typename V::Element* y) {
   size_t j = 0;
+  if constexpr (store == Store::streamed) {
+    const size_t head = up_to_aligned<V>(y);
+    j = head < terms ? head : terms;
+    map_some<V>(x, j, map, y);
+  }
   for (; j + 4 * V::width <= terms; j += 4 * V::width) {
     V v[4];
 #pragma GCC unroll 4
     for (size_t k = 0; k < 4; ++k) v[k] = V::load(x + j + k * V::width);
     map.template apply<4>(v);
 #pragma GCC unroll 4
-    for (size_t k = 0; k < 4; ++k) v[k].store(y + j + k * V::width);
+    for (size_t k = 0; k < 4; ++k) put<store>(v[k], y + j + k * V::width);
   }
-  for (; j < terms; j += V::width) {
-    V v = load_some<V>(x + j, terms - j);
+  for (; j + V::width <= terms; j += V::width) {
+    V v = V::load(x + j);
     map.template apply<1>(&v);
-    store_some(v, y + j, terms - j);
+    put<store>(v, y + j);
+  }
+  map_some<V>(x + j, terms - j, map, y + j);
+}
+
+/// y = map(x) for a strip of columns, which has a map for each vector of items.
+template <class V, Store store, class Map>
+inline void map_columns(const typename V::Element* x, size_t terms, size_t row_step, size_t columns,
+                        const Map* maps, typename V::Element* y) {
+  for (size_t j = 0; j < terms; ++j, x += row_step, y += row_step) {
+    size_t c = 0;
+    for (; c + V::width <= columns; c += V::width) {
+      V v = V::load(x + c);
+      V::prefetch(x + c + 8 * row_step);
+      maps[c / V::width].template apply<1>(&v);
+      put<store>(v, y + c);
+    }
+    if (c < columns) map_some<V>(x + c, columns - c, maps[c / V::width], y + c);
   }
 }
 
 /// y = map(x) for all items of a block. start(i, n) makes the map of items i .. i + n - 1, one
 /// in a lane, or of item i in all lanes if n = 0.
-template <class V, class Start>
+template <class V, Store store, class Start>
 inline void map_items(const Block<typename V::Element>& block, const Start& start,
                       typename V::Element* y) {
   using Map = decltype(start(0, 0));
   const auto some = [](size_t n) { return n < V::width ? n : V::width; };
   if (!block.has_rows()) {
+    const bool aligned = up_to_aligned<V>(y) == 0 && block.term_step % V::width == 0;
     for (size_t c = 0; c < block.items; c += strip * V::width) {
       const size_t rest = block.items - c;
       const size_t columns = rest < strip * V::width ? rest : strip * V::width;
       Map maps[strip];
       for (size_t k = 0; k < columns; k += V::width)
         maps[k / V::width] = start(c + k, some(columns - k));
-      for (size_t j = 0; j < block.terms; ++j) {
-        const size_t at = j * block.term_step + c;
-        for (size_t k = 0; k < columns; k += V::width) {
-          V v = load_some<V>(block.x + at + k, columns - k);
-          V::prefetch(block.x + at + k + 8 * block.term_step);
-          maps[k / V::width].template apply<1>(&v);
-          store_some(v, y + at + k, columns - k);
-        }
-      }
+      const auto map = aligned ? map_columns<V, store, Map> : map_columns<V, Store::cached, Map>;
+      map(block.x + c, block.terms, block.term_step, columns, maps, y + c);
     }
   } else if (2 * block.terms <= V::width) {
     for (size_t i = 0; i < block.items; i += V::width) {
@@ -337,8 +379,17 @@ inline void map_items(const Block<typename V::Element>& block, const Start& star
     }
   } else {
     for (size_t i = 0; i < block.items; ++i)
-      map_row<V>(block.x + i * block.item_step, block.terms, start(i, 0), y + i * block.item_step);
+      map_row<V, store>(block.x + i * block.item_step, block.terms, start(i, 0),
+                        y + i * block.item_step);
   }
+}
+
+template <class V, class Start>
+inline void map_items(const Block<typename V::Element>& block, const Start& start,
+                      typename V::Element* y, Store store) {
+  if (store == Store::cached) return map_items<V, Store::cached>(block, start, y);
+  map_items<V, Store::streamed>(block, start, y);
+  V::fence();
 }
 
 template <class V>
@@ -368,7 +419,8 @@ struct LogSoftmax {
 };
 
 template <class V>
-void softmax(const Block<typename V::Element>& block, Scaled scaled, typename V::Element* y) {
+void softmax(const Block<typename V::Element>& block, Scaled scaled, typename V::Element* y,
+             Store store) {
   map_items<V>(
       block,
       [scaled](size_t i, size_t n) {
@@ -376,18 +428,18 @@ void softmax(const Block<typename V::Element>& block, Scaled scaled, typename V:
                                        load_narrow<V>(scaled.scale, i, n),
                                        load_narrow<V>(scaled.rest, i, n))};
       },
-      y);
+      y, store);
 }
 
 template <class V>
 void log_softmax(const Block<typename V::Element>& block, const double* max, const double* log_sum,
-                 typename V::Element* y) {
+                 typename V::Element* y, Store store) {
   map_items<V>(
       block,
       [max, log_sum](size_t i, size_t n) {
         return LogSoftmax<V>{load_narrow<V>(max, i, n), load_narrow<V>(log_sum, i, n)};
       },
-      y);
+      y, store);
 }
 
 /// f(i, n) for i = 0, width, ..., of n <= width items.

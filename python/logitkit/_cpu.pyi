@@ -10,13 +10,23 @@ class Isa(enum.Enum):
     avx2 = 2
     avx512 = 3
 
-class NoiseLaw(enum.Enum):
-    normal = 0
-    logistic = 1
-    laplace = 2
-    cauchy = 3
-    uniform = 4
-    exponential = 5
+class NoiseLaw:
+    normal: NoiseLaw
+    logistic: NoiseLaw
+    laplace: NoiseLaw
+    cauchy: NoiseLaw
+    uniform: NoiseLaw
+    exponential: NoiseLaw
+    def __init__(
+        self,
+        *,
+        width: float,
+        low: float,
+        step: float,
+        tail_index: float,
+        log_cdf: NDArray[np.float64],
+        log_ratio: NDArray[np.float64],
+    ) -> None: ...
 
 def supported_isas() -> list[Isa]: ...
 def default_isa() -> Isa: ...

@@ -36,8 +36,8 @@ void test_normal_law(Isa isa) {
   const double zero = 0.0, one = 1.0;
   std::vector<double> logs(x.size()), ratios(x.size());
   const NoiseLoops& loops = noise_loops(isa);
-  loops.log_cdf_sums(NoiseLaw::normal, &zero, &one, 1, x.data(), x.size(), logs.data());
-  loops.ratio_sums(NoiseLaw::normal, &zero, &one, 1, x.data(), x.size(), ratios.data());
+  loops.log_cdf_sums({NoiseLaw::normal}, &zero, &one, 1, x.data(), x.size(), logs.data());
+  loops.ratio_sums({NoiseLaw::normal}, &zero, &one, 1, x.data(), x.size(), ratios.data());
   bool logs_hold = true, ratios_hold = true;
   for (std::size_t i = 0; i < x.size(); ++i) {
     const long double log = log_ndtr(x[i]), ratio = ndtr_ratio(x[i]);
@@ -60,7 +60,7 @@ void test_closed_forms(Isa isa) {
     for (const std::size_t n : {1, 2, 7, 8, 9, 300}) {
       const std::vector<T> x(2 * n, T{3});
       std::vector<T> p(2 * n, T{7}), logs(2 * n, T{7});
-      noise_argmax<T>({x.data(), 2, n, law, 0.5}, p.data(), logs.data(), 1, isa);
+      noise_argmax<T>({x.data(), 2, n, {law}, 0.5}, p.data(), logs.data(), 1, isa);
       bool equal = true;
       for (std::size_t i = 0; i < 2 * n; ++i) {
         equal = equal && std::abs(double(p[i]) * double(n) - 1.0) <= error<T>;
@@ -77,10 +77,10 @@ void test_closed_forms(Isa isa) {
         0.5 * (1.0 - d) * (1.0 - d), 0.5 * a};
     for (std::size_t i = 0; i < 6; ++i) {
       T p[2], log_p, gradient[2];
-      noise_argmax<T>({x, 1, 2, laws[i], 1.0}, p, nullptr, 1, isa);
+      noise_argmax<T>({x, 1, 2, {laws[i]}, 1.0}, p, nullptr, 1, isa);
       expect(std::abs(double(p[1]) / expected[i] - 1.0) <= error<T>, "two classes");
       const std::size_t index = 1;
-      noise_argmax_log_prob<T>({x, 1, 2, laws[i], 1.0}, &index, &log_p, gradient, 1, isa);
+      noise_argmax_log_prob<T>({x, 1, 2, {laws[i]}, 1.0}, &index, &log_p, gradient, 1, isa);
       const double bound = sizeof(T) == 4 ? 2e-6 : 1e-12;
       expect(std::abs(double(log_p) - std::log(expected[i])) <= bound * 8.0, "one of two classes");
       expect(gradient[0] == -gradient[1] && gradient[1] > T{0}, "its gradient");
@@ -97,7 +97,7 @@ void test_gradients(Isa isa) {
   for (T& value : x) value = static_cast<T>(0.3 * normal(generator));
   x[4] = static_cast<T>(-inf);
   for (const NoiseLaw law : laws) {
-    const NoisyLogits<T> noisy = {x.data(), 1, n, law, 1.0};
+    const NoisyLogits<T> noisy = {x.data(), 1, n, {law}, 1.0};
     noise_argmax_vjp<T>(noisy, ones.data(), gradients.data(), 1, isa);
     const auto size = [](T a, T b) { return std::abs(a) < std::abs(b); };
     const T largest = *std::max_element(gradients.begin(), gradients.end(), size);
@@ -110,7 +110,7 @@ void test_gradients(Isa isa) {
     for (int k = 0; k < 2; ++k) {
       std::vector<double> moved(x.begin(), x.end());
       moved[7] += k == 0 ? h : -h;
-      noise_argmax_expected_max<double>({moved.data(), 1, n, law, 1.0}, values + k, 1, isa);
+      noise_argmax_expected_max<double>({moved.data(), 1, n, {law}, 1.0}, values + k, 1, isa);
     }
     expect(std::abs((values[0] - values[1]) / (2.0 * h) - double(p[7])) <= 1e-4,
            "gradient of the expected maximum");

@@ -70,8 +70,9 @@ class ArgmaxNoise:
     ``float32``, in which half types are computed too. `log_prob` has nodes for its own class: it
     is within 1e-12 and 2e-6 of ``max(1, -log_prob)``, down to -1e4.
 
-    Normal, logistic, Laplace, Cauchy, uniform and exponential noise have kernels; Gumbel and
-    reversed exponential noise closed forms. Another law is integrated in NumPy, slowly.
+    Gumbel and reversed exponential noise have closed forms, all other laws of this module
+    kernels. A law of the user's own, and a `StudentT` of more than 10,000 degrees of freedom, is
+    integrated in NumPy, which is slow and needs memory.
 
     References
     ----------

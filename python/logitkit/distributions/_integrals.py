@@ -19,12 +19,16 @@ from ._noise import (
     Noise,
     Normal,
     ReversedExponential,
+    StudentT,
     Uniform,
 )
+from ._student_table import student_table
+
+_MOST_DF = 1e4
 
 # All functions take dense rows (r, n) of float32 or float64 and return arrays of their type.
 
-_LAWS = {
+_LAWS: dict[type[Any], _cpu.NoiseLaw] = {
     Normal: _cpu.NoiseLaw.normal,
     Logistic: _cpu.NoiseLaw.logistic,
     Laplace: _cpu.NoiseLaw.laplace,
@@ -35,6 +39,8 @@ _LAWS = {
 
 
 def _law(noise: Noise) -> _cpu.NoiseLaw | None:
+    if isinstance(noise, StudentT):
+        return student_table(noise.df) if noise.df <= _MOST_DF else None
     return _LAWS.get(type(noise))
 
 

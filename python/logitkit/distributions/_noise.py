@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 _INF = math.inf
+_LEAST_TAIL = 1e-280
 _LOG_2, _LOG_PI = math.log(2.0), math.log(math.pi)
 
 
@@ -88,8 +89,69 @@ def _special() -> Any:
     return special
 
 
+class _Law:
+    """The members of `Noise` for any array, from those of a subclass for float64."""
+
+    def log_cdf(self, x: Any) -> Any:
+        """
+        Return the logarithm of the distribution function.
+
+        Parameters
+        ----------
+        x : array_like
+            Where.
+
+        Returns
+        -------
+        ndarray
+            Accurate relative to itself, in both tails.
+        """
+        return self._log_cdf(np.asarray(x, np.float64))
+
+    def log_pdf(self, x: Any) -> Any:
+        """
+        Return the logarithm of the density.
+
+        Parameters
+        ----------
+        x : array_like
+            Where.
+
+        Returns
+        -------
+        ndarray
+            ``-inf`` outside of the support.
+        """
+        return self._log_pdf(np.asarray(x, np.float64))
+
+    def ppf(self, q: Any) -> Any:
+        """
+        Return quantiles: the inverse of the distribution function.
+
+        Parameters
+        ----------
+        q : array_like
+            Probabilities, from 0 to 1.
+
+        Returns
+        -------
+        ndarray
+            Where the distribution function has these values.
+        """
+        return self._ppf(np.asarray(q, np.float64))
+
+    def _log_cdf(self, x: Any) -> Any:
+        raise NotImplementedError
+
+    def _log_pdf(self, x: Any) -> Any:
+        raise NotImplementedError
+
+    def _ppf(self, q: Any) -> Any:
+        raise NotImplementedError
+
+
 @dataclass(frozen=True)
-class Normal:
+class Normal(_Law):
     """
     Standard normal noise: what makes a probit model.
 
@@ -107,21 +169,18 @@ class Normal:
     support = (-_INF, _INF)
     break_points = ()
 
-    def log_cdf(self, x: Any) -> Any:
-        """Return the logarithm of the distribution function."""
-        return _special().log_ndtr(np.asarray(x, np.float64))
+    def _log_cdf(self, x: Any) -> Any:
+        return _special().log_ndtr(x)
 
-    def log_pdf(self, x: Any) -> Any:
-        """Return the logarithm of the density."""
+    def _log_pdf(self, x: Any) -> Any:
         return -0.5 * np.square(x) - 0.5 * (_LOG_2 + _LOG_PI)
 
-    def ppf(self, q: Any) -> Any:
-        """Return quantiles."""
+    def _ppf(self, q: Any) -> Any:
         return _special().ndtri(q)
 
 
 @dataclass(frozen=True)
-class Logistic:
+class Logistic(_Law):
     """
     Standard logistic noise, of variance pi^2 / 3.
 
@@ -133,21 +192,18 @@ class Logistic:
     support = (-_INF, _INF)
     break_points = ()
 
-    def log_cdf(self, x: Any) -> Any:
-        """Return the logarithm of the distribution function."""
-        return -np.logaddexp(0.0, -np.asarray(x, np.float64))
+    def _log_cdf(self, x: Any) -> Any:
+        return -np.logaddexp(0.0, -x)
 
-    def log_pdf(self, x: Any) -> Any:
-        """Return the logarithm of the density."""
-        return self.log_cdf(x) + self.log_cdf(-np.asarray(x))
+    def _log_pdf(self, x: Any) -> Any:
+        return self.log_cdf(x) + self.log_cdf(-x)
 
-    def ppf(self, q: Any) -> Any:
-        """Return quantiles."""
+    def _ppf(self, q: Any) -> Any:
         return _special().logit(q)
 
 
 @dataclass(frozen=True)
-class Laplace:
+class Laplace(_Law):
     """
     Laplace noise of density ``exp(-|x|) / 2``.
 
@@ -159,24 +215,19 @@ class Laplace:
     support = (-_INF, _INF)
     break_points = (0.0,)
 
-    def log_cdf(self, x: Any) -> Any:
-        """Return the logarithm of the distribution function."""
-        x = np.asarray(x, np.float64)
+    def _log_cdf(self, x: Any) -> Any:
         return np.where(x < 0.0, x - _LOG_2, np.log1p(-0.5 * np.exp(-np.abs(x))))
 
-    def log_pdf(self, x: Any) -> Any:
-        """Return the logarithm of the density."""
+    def _log_pdf(self, x: Any) -> Any:
         return -np.abs(x) - _LOG_2
 
-    def ppf(self, q: Any) -> Any:
-        """Return quantiles."""
-        q = np.asarray(q, np.float64)
+    def _ppf(self, q: Any) -> Any:
         with np.errstate(divide="ignore"):
             return np.where(q < 0.5, np.log(2.0 * q), -np.log(2.0 * (1.0 - q)))
 
 
 @dataclass(frozen=True)
-class Gumbel:
+class Gumbel(_Law):
     """
     Gumbel noise of distribution function ``exp(-exp(-x))``: what makes a softmax.
 
@@ -188,24 +239,20 @@ class Gumbel:
     support = (-_INF, _INF)
     break_points = ()
 
-    def log_cdf(self, x: Any) -> Any:
-        """Return the logarithm of the distribution function."""
+    def _log_cdf(self, x: Any) -> Any:
         with np.errstate(over="ignore"):
-            return -np.exp(-np.asarray(x, np.float64))
+            return -np.exp(-x)
 
-    def log_pdf(self, x: Any) -> Any:
-        """Return the logarithm of the density."""
-        x = np.asarray(x, np.float64)
+    def _log_pdf(self, x: Any) -> Any:
         return self.log_cdf(x) - x
 
-    def ppf(self, q: Any) -> Any:
-        """Return quantiles."""
+    def _ppf(self, q: Any) -> Any:
         with np.errstate(divide="ignore"):
             return -np.log(-np.log(q))
 
 
 @dataclass(frozen=True)
-class Uniform:
+class Uniform(_Law):
     """
     Uniform noise on [-1/2, 1/2]: a class more than one below the largest never wins.
 
@@ -217,22 +264,19 @@ class Uniform:
     support = (-0.5, 0.5)
     break_points = (-0.5, 0.5)
 
-    def log_cdf(self, x: Any) -> Any:
-        """Return the logarithm of the distribution function."""
+    def _log_cdf(self, x: Any) -> Any:
         with np.errstate(divide="ignore"):
-            return np.log(np.clip(np.asarray(x, np.float64) + 0.5, 0.0, 1.0))
+            return np.log(np.clip(x + 0.5, 0.0, 1.0))
 
-    def log_pdf(self, x: Any) -> Any:
-        """Return the logarithm of the density."""
+    def _log_pdf(self, x: Any) -> Any:
         return np.where(np.abs(x) <= 0.5, 0.0, -_INF)
 
-    def ppf(self, q: Any) -> Any:
-        """Return quantiles."""
-        return np.asarray(q, np.float64) - 0.5
+    def _ppf(self, q: Any) -> Any:
+        return q - 0.5
 
 
 @dataclass(frozen=True)
-class Exponential:
+class Exponential(_Law):
     """
     Exponential noise of mean 1: what makes permute-and-flip.
 
@@ -244,23 +288,20 @@ class Exponential:
     support = (0.0, _INF)
     break_points = (0.0,)
 
-    def log_cdf(self, x: Any) -> Any:
-        """Return the logarithm of the distribution function."""
+    def _log_cdf(self, x: Any) -> Any:
         with np.errstate(divide="ignore"):
             return _log1mexp(x)
 
-    def log_pdf(self, x: Any) -> Any:
-        """Return the logarithm of the density."""
-        return np.where(np.asarray(x) < 0.0, -_INF, -np.asarray(x, np.float64))
+    def _log_pdf(self, x: Any) -> Any:
+        return np.where(x < 0.0, -_INF, -x)
 
-    def ppf(self, q: Any) -> Any:
-        """Return quantiles."""
+    def _ppf(self, q: Any) -> Any:
         with np.errstate(divide="ignore"):
-            return -np.log1p(-np.asarray(q, np.float64))
+            return -np.log1p(-q)
 
 
 @dataclass(frozen=True)
-class ReversedExponential:
+class ReversedExponential(_Law):
     """
     Minus an exponential variable of mean 1: what makes the exponomial model.
 
@@ -272,22 +313,19 @@ class ReversedExponential:
     support = (-_INF, 0.0)
     break_points = (0.0,)
 
-    def log_cdf(self, x: Any) -> Any:
-        """Return the logarithm of the distribution function."""
-        return np.minimum(np.asarray(x, np.float64), 0.0)
+    def _log_cdf(self, x: Any) -> Any:
+        return np.minimum(x, 0.0)
 
-    def log_pdf(self, x: Any) -> Any:
-        """Return the logarithm of the density."""
-        return np.where(np.asarray(x) > 0.0, -_INF, np.asarray(x, np.float64))
+    def _log_pdf(self, x: Any) -> Any:
+        return np.where(x > 0.0, -_INF, x)
 
-    def ppf(self, q: Any) -> Any:
-        """Return quantiles."""
+    def _ppf(self, q: Any) -> Any:
         with np.errstate(divide="ignore"):
             return np.log(q)
 
 
 @dataclass(frozen=True)
-class Cauchy:
+class Cauchy(_Law):
     """
     Standard Cauchy noise: its tails are so heavy that every class keeps a chance.
 
@@ -299,24 +337,20 @@ class Cauchy:
     support = (-_INF, _INF)
     break_points = ()
 
-    def log_cdf(self, x: Any) -> Any:
-        """Return the logarithm of the distribution function."""
-        x = np.asarray(x, np.float64)
+    def _log_cdf(self, x: Any) -> Any:
         tail = np.arctan2(1.0, np.abs(x)) / math.pi  # no cancellation, unlike 1/2 - atan(|x|)/pi
         return np.where(x < 0.0, np.log(tail), np.log1p(-tail))
 
-    def log_pdf(self, x: Any) -> Any:
-        """Return the logarithm of the density."""
-        x = np.abs(np.asarray(x, np.float64))
+    def _log_pdf(self, x: Any) -> Any:
+        x = np.abs(x)
         return -_LOG_PI - 2.0 * np.log(np.hypot(1.0, x))
 
-    def ppf(self, q: Any) -> Any:
-        """Return quantiles."""
-        return np.tan(math.pi * (np.asarray(q, np.float64) - 0.5))
+    def _ppf(self, q: Any) -> Any:
+        return np.tan(math.pi * (q - 0.5))
 
 
 @dataclass(frozen=True)
-class StudentT:
+class StudentT(_Law):
     """
     Student's noise with `df` degrees of freedom.
 
@@ -344,27 +378,40 @@ class StudentT:
         if not 0.0 < self.df < _INF:
             raise ValueError(f"expected 0 < df < inf, not {self.df}")
 
-    def log_cdf(self, x: Any) -> Any:
-        """Return the logarithm of the distribution function."""
-        x = np.asarray(x, np.float64)
+    def _log_cdf(self, x: Any) -> Any:
         tail = np.minimum(_special().stdtr(self.df, -np.abs(x)), 0.5)
+        far = tail < _LEAST_TAIL
         with np.errstate(divide="ignore"):
-            return np.where(x < 0.0, np.log(tail), np.log1p(-tail))
+            log_tail = np.where(far, self._log_far_tail(np.where(far, x, 1e9)), np.log(tail))
+            return np.where(x < 0.0, log_tail, np.log1p(-tail))
 
-    def log_pdf(self, x: Any) -> Any:
-        """Return the logarithm of the density."""
+    def _log_far_tail(self, x: Any) -> Any:
+        """
+        Return log F(-|x|) where F itself may be no number of double precision.
+
+        It is log(I_z(a, b) / 2), the regularised incomplete beta function, for a = df / 2,
+        b = 1/2 and z = df / (df + x^2), by its hypergeometric series.
+        """
+        special, a = _special(), 0.5 * self.df
+        ratio = np.abs(x) / math.sqrt(self.df)
+        log_z = -2.0 * np.log(np.hypot(1.0, ratio))
+        z = np.exp(log_z)
+        series = special.hyp2f1(a + 0.5, 1.0, a + 1.0, z)
+        constant = -_LOG_2 - math.log(a) - float(special.betaln(a, 0.5))
+        return constant + a * log_z + 0.5 * np.log1p(-z) + np.log(series)
+
+    def _log_pdf(self, x: Any) -> Any:
         half = 0.5 * self.df
         constant = -0.5 * math.log(self.df) - float(_special().betaln(half, 0.5))
-        ratio = np.abs(np.asarray(x, np.float64)) / math.sqrt(self.df)
+        ratio = np.abs(x) / math.sqrt(self.df)
         return constant - (self.df + 1.0) * np.log(np.hypot(1.0, ratio))
 
-    def ppf(self, q: Any) -> Any:
-        """Return quantiles."""
+    def _ppf(self, q: Any) -> Any:
         return _special().stdtrit(self.df, q)
 
 
 def _log1mexp(x: Any) -> Any:
     """log(1 - e^-x) for x > 0, and -inf elsewhere."""
-    x = np.maximum(np.asarray(x, np.float64), 0.0)
+    x = np.maximum(x, 0.0)
     near = x < _LOG_2
     return np.where(near, np.log(-np.expm1(-x)), np.log1p(-np.exp(-x)))
