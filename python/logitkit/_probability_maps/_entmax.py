@@ -51,7 +51,7 @@ def sparsemax(x: Any, /, axis: int = -1) -> Any:
 
     Examples
     --------
-    >>> from logitkit._probability_maps import sparsemax
+    >>> from logitkit.distributions import sparsemax
     >>> sparsemax([1.0, 0.5, -1.0])
     array([0.75, 0.25, 0.  ])
     """
@@ -130,7 +130,7 @@ def entmax15(x: Any, /, axis: int = -1) -> Any:
 
     Examples
     --------
-    >>> from logitkit._probability_maps import entmax15
+    >>> from logitkit.distributions import entmax15
     >>> entmax15([1.0, 0.0, 0.0]).round(6)
     array([0.740253, 0.129873, 0.129873])
     """
@@ -214,7 +214,7 @@ def entmax(x: Any, /, axis: int = -1, *, alpha: float = 1.5) -> Any:
 
     Examples
     --------
-    >>> from logitkit._probability_maps import entmax
+    >>> from logitkit.distributions import entmax
     >>> entmax([1.0, 0.5, -1.0], alpha=2.0)
     array([0.75, 0.25, 0.  ])
     """

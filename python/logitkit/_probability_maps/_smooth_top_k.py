@@ -64,7 +64,7 @@ def gradient_top_k(x: Any, /, axis: int = -1, *, k: int) -> Any:
     Examples
     --------
     >>> import numpy as np
-    >>> from logitkit._probability_maps import gradient_top_k
+    >>> from logitkit.distributions import gradient_top_k
     >>> gradient_top_k(np.log([3.0, 2.0, 1.0]), k=2).round(6)
     array([0.818182, 0.727273, 0.454545])
     """
@@ -159,7 +159,7 @@ def threshold_top_k(
 
     Examples
     --------
-    >>> from logitkit._probability_maps import threshold_top_k
+    >>> from logitkit.distributions import threshold_top_k
     >>> threshold_top_k([2.0, 0.0, 0.0], k=1).round(4)
     array([0.7399, 0.1301, 0.1301])
     """
@@ -259,7 +259,7 @@ def iterative_top_k(x: Any, /, axis: int = -1, *, k: int) -> Any:
 
     Examples
     --------
-    >>> from logitkit._probability_maps import iterative_top_k
+    >>> from logitkit.distributions import iterative_top_k
     >>> iterative_top_k([20.0, 15.0, 0.0], k=2).round(4)
     array([0.9933, 1.0067, 0.    ])
     """

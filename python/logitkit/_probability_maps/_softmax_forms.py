@@ -59,7 +59,7 @@ def taylor_softmax(x: Any, /, axis: int = -1, *, order: int = 2) -> Any:
 
     Examples
     --------
-    >>> from logitkit._probability_maps import taylor_softmax
+    >>> from logitkit.distributions import taylor_softmax
     >>> taylor_softmax([2.0, 0.0, -1.0])
     array([0.76923077, 0.15384615, 0.07692308])
     """
@@ -146,7 +146,7 @@ def top_k_softmax(x: Any, /, axis: int = -1, *, k: int) -> Any:
     Examples
     --------
     >>> import numpy as np
-    >>> from logitkit._probability_maps import top_k_softmax
+    >>> from logitkit.distributions import top_k_softmax
     >>> top_k_softmax(np.log([4.0, 1.0, 3.0]), k=2).round(6)
     array([0.571429, 0.      , 0.428571])
     """
@@ -233,7 +233,7 @@ def margin_softmax(x: Any, target: ArrayLike, /, axis: int = -1, *, margin: floa
     Examples
     --------
     >>> import numpy as np
-    >>> from logitkit._probability_maps import margin_softmax
+    >>> from logitkit.distributions import margin_softmax
     >>> margin_softmax(np.log([2.0, 1.0]), 0, margin=np.log(2.0))
     array([0.5, 0.5])
     """

@@ -2,10 +2,33 @@
 Distributions over classes: the largest of logits with independent noise of any law.
 
 `ArgmaxNoise` is the distribution; `Noise` says what a law of noise is, and the other classes are
-such laws. `Probit` and `Softmax` are the two that have names of their own.
+such laws. `Probit` and `Softmax` are the two that have names of their own. `fit` estimates
+linear utilities of discrete choices. The functions are other maps from logits to probabilities,
+and smooth forms of the top k, each with its ``_vjp``.
 """
 
+from .._probability_maps import (
+    entmax,
+    entmax15,
+    entmax15_vjp,
+    entmax_vjp,
+    gradient_top_k,
+    gradient_top_k_vjp,
+    iterative_top_k,
+    iterative_top_k_vjp,
+    margin_softmax,
+    margin_softmax_vjp,
+    sparsemax,
+    sparsemax_vjp,
+    taylor_softmax,
+    taylor_softmax_vjp,
+    threshold_top_k,
+    threshold_top_k_vjp,
+    top_k_softmax,
+    top_k_softmax_vjp,
+)
 from ._argmax_noise import ArgmaxNoise, Probit, Softmax
+from ._discrete_choice import ChoiceFit, fit
 from ._noise import (
     Cauchy,
     Exponential,
@@ -22,6 +45,7 @@ from ._noise import (
 __all__ = [
     "ArgmaxNoise",
     "Cauchy",
+    "ChoiceFit",
     "Exponential",
     "Gumbel",
     "Laplace",
@@ -33,4 +57,23 @@ __all__ = [
     "Softmax",
     "StudentT",
     "Uniform",
+    "entmax",
+    "entmax15",
+    "entmax15_vjp",
+    "entmax_vjp",
+    "fit",
+    "gradient_top_k",
+    "gradient_top_k_vjp",
+    "iterative_top_k",
+    "iterative_top_k_vjp",
+    "margin_softmax",
+    "margin_softmax_vjp",
+    "sparsemax",
+    "sparsemax_vjp",
+    "taylor_softmax",
+    "taylor_softmax_vjp",
+    "threshold_top_k",
+    "threshold_top_k_vjp",
+    "top_k_softmax",
+    "top_k_softmax_vjp",
 ]
