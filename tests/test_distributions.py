@@ -340,3 +340,16 @@ def test_copies_and_pickles():
 def test_every_law_is_exported():
     for noise in NOISES:
         assert type(noise).__name__ in distributions.__all__
+
+
+def test_logits_without_a_batch():
+    d, batch = ArgmaxNoise(MU, Laplace()), ArgmaxNoise([MU], Laplace())
+    assert isinstance(d.sample(rng=1), np.integer)
+    assert d.sample(rng=1) == batch.sample(rng=1)[0]
+    assert d.sample_k(2, rng=1).shape == (2,)
+    assert d.rsample(rng=1).shape == d.probs.shape == (5,)
+    for name in ("entropy", "expected_max"):
+        np.testing.assert_array_equal(getattr(d, name)(), getattr(batch, name)()[0])
+    np.testing.assert_array_equal(d.log_prob(2), batch.log_prob([2])[0])
+    np.testing.assert_array_equal(d.mode, batch.mode[0])
+    np.testing.assert_array_equal(d.top_k_inclusion(2), batch.top_k_inclusion(2)[0])

@@ -181,7 +181,7 @@ class ArgmaxNoise:
     def _delivered(self, result: Any, *shape: int) -> Any:
         """Return an array of the classes, or of `shape`, for each element of the batch."""
         sizes = shape or (self.num_classes,)
-        return result.reshape(*self.batch_shape, *sizes).astype(self._dtype, copy=False)
+        return result.reshape((*self.batch_shape, *sizes)).astype(self._dtype, copy=False)
 
     def _log_probs(self) -> Any:
         """Log-probabilities of all classes, for sums over classes."""
@@ -394,7 +394,7 @@ class ArgmaxNoise:
         """
         shape = self._sample_shape(sample_shape)
         draws = _sampling.largest(self._rows, math.prod(shape), 1, *self._law, rng)
-        return draws.reshape(*shape, *self.batch_shape)[()]
+        return draws.reshape((*shape, *self.batch_shape))[()]
 
     def sample_k(self, k: int, sample_shape: int | Sequence[int] = (), *, rng: int | Philox) -> Any:
         """
