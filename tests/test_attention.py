@@ -325,6 +325,17 @@ def test_empty(shape):
     assert np.all(nothing.logsumexp == -np.inf)
 
 
+def test_offsets_beyond_all_numbers():
+    rng = np.random.default_rng(16)
+    q, k, v = arrays(rng, *3 * [(1, 2, 20, 8)])
+    everything = attention_with_stats(q, k, v, is_causal=True, query_offsets=[2**63 - 1])
+    for got, want in zip(everything, attention_with_stats(q, k, v), strict=True):
+        np.testing.assert_array_equal(got, want)
+        assert got.flags.writeable
+    nothing = attention_with_stats(q, k, v, is_causal=True, query_offsets=[-(2**63)])
+    assert np.all(nothing.n_visible == 0)
+
+
 def test_scores_far_apart():
     """A spread of 110 and more leaves weights that are denormal, or none."""
     rng = np.random.default_rng(13)
@@ -354,6 +365,17 @@ def test_bits_do_not_depend_on_threads_or_batch(threads):
     for got, want, single in zip(result, alone, one, strict=True):
         np.testing.assert_array_equal(got, want)
         np.testing.assert_array_equal(got[1:2], single)
+
+
+@pytest.mark.parametrize("length", [1, 3, 70])
+def test_bits_of_a_long_cache_do_not_depend_on_threads_or_batch(length):
+    rng = np.random.default_rng(15)
+    q, k, v = arrays(rng, (9, 2, length, 16), *2 * [(9, 2, 2 * 2048 + 700, 16)])
+    whole = attention_with_stats(q, k, v, threads=2)
+    for batch, heads in ((slice(3, 4), slice(None)), (slice(3, 4), slice(1, 2))):
+        part = attention_with_stats(q[batch, heads], k[batch, heads], v[batch, heads])
+        for got, want in zip(part, whole, strict=True):
+            np.testing.assert_array_equal(got, want[batch, heads])
 
 
 def kernel_call(q, k, v, isa, **options):
@@ -460,6 +482,7 @@ BAD = [
     ({"key_lengths": [1, 1]}, ValueError, "1 elements"),
     ({"window": (-1, 0)}, ValueError, "window"),
     ({"window": 5}, ValueError, r"\(left, right\)"),
+    ({"window": (2.5, 0)}, ValueError, r"\(2\.5, 0\)"),
     ({"softcap": 0.0}, ValueError, "softcap"),
     ({"sinks": np.ones(3)}, ValueError, "2 real numbers"),
     ({"scale": np.ones(3)}, ValueError, "2 heads"),
@@ -480,7 +503,7 @@ def test_bad_arguments(changes, error, message):
 
 def test_bad_packed_arguments():
     q = np.ones((6, 2, 8), np.float32)
-    for cu in ([0, 5], [1, 6], [0, 7], [0, 4, 3, 6], [[0, 6]], [0.0, 6.0]):
+    for cu in ([], [0, 5], [1, 6], [0, 7], [0, 4, 3, 6], [[0, 6]], [0.0, 6.0]):
         with pytest.raises(ValueError, match="cu_seqlens"):
             attention(q, q, q, cu_seqlens_q=cu, cu_seqlens_k=[0, 6])
     with pytest.raises(ValueError, match="3 elements"):

@@ -157,6 +157,22 @@ def test_kappa_refuses():
         estimate_kappa(np.zeros_like(q), q, entropy=1.0)
     with pytest.raises(ValueError, match="heads, length"):
         estimate_kappa(q[0], q[0])
+    with pytest.raises(ValueError, match=r"one head_dim.*\(1, 100, 8\).*\(1, 100, 7\)"):
+        estimate_kappa(q, q[..., :7])
+    with pytest.raises(ValueError, match=r"multiple.*\(3, 100, 8\).*\(2, 100, 8\)"):
+        estimate_kappa(q.repeat(3, axis=0), q.repeat(2, axis=0))
+    with pytest.raises(ValueError, match="lengths"):
+        estimate_kappa(q, q, lengths=[10.5, 20.5])
+    with pytest.raises(ValueError, match="rows >= 1"):
+        estimate_kappa(q, q, rows=0)
+
+
+def test_profile_refuses():
+    q = np.random.default_rng(3).normal(size=(1, 100, 8))
+    with pytest.raises(ValueError, match="two different lengths"):
+        attention_entropy_profile(q, q, is_causal=False)
+    with pytest.raises(ValueError, match="least and groups_per_octave of at least 1, not 0"):
+        attention_entropy_profile(q, q, least=0)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -1,11 +1,14 @@
 """logitkit.attention_vjp against the reference, which is checked by finite differences."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
 from logitkit import (
     EntropyInvariant,
     LogBase,
+    _cpu,
     attention,
     attention_vjp,
     attention_with_stats,
@@ -201,22 +204,26 @@ def test_rows_that_see_nothing_have_no_gradient():
     mask = np.ones((70, 66), bool)
     mask[[0, 13, 69]] = False
     mask[:, 5] = False
-    got = check(q, k, v, mask=mask)
-    assert np.all(got.query[:, :, [0, 13, 69]] == 0)
-    for x in (got.key, got.value):
-        assert np.all(x[:, :, 5] == 0)
+    for options in ({}, {"sinks": np.array([0.5, -np.inf])}):
+        got = check(q, k, v, mask=mask, **options)
+        assert np.all(got.query[:, :, [0, 13, 69]] == 0)
+        for x in (got.key, got.value):
+            assert np.all(x[:, :, 5] == 0)
 
 
+@pytest.mark.parametrize("softcap", [None, 2.0])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_what_is_hidden_does_not_leak(bad):
+def test_what_is_hidden_does_not_leak(bad, softcap, isa, monkeypatch):
+    for name in ("attention", "attention_gradient"):
+        monkeypatch.setattr(_cpu, name, partial(getattr(_cpu, name), isa=isa))
     rng = np.random.default_rng(8)
     q, k, v = arrays(rng, *3 * [(1, 2, 150, 12)], dtype=np.float32)
     mask = np.ones((150, 150), bool)
     mask[:, [3, 70, 149]] = False
     grad = rng.normal(size=q.shape).astype(np.float32)
-    expected = attention_vjp(q, k, v, grad, mask=mask)
+    expected = attention_vjp(q, k, v, grad, mask=mask, softcap=softcap)
     k[:, :, 3] = v[:, :, 70] = v[:, :, 149] = bad
-    got = attention_vjp(q, k, v, grad, mask=mask)
+    got = attention_vjp(q, k, v, grad, mask=mask, softcap=softcap)
     for ours, theirs in zip(got[:3], expected[:3], strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
@@ -254,4 +261,7 @@ def test_bad_arguments():
         attention_vjp(q, q, q, np.ones((1, 2, 5, 7), np.float32))
     with pytest.raises(ValueError, match=r"grad_entropy of shape \(1, 2, 5\)"):
         attention_vjp(q, q, q, q, grad_entropy=np.ones((1, 2, 4)))
+    other = attention_with_stats(q[:, :, :4], q, q)
+    with pytest.raises(ValueError, match=r"result of shape \(1, 2, 5, 8\), not \(1, 2, 4, 8\)"):
+        attention_vjp(q, q, q, q[:, :, :4], result=other)
     assert attention(q, q, q).shape == q.shape

@@ -149,3 +149,19 @@ def test_errors():
     memory = np.zeros(10)
     with pytest.raises(ValueError, match="overlaps"):
         diffusion_update(memory[:6].reshape(2, 3), a=1.0, out=memory[1:7].reshape(2, 3))
+
+
+def test_tensors():
+    torch = pytest.importorskip("torch")
+    x, y = samples(3, 4, dtype=np.float32)
+    expected = diffusion_update(x, y, a=0.5, b=2.0, c=0.1, rng=RNG)
+    out = torch.empty(3, 4)
+    result = diffusion_update(*map(torch.from_numpy, (x, y)), a=0.5, b=2.0, c=0.1, rng=RNG, out=out)
+    assert result is out
+    np.testing.assert_array_equal(out.numpy(), expected)
+    result = diffusion_update(
+        torch.from_numpy(x), torch.from_numpy(y), a=0.5, b=2.0, c=0.1, rng=RNG
+    )
+    assert torch.equal(result, out)
+    with pytest.raises(RuntimeError, match="has no derivatives"):
+        diffusion_update(torch.from_numpy(x).requires_grad_(), a=0.5)

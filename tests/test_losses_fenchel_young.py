@@ -46,12 +46,15 @@ class Wide:
     support, break_points = (-np.inf, np.inf), ()
 
     def log_cdf(self, x):
+        """Return the logarithm of the distribution function."""
         return distributions.Logistic().log_cdf(np.asarray(x) / 2.0)
 
     def log_pdf(self, x):
+        """Return the logarithm of the density."""
         return distributions.Logistic().log_pdf(np.asarray(x) / 2.0) - np.log(2.0)
 
     def ppf(self, q):
+        """Return quantiles."""
         return 2.0 * distributions.Logistic().ppf(q)
 
 

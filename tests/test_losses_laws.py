@@ -190,6 +190,27 @@ def test_axis_and_sample_weight(case):
     assert gradient.shape == moved[0].shape
 
 
+@each
+@pytest.mark.parametrize("special", [NAN, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_what_is_not_finite_stays_in_its_row(case, special, dtype):
+    """And raises no warning, which here would be an error."""
+    x = case.args[0].astype(dtype)
+    others = case.args[1:]
+    step = losses.value_and_grad(getattr(losses, case.name))
+    rows_alone = case.options.get("axis", -1) == -1 and case.name not in METRICS
+    if case.name == "grouped_cross_entropy":
+        rows_alone = case.options.get("over") is not None
+    values, gradient = step(x, *others, **case.options, reduction="none")
+    for at in (0, (0, 0), (0, 1), (0, -1)):
+        changed = x.copy()
+        changed[at] = special
+        found, slopes = step(changed, *others, **case.options, reduction="none")
+        if rows_alone and np.ndim(values):
+            np.testing.assert_array_equal(found[1:], values[1:])
+            np.testing.assert_array_equal(slopes[1:], gradient[1:])
+
+
 def test_errors_name_the_value_and_its_place():
     x = np.zeros((2, 3))
     with pytest.raises(ValueError, match=r"class from 0 to 2 in target.*not 3 at \[1\]"):

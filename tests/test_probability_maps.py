@@ -214,3 +214,75 @@ def test_errors():
         maps.margin_softmax(x, [0.0, 1.0])
     with pytest.raises(np.exceptions.AxisError):
         maps.sparsemax(x, 2)
+
+
+torch_cases = pytest.mark.parametrize(
+    ("name", "options"), [case for case in CASES if case[1].get("alpha") != 3.0], ids=str
+)
+
+
+@torch_cases
+def test_tensors_have_the_values_of_arrays(name, options):
+    torch = pytest.importorskip("torch")
+    function = partial(getattr(maps, name), **options)
+    x = logits(4, 5, 6)
+    x[0, :, 2] = -INF
+    for dtype in (torch.float64, torch.float32, torch.bfloat16):
+        tensor = torch.from_numpy(x).to(dtype)
+        result = function(tensor, 1)
+        assert result.dtype == dtype
+        wide = tensor.to(torch.float64).numpy()
+        eps = torch.finfo(dtype).eps
+        keep = np.ones((4, 6), bool)
+        keep[0, 2] = False  # masked throughout: NaN, or nothing in both
+        expected = function(wide, 1)
+        moved = np.moveaxis(result.to(torch.float64).numpy(), 1, -1)[keep]
+        np.testing.assert_allclose(
+            moved, np.moveaxis(expected, 1, -1)[keep], rtol=8 * eps, atol=8 * eps
+        )
+
+
+@torch_cases
+@pytest.mark.filterwarnings("ignore:`torch.jit")  # within PyTorch
+def test_tensors_have_derivatives_of_two_orders(name, options):
+    torch = pytest.importorskip("torch")
+    function = partial(getattr(maps, name), **options)
+    x = torch.from_numpy(logits(2, 5, spread=0.6, seed=4)).requires_grad_()
+    assert torch.autograd.gradcheck(function, x)
+    assert torch.autograd.gradgradcheck(function, x)
+    g = logits(2, 5, seed=1)
+    (gradient,) = torch.autograd.grad(function(x), x, torch.from_numpy(g))
+    expected = getattr(maps, f"{name}_vjp")(x.detach().numpy(), g, **options)
+    np.testing.assert_allclose(gradient.numpy(), expected, rtol=1e-9, atol=1e-12)
+    tangent = torch.func.jvp(function, (x.detach(),), (torch.from_numpy(g),))[1]
+    rows = torch.func.jacrev(function)(x.detach()[0])
+    np.testing.assert_allclose(tangent[0].numpy(), rows.numpy() @ g[0], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("entmax", (1.5,)), ("threshold_top_k", (2, "laplace")), ("top_k_softmax", (2,)),
+     ("taylor_softmax", (2,))],
+    ids=lambda value: str(value),
+)  # fmt: skip
+def test_operators(name, options):
+    torch = pytest.importorskip("torch")
+    import logitkit.torch  # noqa: F401
+
+    x = torch.from_numpy(logits(3, 5, spread=0.6)).requires_grad_()
+    torch.library.opcheck(getattr(torch.ops.logitkit, name), (x, [1], *options))
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_margin_softmax_of_tensors(axis):
+    torch = pytest.importorskip("torch")
+    x = torch.from_numpy(logits(4, 6)).requires_grad_()
+    target = np.array([1, 0, 3, 2, 1, 0][: x.shape[1 - axis]])
+    function = partial(maps.margin_softmax, margin=0.5, axis=axis)
+    for y in (target, torch.from_numpy(target)):
+        result = function(x, y)
+        expected = function(x.detach().numpy(), target)
+        np.testing.assert_allclose(result.detach().numpy(), expected, rtol=1e-14)
+    assert torch.autograd.gradcheck(lambda z: function(z, target), x)
+    with pytest.raises(ValueError, match="from 0 to"):
+        function(x, target + 9)

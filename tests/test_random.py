@@ -299,18 +299,32 @@ def test_top_k_draws_without_replacement():
     assert stats.chisquare(counts[different], 1e6 * law[different]).pvalue > 1e-4
 
 
-def test_normal_pairs_are_independent():
+def neighbours():
+    """Yield pairs of numbers that differ in one part of the counter or of the key by one."""
+    rng = Philox(8)
+    drawn = rng.normal(1001, 1001)
+    yield "pair", drawn[:, 0:1000:2], drawn[:, 1:1000:2]
+    yield "block", drawn[:, :-2], drawn[:, 2:]
+    yield "row", drawn[:-1], drawn[1:]
+    yield "high word of the row", drawn, rng.normal(np.arange(1001) + 2**32, 1001)
+    yield "step", drawn, rng.advanced().normal(1001, 1001)
+    yield "seed", drawn, Philox(9).normal(1001, 1001)
+    yield "folded", drawn, rng.fold_in(0).normal(1001, 1001)
+
+
+def test_neighbours_are_independent():
     from scipy import stats
 
-    first, second = Philox(8).normal(1000, 1000).reshape(-1, 2).T
     edges = stats.norm.ppf(np.linspace(0, 1, 17)[1:-1])
-    cells = 16 * np.searchsorted(edges, first) + np.searchsorted(edges, second)
-    assert stats.chisquare(np.bincount(cells, minlength=256)).pvalue > 1e-4
-    assert np.max(np.abs(first)) > 4.5
+    for name, first, second in neighbours():
+        cells = 16 * np.searchsorted(edges, first) + np.searchsorted(edges, second)
+        assert stats.chisquare(np.bincount(cells.ravel(), minlength=256)).pvalue > 1e-4, name
+        assert np.max(np.abs(first)) > 4.5
 
 
 @pytest.mark.parametrize("law", LAWS)
-def test_laws_by_chi_square(law):
+@pytest.mark.parametrize("dtype", TYPES)
+def test_laws_by_chi_square(law, dtype):
     from scipy import stats
 
     frozen = {
@@ -319,7 +333,22 @@ def test_laws_by_chi_square(law):
         "gumbel": stats.gumbel_r(),
         "normal": stats.norm(),
     }[law]
-    drawn = getattr(Philox(11), law)(1000, 1000).ravel()
+    drawn = getattr(Philox(11), law)(1000, 1000, dtype).ravel()
     edges = frozen.ppf(np.linspace(0, 1, 257)[1:-1])
     counts = np.bincount(np.searchsorted(edges, drawn), minlength=256)
     assert stats.chisquare(counts).pvalue > 1e-4  # the seed is fixed: this cannot fail by chance
+
+
+def test_tensors():
+    torch = pytest.importorskip("torch")
+    logits = np.random.default_rng(0).normal(size=(4, 5)).astype(np.float32)
+    tensor = torch.from_numpy(logits).requires_grad_()
+    argmax, top = gumbel_argmax(tensor, 3), gumbel_top_k(tensor, 2, 3, axis=0)
+    assert isinstance(argmax, torch.Tensor)
+    assert not argmax.requires_grad
+    np.testing.assert_array_equal(argmax.numpy(), gumbel_argmax(logits, 3))
+    expected = gumbel_top_k(logits, 2, 3, axis=0)
+    np.testing.assert_array_equal(top.indices.numpy(), expected.indices)
+    np.testing.assert_array_equal(top.values.numpy(), expected.values)
+    half = gumbel_top_k(tensor.detach().to(torch.bfloat16), 2, 3)
+    assert half.values.dtype == torch.bfloat16

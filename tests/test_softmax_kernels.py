@@ -219,3 +219,22 @@ def test_what_the_binding_refuses(kernel, x, axis, out, error, words):
     arguments = (1.0, *[out] * 4) if kernel == "softmax_stats" else (out,)
     with pytest.raises(error, match=words):
         getattr(_cpu, kernel)(x, axis, *arguments)
+
+
+@pytest.mark.parametrize("kernel", MAPS)
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize(
+    ("shape", "axis"), [((2100, 1001), 1), ((1001, 2112), 0), ((999, 2113), 0)]
+)
+@pytest.mark.parametrize("offset", [0, 1])
+def test_results_that_pass_the_caches_are_the_same(isa, kernel, dtype, shape, axis, offset):
+    # From 8 MiB on, unless they replace x: that is the other way to write them.
+    x = normal(*shape, dtype=dtype)
+    memory = np.full(x.size + offset + 1, np.nan, dtype)
+    out = memory[offset:-1].reshape(shape)
+    assert out.nbytes >= 2**23
+    getattr(_cpu, kernel)(x, axis, out, isa=isa)
+    getattr(_cpu, kernel)(x, axis, x, isa=isa)
+    np.testing.assert_array_equal(out, x)
+    assert np.isnan(memory[:offset]).all()
+    assert np.isnan(memory[-1])

@@ -157,3 +157,19 @@ def test_other_types_are_an_error(x):
 def test_bad_axis_is_an_error():
     with pytest.raises(np.exceptions.AxisError):
         softmax_stats(np.zeros((2, 3)), axis=2)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_terms_that_rise_to_the_end_of_their_range(isa, dtype):
+    # Squares of terms far above the first ones overflow: nothing may be lost.
+    top = 43.9 if dtype == np.float32 else 354.5
+    x = np.concatenate([np.zeros((2, 4096)), np.full((2, 4096), top)], axis=1).astype(dtype)
+    x[1] = x[1, ::-1]
+    outs = [np.empty(2, dtype) for _ in range(4)]
+    _cpu.softmax_stats(x, 1, 1.0, *outs, isa=isa)
+    expected = reference.softmax_stats(x.astype(np.float64), axis=1)
+    e = 2.0**-22 if dtype == np.float32 else 2.0**-50
+    bound = e * (1 + top + np.log(x.shape[1]))
+    for actual, exact in zip(outs, expected, strict=True):
+        np.testing.assert_allclose(actual, exact, rtol=0.0, atol=bound)
+    np.testing.assert_allclose(outs[3], expected.sum_of_squares, rtol=bound)

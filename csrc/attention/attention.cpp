@@ -17,7 +17,9 @@ namespace {
 constexpr std::size_t max_group = 8;
 // Tasks that a call is cut into, if it is large enough: a grid that does not depend on threads.
 constexpr std::size_t enough_tasks = 16;
-// Where there are too few panels for that, keys are cut as well, into parts of so many at least.
+// Long keys are attended to in parts, so many at most and of so many keys at least, whose results
+// are put together in their order: where there are too few panels, each part is a task of its own.
+constexpr std::size_t most_parts = 16;
 constexpr std::size_t part_keys = 32 * tile_keys;
 
 template <class T>
@@ -30,12 +32,10 @@ class Forward {
         out_(output),
         tiles_(input, true, isa),
         with_mean_(output.entropy.data != nullptr) {
-    std::size_t panels = 0, keys = 0;
+    std::size_t panels = 0;
     for (const auto& of_sequence : tiles_.panels) panels += of_sequence.size() * in_.key_heads;
-    for (const Sequence& s : in_.sequences) keys = std::max(keys, s.keys);
     group_ = std::clamp<std::size_t>(panels / enough_tasks, 1, max_group);
-    if (panels > 0 && panels < enough_tasks)
-      parts_ = std::clamp<std::size_t>(keys / part_keys, 1, (enough_tasks + panels - 1) / panels);
+    parts_are_tasks_ = panels < enough_tasks;
     for (std::size_t s = 0; s < tiles_.panels.size(); ++s)
       for (std::size_t h = 0; h < in_.key_heads; ++h)
         for (std::size_t p = 0; p < tiles_.panels[s].size(); p += group_)
@@ -46,49 +46,102 @@ class Forward {
 
   void run(std::size_t threads) {
     Workspaces<Workspace> workspaces;
-    std::vector<std::unique_ptr<Workspace>> parts(parts_ > 1 ? tasks_.size() * parts_ : 0);
-    parallel_for(tasks_.size() * parts_, threads, [&](std::size_t t) {
-      if (parts_ > 1) {
-        parts[t] = std::make_unique<Workspace>(*this);
-        run_part(tasks_[t / parts_], t % parts_, *parts[t]);
-      } else {
-        workspaces.lend([&] { return Workspace(*this); },
-                        [&](Workspace& w) {
-                          run_part(tasks_[t], 0, w);
-                          finish(tasks_[t], w);
-                        });
-      }
+    const auto with_workspace = [&](const auto& work) {
+      workspaces.lend([&] { return Workspace(*this); }, work);
+    };
+    if (!parts_are_tasks_)
+      return parallel_for(tasks_.size(), threads, [&](std::size_t t) {
+        with_workspace([&](Workspace& w) { run_task(tasks_[t], w); });
+      });
+    std::vector<std::unique_ptr<Partial>> partials(tasks_.size() * most_parts);
+    parallel_for(partials.size(), threads, [&](std::size_t t) {
+      const PanelTask& task = tasks_[t / most_parts];
+      if (t % most_parts >= parts_of(task)) return;
+      partials[t] = std::make_unique<Partial>(*this);
+      with_workspace([&](Workspace& w) {
+        w.panels[0].state = partials[t]->state;
+        start(task, w);
+        run_part(task, t % most_parts, w);
+      });
     });
-    if (parts_ == 1) return;
     parallel_for(tasks_.size(), threads, [&](std::size_t t) {
-      Workspace& first = *parts[t * parts_];
-      for (std::size_t p = 1; p < parts_; ++p)
-        for (std::size_t k = 0; k < tasks_[t].panels; ++k)
-          merge(first.panels[k], parts[t * parts_ + p]->panels[k]);
-      finish(tasks_[t], first);
+      with_workspace([&](Workspace& w) {
+        start(tasks_[t], w);
+        Panel& panel = w.panels[0];
+        panel.state = partials[t * most_parts]->state;
+        for (std::size_t p = 1; p < parts_of(tasks_[t]); ++p)
+          merge(panel, panel.state, partials[t * most_parts + p]->state);
+        finish(tasks_[t], w);
+      });
     });
   }
 
  private:
+  // What a panel has found out about some of the keys.
+  struct State {
+    State() = default;
+    State(const Forward& f, Arena<T>& arena)
+        : sums(arena.take(f.tiles_.panel_size(f.in_.value_dim))),
+          max(arena.take(f.tiles_.lanes)),
+          sum(arena.take(f.tiles_.lanes)),
+          mean(arena.take(f.tiles_.lanes)) {}
+    T* sums;              // like queries
+    T *max, *sum, *mean;  // [lane]
+  };
+
   // What one panel holds while it goes over the keys.
   struct Panel : Tiles::Panel {
-    T* sums;                       // like queries
-    T *max, *sum, *mean, *factor;  // [lane]
+    State state, before;  // of one part of the keys, and of the parts before
+    T* factor;            // [lane]
+  };
+
+  // The state of the one panel of a task after one part of the keys.
+  struct Partial {
+    explicit Partial(const Forward& f) : state(f, arena) {}
+    Arena<T> arena;
+    State state;
   };
 
   struct Workspace {
     explicit Workspace(const Forward& f) : space(f.tiles_, arena), panels(f.group_) {
       for (Panel& panel : panels) {
         panel.queries = arena.take(f.tiles_.panel_size(f.in_.head_dim));
-        panel.sums = arena.take(f.tiles_.panel_size(f.in_.value_dim));
-        for (T** state : {&panel.max, &panel.sum, &panel.mean, &panel.factor})
-          *state = arena.take(f.tiles_.lanes);
+        panel.state = State(f, arena);
+        panel.before = State(f, arena);
+        panel.factor = arena.take(f.tiles_.lanes);
       }
     }
     Arena<T> arena;
     typename Tiles::Space space;
     std::vector<Panel> panels;
   };
+
+  std::size_t parts_of(const PanelTask& task) const {
+    return std::clamp<std::size_t>(in_.sequences[task.sequence].keys / part_keys, 1, most_parts);
+  }
+
+  void run_task(const PanelTask& task, Workspace& w) const {
+    start(task, w);
+    for (std::size_t part = 0; part < parts_of(task); ++part) {
+      if (part > 0)
+        for (std::size_t p = 0; p < task.panels; ++p)
+          std::swap(w.panels[p].state, w.panels[p].before);
+      run_part(task, part, w);
+      if (part > 0)
+        for (std::size_t p = 0; p < task.panels; ++p) {
+          std::swap(w.panels[p].state, w.panels[p].before);
+          merge(w.panels[p], w.panels[p].state, w.panels[p].before);
+        }
+    }
+    finish(task, w);
+  }
+
+  void start(const PanelTask& task, Workspace& w) const {
+    const FlushDenormals flush(FlushDenormals::What::results_and_operands);
+    for (std::size_t p = 0; p < task.panels; ++p)
+      tiles_.start(in_.sequences[task.sequence], task.key_head,
+                   tiles_.panels[task.sequence][task.first_panel + p], w.panels[p], w.space);
+  }
 
   // Goes over one part of the keys that the panels of a task see.
   void run_part(const PanelTask& task, std::size_t part, Workspace& w) const {
@@ -97,17 +150,16 @@ class Forward {
     std::int64_t begin = unlimited, end = 0;
     for (std::size_t p = 0; p < task.panels; ++p) {
       Panel& panel = w.panels[p];
-      tiles_.start(s, task.key_head, tiles_.panels[task.sequence][task.first_panel + p], panel,
-                   w.space);
-      std::fill_n(panel.sums, tiles_.panel_size(in_.value_dim), T{0});
-      std::fill_n(panel.max, tiles_.lanes, std::numeric_limits<T>::lowest());
-      std::fill_n(panel.sum, tiles_.lanes, T{0});
-      std::fill_n(panel.mean, tiles_.lanes, T{0});
+      std::fill_n(panel.state.sums, tiles_.panel_size(in_.value_dim), T{0});
+      std::fill_n(panel.state.max, tiles_.lanes, std::numeric_limits<T>::lowest());
+      std::fill_n(panel.state.sum, tiles_.lanes, T{0});
+      std::fill_n(panel.state.mean, tiles_.lanes, T{0});
       begin = std::min(begin, panel.band.begin());
       end = std::max(end, panel.band.end());
     }
     constexpr auto step = static_cast<std::int64_t>(tile_keys);
-    const auto parts = static_cast<std::int64_t>(parts_), index = static_cast<std::int64_t>(part);
+    const auto parts = static_cast<std::int64_t>(parts_of(task));
+    const auto index = static_cast<std::int64_t>(part);
     const std::int64_t tiles = (static_cast<std::int64_t>(s.keys) + step - 1) / step;
     begin = std::max(begin / step * step, tiles * index / parts * step);
     end = std::min(end, tiles * (index + 1) / parts * step);
@@ -129,23 +181,24 @@ class Forward {
     }
   }
 
-  // Adds the state of a panel over other keys.
-  void merge(Panel& panel, const Panel& other) const {
+  // Adds to one state of a panel another, over other keys.
+  void merge(const Panel& panel, const State& to, const State& other) const {
     const std::size_t lane_step = panel.few ? tiles_.whole_vectors(in_.value_dim) : 1;
     const std::size_t dim_step = panel.few ? 1 : tiles_.lanes;
     for (std::size_t i = 0; i < panel.count; ++i) {
-      const double max = panel.max[i] > other.max[i] ? panel.max[i] : other.max[i];
-      const double a = panel.max[i] - max, b = other.max[i] - max;
+      if (other.sum[i] == 0) continue;  // it saw nothing
+      const double max = to.max[i] > other.max[i] ? to.max[i] : other.max[i];
+      const double a = to.max[i] - max, b = other.max[i] - max;
       const double of_a = std::exp2(a), of_b = std::exp2(b);
       const auto moved = [](double mean, double distance, double sum) {
         return sum > 0 ? mean + distance * sum : mean;
       };
-      panel.mean[i] = static_cast<T>(of_a * moved(panel.mean[i], a, panel.sum[i]) +
-                                     of_b * moved(other.mean[i], b, other.sum[i]));
-      panel.sum[i] = static_cast<T>(of_a * panel.sum[i] + of_b * other.sum[i]);
-      panel.max[i] = static_cast<T>(max);
+      to.mean[i] = static_cast<T>(of_a * moved(to.mean[i], a, to.sum[i]) +
+                                  of_b * moved(other.mean[i], b, other.sum[i]));
+      to.sum[i] = static_cast<T>(of_a * to.sum[i] + of_b * other.sum[i]);
+      to.max[i] = static_cast<T>(max);
       for (std::size_t d = 0; d < in_.value_dim; ++d) {
-        T& sum = panel.sums[d * dim_step + i * lane_step];
+        T& sum = to.sums[d * dim_step + i * lane_step];
         sum = static_cast<T>(of_a * sum + of_b * other.sums[d * dim_step + i * lane_step]);
       }
     }
@@ -159,8 +212,8 @@ class Forward {
       const std::size_t begin = panel.band.begins[v], lane = v * loops.width;
       if (begin == panel.band.ends[v]) continue;
       loops.soften(w.tile + begin * tiles_.lanes + lane, panel.band.ends[v] - begin,
-                   panel.max + lane, panel.sum + lane, with_mean_ ? panel.mean + lane : nullptr,
-                   panel.factor + lane);
+                   panel.state.max + lane, panel.state.sum + lane,
+                   with_mean_ ? panel.state.mean + lane : nullptr, panel.factor + lane);
     }
     const std::size_t stride = tiles_.whole_vectors(in_.value_dim);
     const T* finite_rows[tile_keys];
@@ -172,13 +225,13 @@ class Forward {
       const Segment& g = segments.data[k];
       if (panel.few)
         loops.weigh_few(w.tile + g.begin * tiles_.lanes, panel.count, values + g.begin,
-                        g.end - g.begin, in_.value_dim, panel.factor, panel.sums, stride);
+                        g.end - g.begin, in_.value_dim, panel.factor, panel.state.sums, stride);
       else
         loops.weigh(w.tile + g.begin * tiles_.lanes, values + g.begin, g.end - g.begin,
-                    in_.value_dim, g.first, g.vectors, panel.factor, panel.sums);
+                    in_.value_dim, g.first, g.vectors, panel.factor, panel.state.sums);
       if (replaced)
-        tiles_.add_infinite(g, panel, w.tile, w.value_rows, finite_rows, in_.value_dim, panel.sums,
-                            panel.few ? 1 : tiles_.lanes, panel.few ? stride : 1);
+        tiles_.add_infinite(g, panel, w.tile, w.value_rows, finite_rows, in_.value_dim,
+                            panel.state.sums, panel.few ? 1 : tiles_.lanes, panel.few ? stride : 1);
       // The sums are rescaled once.
       std::fill_n(panel.factor + g.first * loops.width, g.vectors * loops.width, T{1});
     }
@@ -201,10 +254,11 @@ class Forward {
       finish_row(panel, i, head, s.query_batch, query);
     }
     const std::size_t stride = tiles_.whole_vectors(in_.value_dim);
-    if (!panel.few) tiles_.loops.unpack(panel.sums, panel.factor, panel.count, in_.value_dim, rows);
+    if (!panel.few)
+      tiles_.loops.unpack(panel.state.sums, panel.factor, panel.count, in_.value_dim, rows);
     for (std::size_t i = 0; panel.few && i < panel.count; ++i)
       for (std::size_t d = 0; d < in_.value_dim; ++d)
-        rows[i][d] = panel.sums[i * stride + d] * panel.factor[i];
+        rows[i][d] = panel.state.sums[i * stride + d] * panel.factor[i];
     for (std::size_t i = 0; tiles_.is_half && i < panel.count; ++i)
       tiles_.narrowed(rows[i], in_.value_dim, out_rows[i]);
   }
@@ -213,7 +267,8 @@ class Forward {
   void finish_row(Panel& panel, std::size_t i, std::size_t head, std::size_t batch,
                   std::size_t query) const {
     constexpr double infinity = std::numeric_limits<double>::infinity();
-    double max = panel.max[i], sum = panel.sum[i], mean = panel.mean[i], factor = 1.0;
+    double max = panel.state.max[i], sum = panel.state.sum[i], mean = panel.state.mean[i],
+           factor = 1.0;
     const bool empty = sum == 0.0;
     if (out_.max_logit.data != nullptr)
       *out_.max_logit.at(batch, head, query) = static_cast<T>(empty ? -infinity : max * ln_2);
@@ -243,7 +298,8 @@ class Forward {
   const AttentionOutput<T>& out_;
   const Tiles tiles_;
   const bool with_mean_;
-  std::size_t group_ = 1, parts_ = 1;
+  std::size_t group_ = 1;
+  bool parts_are_tasks_ = false;
   std::vector<PanelTask> tasks_;
 };
 

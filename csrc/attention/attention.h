@@ -86,7 +86,8 @@ struct AttentionOutput {
 ///   Specials:  rows that see nothing: out 0, logsumexp -inf (or the sink), entropy 0,
 ///              max_logit -inf. NaN and infinities in keys and values that a row does not see
 ///              do not reach it. Denormal numbers count as 0.
-///   Bits:      those of a row depend on the row, its keys and the instruction set alone.
+///   Bits:      those of a row depend on its sequence, the heads that share its keys and the
+///              instruction set, not on other sequences and heads or on `threads`.
 ///   Memory:    half a MiB for each thread at 64 dimensions; O(head_dim + value_dim).
 template <class T>
 void attention(const AttentionInput<T>& input, const AttentionOutput<T>& output,

@@ -155,7 +155,7 @@ class Rows {
     const double scale = static_cast<T>(fraction), rest = fraction - scale;
     const FlushDenormals flush(FlushDenormals::What::results_and_operands);
     const Block<T> block = {x, 1, in_.classes, in_.classes, 1};
-    loops_for<T>(loops_).softmax(block, {&exponent, &scale, &rest}, y);
+    loops_for<T>(loops_).softmax(block, {&exponent, &scale, &rest}, y, Store::cached);
   }
 
   const CrossEntropyInput<T>& in_;

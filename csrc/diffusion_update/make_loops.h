@@ -22,27 +22,14 @@ struct Coefficients {
   V a, b, lower, upper;
 };
 
-template <class V>
-inline V load_some(const typename V::Element* x, size_t n) {
-  return n == V::width ? V::load(x) : V::load_first(x, n, V::all(0));
-}
-
-template <class V>
-inline void store_some(V v, typename V::Element* x, size_t n) {
-  if (n == V::width)
-    v.store(x);
-  else
-    v.store_first(x, n);
-}
-
 template <class V, bool two, bool large>
 [[gnu::always_inline]] inline void update_row(const UpdateRow<typename V::Element>& row,
                                               size_t count) {
   using T = typename V::Element;
   const Coefficients<V, two> coefficients(row);
   const auto value = [&](size_t j, size_t n) {
-    const V x = load_some<V>(row.x + j, n);
-    const V y = two ? load_some<V>(row.y + j, n) : x;
+    const V x = load_some(row.x + j, n, V::all(0));
+    const V y = two ? load_some(row.y + j, n, V::all(0)) : x;
     return coefficients.bounded(coefficients.sum(x, y));
   };
   // Up to where vectors of the result are aligned. NumPy's arrays tend to lie alike, so that
@@ -85,8 +72,8 @@ template <class V, bool two>
   const Coefficients<V, two> coefficients(row);
   const V c = V::all(row.c);
   for_each_vector<V, NormalLaw>(draw, [&](V noise, size_t j, size_t n) {
-    const V x = load_some<V>(row.x + j, n);
-    const V y = two ? load_some<V>(row.y + j, n) : x;
+    const V x = load_some(row.x + j, n, V::all(0));
+    const V y = two ? load_some(row.y + j, n, V::all(0)) : x;
     const V value = fma(c, noise, coefficients.sum(x, y));
     store_some(coefficients.bounded(value), row.out + j, n);
   });

@@ -70,9 +70,12 @@ void interpolate_probabilities(RowQuadrature& quadrature, bool logarithms,
     quadrature.cells().interpolate(logs, true, some.data());
     for (std::size_t j = 0; j < sums.size(); ++j) sums[j] += some[j];
   });
-  if (quadrature.parts() == 1) return;
-  for (std::size_t j = 0; j < sums.size(); ++j)
-    values[j] = logarithms ? std::log(sums[j]) : sums[j];
+  for (std::size_t j = 0; j < values.size(); ++j) {
+    if (quadrature.parts() != 1) values[j] = logarithms ? std::log(sums[j]) : sums[j];
+    // What is hardly more than the least one stands for zero.
+    if (logarithms && values[j] < std::log(10.0 * least_probability)) values[j] = -infinity;
+    if (!logarithms && values[j] < 10.0 * least_probability) values[j] = 0.0;
+  }
 }
 
 std::vector<double> products(const std::vector<double>& a, const std::vector<double>& b) {

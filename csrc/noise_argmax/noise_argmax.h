@@ -24,7 +24,7 @@ struct NoisyLogits {
 
 /// probabilities[i] = P(argmax = i), and log_probs their logarithms; either may be null.
 ///   Error:    relative for probabilities, absolute for logarithms: 1e-9 in double and 1e-5 in
-///             float where the probability is above 1e-30
+///             float where the probability is above 1e-30; below 1e-299 it is 0
 ///   Work:     O(n + points * nodes): some hundred of each, n points at most
 template <class T>
 void noise_argmax(const NoisyLogits<T>& x, T* probabilities, T* log_probs, std::size_t threads,

@@ -16,6 +16,8 @@ constexpr std::size_t first_nodes = 20;  // of the coarsest trapezoidal rule
 constexpr std::size_t most_nodes = 1 << 17;
 // Of an integrand what is e^-drop below its maximum does not matter.
 constexpr double drop = 46.0;
+// With uniform noise a class that is one below the largest cannot win.
+constexpr double above_minus_one = -1.0 + 0x1p-53;
 
 bool is_smooth(NoiseLaw law) { return law == NoiseLaw::normal || law == NoiseLaw::logistic; }
 
@@ -32,7 +34,7 @@ ClassCells::Limits RowQuadrature::limits(double smooth_below, double lowest) con
   switch (law_) {
     case NoiseLaw::normal: return {cell_width, -infinity, infinity, std::min(-64.0, lowest - 50.0)};
     case NoiseLaw::cauchy: return {cell_width, -infinity, infinity, -infinity};
-    case NoiseLaw::uniform: return {cell_width, infinity, -infinity, -1.0};
+    case NoiseLaw::uniform: return {cell_width, infinity, -infinity, above_minus_one};
     // log F is singular at u = mu, and u > 0.
     case NoiseLaw::exponential: smooth_below = -1.5; break;
     default: break;
@@ -194,7 +196,7 @@ void RowQuadrature::select_nodes(std::size_t index) {
   const bool wide = count < static_cast<double>(cells_.classes());
   const double width = wide && count > 0.0 ? depth / count : 1.0;
   const double smooth_above = wide && count > 0.0 ? -depth : infinity;
-  cells_.divide({width, smooth_above, infinity, std::max(-1.0, part.low - 1.0)});
+  cells_.divide({width, smooth_above, infinity, std::max(above_minus_one, part.low - 1.0)});
 }
 
 void RowQuadrature::select(std::size_t part) {

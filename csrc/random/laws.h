@@ -249,6 +249,19 @@ struct NormalLaw {
   }
 };
 
+/// The first n <= V::width elements of x, and those of `rest` in the other lanes.
+template <class V>
+inline V load_some(const typename V::Element* x, size_t n, V rest) {
+  return n == V::width ? V::load(x) : V::load_first(x, n, rest);
+}
+template <class V>
+inline void store_some(V v, typename V::Element* x, size_t n) {
+  if (n == V::width)
+    v.store(x);
+  else
+    v.store_first(x, n);
+}
+
 /// Calls use(v, j, n) for vectors v of a row, whose n <= V::width first lanes are the elements
 /// draw.first + j, ...
 template <class V, class Law, class Use>

@@ -8,16 +8,10 @@
 namespace logitkit {
 namespace {
 
+/// Logits, and -inf in lanes without one.
 template <class V>
-inline void store_some(V v, typename V::Element* x, size_t n) {
-  if (n == V::width)
-    v.store(x);
-  else
-    v.store_first(x, n);
-}
-template <class V>
-inline V load_some(const typename V::Element* x, size_t n) {
-  return n == V::width ? V::load(x) : V::load_first(x, n, all<V>(0) - all<V>(__builtin_inff()));
+inline V load_logits(const typename V::Element* x, size_t n) {
+  return load_some(x, n, all<V>(-__builtin_inff()));
 }
 
 template <class V, class Law>
@@ -28,7 +22,7 @@ void fill(const Draw& draw, typename V::Element* out) {
 template <class V>
 void perturb(const Draw& draw, const typename V::Element* logits, typename V::Element* out) {
   for_each_vector<V, GumbelLaw>(draw, [=](V noise, size_t j, size_t n) {
-    store_some(load_some<V>(logits + j, n) + noise, out + j, n);
+    store_some(load_logits<V>(logits + j, n) + noise, out + j, n);
   });
 }
 
@@ -44,11 +38,11 @@ inline V as_bits(size_t n) {
 template <class V>
 Largest<typename V::Element> perturbed_max(const Draw& draw, const typename V::Element* logits) {
   using T = typename V::Element;
-  const V zero = all<V>(0), lowest = zero - all<V>(__builtin_inff());
-  const V least = zero - all<V>(LawConstants<T>::largest);
+  const V zero = all<V>(0), lowest = all<V>(-__builtin_inff());
+  const V least = all<V>(-LawConstants<T>::largest);
   V best = lowest, vector = zero, not_finite = zero;
   for_each_vector<V, GumbelLaw>(draw, [&](V noise, size_t j, size_t n) {
-    const V x = load_some<V>(logits + j, n) + noise;
+    const V x = load_logits<V>(logits + j, n) + noise;
     const auto above = greater(x, best);
     best = select(above, x, best);
     vector = select(above, as_bits<V>(j / V::width), vector);

@@ -1,8 +1,8 @@
 #include "random/random.h"
 
 #include <algorithm>
-#include <cmath>
 #include <limits>
+#include <utility>
 #include <vector>
 
 #include "random/loops.h"
@@ -109,15 +109,20 @@ namespace {
 template <class T>
 class TopK {
  public:
-  explicit TopK(std::size_t k) : k_(k) { heap_.reserve(k); }
+  explicit TopK(std::size_t k) : k_(k) {}
 
   void add(const T* x, std::size_t n, std::size_t first) {
     for (std::size_t i = 0; i < n; ++i) {
-      if (x[i] <= threshold_) continue;  // NaN goes on
+      if (x[i] <= threshold_) continue;  // an equal one that comes later; NaN goes on
       if (!(x[i] < std::numeric_limits<T>::infinity())) finite_ = false;
       if (!finite_) return;
       add(x[i], first + i);
     }
+  }
+
+  void add(const TopK& other) {
+    finite_ = finite_ && other.finite_;
+    for (const Element& element : other.heap_) add(element.value, element.position);
   }
 
   void write(T* values, std::int64_t* indices) {
@@ -143,6 +148,7 @@ class TopK {
 
   void add(T value, std::size_t position) {
     if (heap_.size() == k_) {
+      if (!above({value, position}, heap_.front())) return;
       std::pop_heap(heap_.begin(), heap_.end(), above);
       heap_.pop_back();
     }
@@ -165,17 +171,28 @@ void gumbel_top_k(const T* logits, const Rows& rows, std::size_t count, std::siz
   constexpr std::size_t tile = 2048;
   const PhiloxStream stream = philox_stream(rows.seed, rows.step);
   const RandomLoops<T>& loops = loops_for<T>(random_loops(isa));
-  parallel_for(rows.count, threads, [&](std::size_t row) {
+  const std::size_t chunks = chunks_of_row(count);
+  std::vector<TopK<T>> parts(chunks > 1 ? rows.count * chunks : 0, TopK<T>(k));
+  for_each_chunk(rows.count, count, threads, [&](const Chunk& chunk) {
+    const auto id = static_cast<std::uint64_t>(rows.row_ids[chunk.row]);
     TopK<T> largest(k);
     T perturbed[tile];
-    for (std::size_t j = 0; j < count; j += tile) {
-      const std::size_t n = std::min(tile, count - j);
-      const auto id = static_cast<std::uint64_t>(rows.row_ids[row]);
-      loops.perturb({&stream, id, j, n}, logits + row * count + j, perturbed);
+    for (std::size_t j = chunk.first; j < chunk.first + chunk.count; j += tile) {
+      const std::size_t n = std::min(tile, chunk.first + chunk.count - j);
+      loops.perturb({&stream, id, j, n}, logits + chunk.row * count + j, perturbed);
       largest.add(perturbed, n, j);
     }
-    largest.write(values + row * k, indices + row * k);
+    if (chunks == 1)
+      largest.write(values + chunk.row * k, indices + chunk.row * k);
+    else
+      parts[chunk.row * chunks + chunk.first / chunk_size] = std::move(largest);
   });
+  if (chunks == 1) return;
+  for (std::size_t row = 0; row < rows.count; ++row) {
+    TopK<T>& first = parts[row * chunks];
+    for (std::size_t i = 1; i < chunks; ++i) first.add(parts[row * chunks + i]);
+    first.write(values + row * k, indices + row * k);
+  }
 }
 
 template void random_numbers(Law, const Rows&, std::size_t, float*, std::size_t, Isa);

@@ -43,7 +43,7 @@ void gumbel_argmax(const T* logits, const Rows& rows, std::size_t count, std::in
 
 /// The k <= count largest of these in descending order: values[r * k + i], indices[r * k + i].
 /// Where fewer logits than k are above -inf, the rest is -inf, -1; where one is NaN or +inf, all
-/// of the row is NaN, -1.
+/// of the row is NaN, -1. Extra memory is that of the k largest of each 16384 logits.
 template <class T>
 void gumbel_top_k(const T* logits, const Rows& rows, std::size_t count, std::size_t k, T* values,
                   std::int64_t* indices, std::size_t threads, Isa isa);

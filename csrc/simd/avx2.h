@@ -25,8 +25,11 @@ struct F64 {
   using Element = double;
   using Wide = F64;
   static constexpr size_t width = 4;
-  static constexpr int root_bits = 0;
-  static F64 look_up(const double (&table)[1], F64) { return all(table[0]); }
+  static constexpr int root_bits = 4;
+  static F64 look_up(const double (&table)[16], F64 index) {
+    const __m256i last = _mm256_and_si256(_mm256_castpd_si256(index.v), _mm256_set1_epi64x(15));
+    return {_mm256_i64gather_pd(table, last, 8)};
+  }
   static F64 all(double a) { return {_mm256_set1_pd(a)}; }
   static F64 load(const double* x) { return {_mm256_loadu_pd(x)}; }
   static F64 load(const float* x) { return {_mm256_cvtps_pd(_mm_loadu_ps(x))}; }
@@ -42,6 +45,8 @@ struct F64 {
   }
   static F64 narrow(const F64 (&wide)[1]) { return wide[0]; }
   void store(double* x) const { _mm256_storeu_pd(x, v); }
+  void stream(double* x) const { _mm256_stream_pd(x, v); }
+  static void fence() { _mm_sfence(); }
   void store_first(double* x, size_t n) const {
     _mm256_maskstore_pd(x, _mm256_cvtepi32_epi64(first4(n)), v);
   }
@@ -67,6 +72,8 @@ struct F32 {
     return {_mm256_set_m128(_mm256_cvtpd_ps(wide[1].v), _mm256_cvtpd_ps(wide[0].v))};
   }
   void store(float* x) const { _mm256_storeu_ps(x, v); }
+  void stream(float* x) const { _mm256_stream_ps(x, v); }
+  static void fence() { _mm_sfence(); }
   void store_first(float* x, size_t n) const { _mm256_maskstore_ps(x, first8(n), v); }
   static void prefetch(const void* x) { _mm_prefetch(static_cast<const char*>(x), _MM_HINT_T0); }
   __m256 v;

@@ -39,6 +39,9 @@ struct F64 {
   /// Rounds doubles to the elements of this type.
   static F64 narrow(const F64 (&wide)[1]) { return wide[0]; }
   void store(double* x) const { _mm512_storeu_pd(x, v); }
+  /// Writes past the caches, to where a vector is aligned; what others read comes before a fence.
+  void stream(double* x) const { _mm512_stream_pd(x, v); }
+  static void fence() { _mm_sfence(); }
   void store_first(double* x, size_t n) const {
     _mm512_mask_storeu_pd(x, static_cast<__mmask8>((1u << n) - 1), v);
   }
@@ -65,6 +68,8 @@ struct F32 {
                                _mm512_cvtpd_ps(wide[1].v), 1)};
   }
   void store(float* x) const { _mm512_storeu_ps(x, v); }
+  void stream(float* x) const { _mm512_stream_ps(x, v); }
+  static void fence() { _mm_sfence(); }
   void store_first(float* x, size_t n) const {
     _mm512_mask_storeu_ps(x, static_cast<__mmask16>((1u << n) - 1), v);
   }

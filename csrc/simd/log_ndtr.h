@@ -64,7 +64,7 @@ constexpr double log_root_2_pi = 0x1.d67f1c864beb5p-1;      // log sqrt(2 pi)
 constexpr double inverse_root_2_pi = 0x1.9884533d43651p-2;  // 1 / sqrt(2 pi)
 
 /// log Phi(x) for |x| < 2^500.
-///   Error:  (2^-51 + 2^-53 x^2) |result| where x > 0; 2^-50 + 2^-52 |result| where x <= 0
+///   Error:  (2^-51 + 2^-53 x^2) |result| + 2^-1000 where x > 0; 2^-50 + 2^-52 |result| else
 template <class V>
 inline V log_ndtr(V x) {
   const V t = absolute(x);
@@ -80,7 +80,7 @@ inline V log_ndtr(V x) {
 }
 
 /// phi(x) / Phi(x) for |x| < 2^500, the derivative of log_ndtr(); close to -x for x << 0.
-///   Error:  (2^-50 + 2^-53 x^2) |result|; where x < 0, 2^-50 |result|
+///   Error:  (2^-49 + 2^-53 x^2) |result|; where x < 0, 2^-49 |result|; 2^-1000
 template <class V>
 inline V ndtr_ratio(V x) {
   const V mills = mills_ratio(absolute(x));

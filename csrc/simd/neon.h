@@ -16,8 +16,12 @@ struct F64 {
   using Element = double;
   using Wide = F64;
   static constexpr size_t width = 2;
-  static constexpr int root_bits = 0;
-  static F64 look_up(const double (&table)[1], F64) { return all(table[0]); }
+  static constexpr int root_bits = 4;
+  static F64 look_up(const double (&table)[16], F64 index) {
+    const uint64x2_t i = vandq_u64(vreinterpretq_u64_f64(index.v), vdupq_n_u64(15));
+    const float64x2_t low = vld1q_dup_f64(table + vgetq_lane_u64(i, 0));
+    return {vld1q_lane_f64(table + vgetq_lane_u64(i, 1), low, 1)};
+  }
   static F64 all(double a) { return {vdupq_n_f64(a)}; }
   static F64 load(const double* x) { return {vld1q_f64(x)}; }
   static F64 load(const float* x) { return {vcvt_f64_f32(vld1_f32(x))}; }
@@ -31,6 +35,8 @@ struct F64 {
   }
   static F64 narrow(const F64 (&wide)[1]) { return wide[0]; }
   void store(double* x) const { vst1q_f64(x, v); }
+  void stream(double* x) const { store(x); }
+  static void fence() {}
   void store_first(double* x, size_t n) const {
     double lanes[2];
     vst1q_f64(lanes, v);
@@ -44,8 +50,16 @@ struct F32 {
   using Element = float;
   using Wide = F64;
   static constexpr size_t width = 4;
-  static constexpr int root_bits = 0;
-  static F32 look_up(const float (&table)[1], F32) { return all(table[0]); }
+  static constexpr int root_bits = 4;
+  static F32 look_up(const float (&table)[16], F32 index) {
+    // By bytes: element i has the bytes 4 i, 4 i + 1, 4 i + 2, 4 i + 3.
+    const uint32x4_t i = vandq_u32(vreinterpretq_u32_f32(index.v), vdupq_n_u32(15));
+    const uint32x4_t bytes = vmlaq_n_u32(vdupq_n_u32(0x03020100), i, 0x04040404);
+    const uint8x16x4_t of_table = {
+        {bytes_of(table), bytes_of(table + 4), bytes_of(table + 8), bytes_of(table + 12)}};
+    return {vreinterpretq_f32_u8(vqtbl4q_u8(of_table, vreinterpretq_u8_u32(bytes)))};
+  }
+  static uint8x16_t bytes_of(const float* x) { return vreinterpretq_u8_f32(vld1q_f32(x)); }
   static F32 all(float a) { return {vdupq_n_f32(a)}; }
   static F32 load(const float* x) { return {vld1q_f32(x)}; }
   static F32 load_first(const float* x, size_t n, F32 rest) {
@@ -58,6 +72,8 @@ struct F32 {
     return {vcvt_high_f32_f64(vcvt_f32_f64(wide[0].v), wide[1].v)};
   }
   void store(float* x) const { vst1q_f32(x, v); }
+  void stream(float* x) const { store(x); }
+  static void fence() {}
   void store_first(float* x, size_t n) const {
     float lanes[4];
     vst1q_f32(lanes, v);

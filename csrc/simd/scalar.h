@@ -28,8 +28,10 @@ struct F64 {
   using Element = double;
   using Wide = F64;
   static constexpr size_t width = 1;
-  static constexpr int root_bits = 0;
-  static F64 look_up(const double (&table)[1], F64) { return all(table[0]); }
+  static constexpr int root_bits = 4;
+  static F64 look_up(const double (&table)[16], F64 index) {
+    return {table[bits_of<std::uint64_t>(index.v) & 15]};
+  }
   static F64 all(double a) { return {a}; }
   static F64 load(const double* x) { return {*x}; }
   static F64 load(const float* x) { return {double{*x}}; }
@@ -39,6 +41,8 @@ struct F64 {
   }
   static F64 narrow(const F64 (&wide)[1]) { return wide[0]; }
   void store(double* x) const { *x = v; }
+  void stream(double* x) const { store(x); }
+  static void fence() {}
   void store_first(double* x, size_t n) const {
     if (n > 0) *x = v;
   }
@@ -50,13 +54,17 @@ struct F32 {
   using Element = float;
   using Wide = F64;
   static constexpr size_t width = 1;
-  static constexpr int root_bits = 0;
-  static F32 look_up(const float (&table)[1], F32) { return all(table[0]); }
+  static constexpr int root_bits = 4;
+  static F32 look_up(const float (&table)[16], F32 index) {
+    return {table[bits_of<std::uint32_t>(index.v) & 15]};
+  }
   static F32 all(float a) { return {a}; }
   static F32 load(const float* x) { return {*x}; }
   static F32 load_first(const float* x, size_t n, F32 rest) { return n > 0 ? load(x) : rest; }
   static F32 narrow(const F64 (&wide)[1]) { return {static_cast<float>(wide[0].v)}; }
   void store(float* x) const { *x = v; }
+  void stream(float* x) const { store(x); }
+  static void fence() {}
   void store_first(float* x, size_t n) const {
     if (n > 0) *x = v;
   }

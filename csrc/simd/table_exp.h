@@ -21,11 +21,6 @@ template <class Element, int bits>
 struct RootTable;
 
 template <>
-struct RootTable<float, 0> {
-  static constexpr float roots[1] = {0x1p-64f};
-  static constexpr const float (&q)[5] = ExpConstants<float>::q;
-};
-template <>
 struct RootTable<float, 3> {  // 1.9e-10
   static constexpr float roots[8] = {0x1p-64f,        0x1.f72b84p-65f, 0x1.f06fep-65f,
                                      0x1.ebfdaep-65f, 0x1.ea09e6p-65f, 0x1.eace54p-65f,
@@ -64,11 +59,6 @@ struct RootTable<float, 4> {  // 1.6e-9
                                       -0x1.a5217cp-28f,
                                       0x1.61428ep-28f};
   static constexpr float q[2] = {0x1.00022p-1f, 0x1.55563ap-3f};
-};
-template <>
-struct RootTable<double, 0> {
-  static constexpr double roots[1] = {0x1p-512};
-  static constexpr const double (&q)[10] = ExpConstants<double>::q;
 };
 template <>
 struct RootTable<double, 4> {  // 1.2e-17
@@ -140,9 +130,8 @@ inline V largest_in_range() {
 }
 
 /// The parts of e^x 2^-base for x >= (base - range + 1/2) ln 2 and |x| < 2^17 ln 2.
-///   Error:     t is within 4e-9 for floats and 1.6e-17 for doubles, without a table as in
-///              exp_parts(). With a table power errs by half an ulp. `precise` makes up for that
-///              in t; without a table it halves the error of t.
+///   Error:     t is within 4e-9 for floats and 1.6e-17 for doubles; power errs by half an ulp,
+///              and `precise` makes up for that in t
 ///   Specials:  t is a NaN if x is a NaN or +inf
 template <bool precise, class V>
 inline TableExpParts<V> table_exp_parts(V x, V magic) {
@@ -153,20 +142,17 @@ inline TableExpParts<V> table_exp_parts(V x, V magic) {
   // x = n ln(2) / step + r, as in exp_parts(); n has the integer n - step (base - range).
   const V n = fma(x, all<V>(C::log2_e * step), magic);
   const V n_float = n - magic;
-  const V r_high = fnma(n_float, all<V>(C::ln_2 / step), x);
-  const V r = fnma(n_float, all<V>(C::ln_2_rest / step), r_high);
+  V r = fnma(n_float, all<V>(C::ln_2 / step), x);
+  r = fnma(n_float, all<V>(C::ln_2_rest / step), r);
   constexpr std::size_t terms = sizeof(Table::q) / sizeof(Table::q[0]);
   V q = all<V>(Table::q[terms - 1]);
 #pragma GCC unroll 16
   for (std::size_t k = terms - 1; k > 0; --k) q = fma(q, r, all<V>(Table::q[k - 1]));
+  V r_and_rest = r;
   // The exponent of n goes where that of power stands, and its fraction chooses the root.
   const V power = add_bits(steps_to_exponent(n), V::look_up(Table::roots, n));
-  if constexpr (!precise)
-    return {n, power, fma(r * r, q, r)};
-  else if constexpr (V::root_bits > 0)
-    return {n, power, fma(r * r, q, r + V::look_up(Table::rests, n))};
-  else  // r may be so large that it counts what rounding took from it
-    return {n, power, r_high + fma(r * r, q, n_float * all<V>(-C::ln_2_rest / step))};
+  if constexpr (precise) r_and_rest = r + V::look_up(Table::rests, n);
+  return {n, power, fma(r * r, q, r_and_rest)};
 }
 
 }  // namespace

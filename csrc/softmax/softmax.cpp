@@ -15,6 +15,14 @@ T* same_place(const T* at, const T* x, T* y) {
   return y + (at - x);
 }
 
+/// How results are written: in place they replace what a cache has anyway.
+template <class T>
+Store store_for(const T* x, const Layout& layout, const T* y) {
+  constexpr std::size_t large = std::size_t{1} << 23;
+  const std::size_t size = layout.outer * layout.terms * layout.inner * sizeof(T);
+  return x != y && size >= large ? Store::streamed : Store::cached;
+}
+
 /// 1 / (2 (sum + rest) 2^-power) less the T that is next to its double, `inverse`.
 template <class T>
 double inverse_rest(double sum, double rest, int power, double inverse) {
@@ -73,7 +81,8 @@ void softmax(const T* x, const Layout& layout, T* y, std::size_t threads, Isa is
       const FlushDenormals flush(FlushDenormals::What::results_and_operands);
       const Scaled scaled = {of.exponent + begin, sums.result() + begin,
                              sums.result_rest() + begin};
-      loops_for<T>(loops).softmax(block.part(begin, count), scaled, to + begin * block.item_step);
+      loops_for<T>(loops).softmax(block.part(begin, count), scaled, to + begin * block.item_step,
+                                  store_for(x, layout, y));
     });
     for (std::size_t i = 0; i < block.items; ++i)
       if (!usable(i)) softmax_of_item(block, i, of.max[i], of.sum[i], to);
@@ -94,7 +103,7 @@ void log_softmax(const T* x, const Layout& layout, T* y, std::size_t threads, Is
   };
   task.write = [&](const Block<T>& block, const ItemSums& sums) {
     loops_for<T>(loops).log_softmax(block, sums.sums().max, sums.result(),
-                                    same_place(block.x, x, y));
+                                    same_place(block.x, x, y), store_for(x, layout, y));
   };
   for_each_block(x, layout, loops, threads, task);
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <vector>
 
 #include "simd/flush_denormals.h"
 
@@ -69,19 +70,21 @@ void softmax_stats(const T* x, const Layout& layout, T scale, const SoftmaxStats
     loops_for<T>(loops).sum_moments(block, scale, sums.moments());
   };
   task.finish = [&](const Block<T>& block, const ItemSums& sums, std::size_t first) {
+    const SumExpMoments moments = sums.moments();
+    std::vector<double> log_sums(block.items), rests(block.items);
+    loops.log.log(block.items, moments.sums, log_sums.data(), rests.data());
     for (std::size_t i = 0; i < block.items; ++i) {
-      if (!sums.usable(i)) {
+      // Squares overflow where terms rise to the end of their range: sixty octaves above the first.
+      if (!sums.usable(i) || !std::isfinite(moments.sum_of_squares[i])) {
         write(stats_of_item(block, i, double{scale}), out, first + i);
         continue;
       }
-      double& max = sums.sums().max[i];
+      double& max = moments.sums.max[i];
       if (std::abs(max) < double{std::numeric_limits<T>::min()}) {
         loops_for<T>(loops).max(block.part(i, 1), &max);  // it may be denormal, taken for zero
         max *= double{scale};
       }
-      double log_sum, rest;
-      loops.log.log(1, sums.sums().from(i), &log_sum, &rest);
-      write(stats_of_sums(sums.moments(), log_sum, i), out, first + i);
+      write(stats_of_sums(moments, log_sums[i], i), out, first + i);
     }
   };
   for_each_block(x, layout, loops, threads, task);

@@ -27,6 +27,8 @@ struct ExactLanes {
     sum = part = {F64::all(0.0), F64::all(0.0)};
   }
 
+  void expect(F64) {}
+
   template <size_t count>
   void add(const Vectors<F64, count>& x) {
 #pragma GCC unroll 2

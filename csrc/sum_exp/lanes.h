@@ -80,6 +80,13 @@ struct Lanes {
     lowest = (base - all<V>(range - static_cast<Element>(0.75))) * all<V>(C::ln_2);
   }
 
+  /// Sets the base of lanes without terms to the exponents of x, for the first terms are as large
+  /// as the largest, as a rule, to within what a base allows. Moments lose digits to a base that
+  /// is far from the largest, and wait for eight terms.
+  [[gnu::always_inline]] void expect(V x) {
+    if constexpr (!moments) set_base(exponent_of(x * all<V>(C::log2_e)));
+  }
+
   /// Adds a term for each of the vectors to each lane; -inf adds nothing.
   template <size_t count>
   [[gnu::always_inline]] void add(const Vectors<V, count>& x) {
@@ -90,10 +97,8 @@ struct Lanes {
   /// not set.
   template <size_t count>
   [[gnu::always_inline]] bool add_in_range(const Vectors<V, count>& x, bool raised = false) {
-    // A sum of eight, by halves, has the error of three additions: too much for softmax, unless
-    // there is a wider type to go on with and a table keeps t small.
-    constexpr bool by_twos = keep == Keep::max && (is_double || V::root_bits == 0);
-    constexpr size_t group = by_twos && count > 2 ? 2 : count;
+    // A sum of eight, by halves, has the error of three additions: too much for softmax.
+    constexpr size_t group = keep == Keep::max && count > 2 ? 2 : count;
     Terms<V> terms[count / group];
     V n = largest_in_range<V>();
 #pragma GCC unroll 4
@@ -193,15 +198,19 @@ struct Lanes {
   /// Sets the base to the exponent of the largest term in lanes where that is out of range, or
   /// closer to it than rounding can tell.
   void raise(V largest) {
-    const V limit = all<V>(static_cast<Element>(exponent_limit));
     const V highest = base + all<V>(static_cast<Element>(exponent_range<Element> - 0.25));
     const V exponent = largest * all<V>(C::log2_e);
-    const V n = round(min(limit, max(exponent, all<V>(0) - limit)));
-    const V to = select(greater(exponent, highest), n, base);
+    const V to = select(greater(exponent, highest), exponent_of(exponent), base);
     F64 change[parts];
     widen(base - to, change);
     for (size_t p = 0; p < parts; ++p) rescale(p, change[p]);
     set_base(to);
+  }
+
+  /// An integer that may be a base.
+  static V exponent_of(V exponent) {
+    const V limit = all<V>(static_cast<Element>(exponent_limit));
+    return round(min(limit, max(exponent, all<V>(0) - limit)));
   }
 
   /// Part p as seen from a base that is lower by `change` <= 0.

@@ -51,6 +51,10 @@ struct ExactSumExp {
   double* low;
 };
 
+/// Whether results are left in the caches, or written past them, which spares reading what they
+/// replace: for more of them than a cache holds.
+enum class Store { cached, streamed };
+
 /// What softmax writes: e^x (scale + rest) 2^-exponent, for 1/2 <= scale <= 1.
 struct Scaled {
   const double* exponent;
@@ -81,9 +85,10 @@ struct SumExpLoops {
   void (*sum_exactly)(const Block<T>& block, const double* max, ExactSumExp sums);
   /// y = e^x (scale + rest) 2^-exponent for the block that begins at y, with the steps of x.
   ///   Error:  1.6 ulp
-  void (*softmax)(const Block<T>& block, Scaled scaled, T* y);
+  void (*softmax)(const Block<T>& block, Scaled scaled, T* y, Store store);
   /// y = (x - max) - log_sum.
-  void (*log_softmax)(const Block<T>& block, const double* max, const double* log_sum, T* y);
+  void (*log_softmax)(const Block<T>& block, const double* max, const double* log_sum, T* y,
+                      Store store);
 };
 
 /// Loops over what the sums give, whose type does not matter any more.

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 #include "simd/log.h"
 #include "sum_exp/exact_lanes.h"
@@ -67,6 +68,7 @@ template <class V, class T, class Lanes, class Change>
 [[gnu::always_inline]] inline void add_row(const T* x, size_t terms, Lanes& lanes,
                                            const Change& change) {
   size_t j = 0;
+  lanes.expect(change(load_some<V>(x, terms)));
   for (; j + 8 * V::width <= terms; j += 8 * V::width) add_vectors<8, V>(x + j, lanes, change);
   if (j + 4 * V::width <= terms) {
     add_vectors<4, V>(x + j, lanes, change);
@@ -111,18 +113,34 @@ inline void store_tile(const V* tile, size_t rows, size_t row_step, size_t terms
   for (size_t i = 0; i < V::width && i < rows; ++i) store_some(block[i], x + i * row_step, terms);
 }
 
-/// Gives vectors that lie in memory one after the other to an accumulator.
+/// Gives `count` vectors of a tile to an accumulator.
+template <size_t count, class V, class Lanes, class Change>
+[[gnu::always_inline]] inline void add_some(const V* tile, Lanes& lanes, const Change& change) {
+  Vectors<V, count> vectors;
+#pragma GCC unroll 8
+  for (size_t k = 0; k < count; ++k) vectors.v[k] = change(tile[k]);
+  lanes.add(vectors);
+}
+
+/// Gives all vectors of a tile to an accumulator.
 template <class V, class Lanes, class Change>
 [[gnu::always_inline]] inline void add_tile(const V* tile, size_t terms, Lanes& lanes,
                                             const Change& change) {
   size_t j = 0;
-  for (; j + 8 <= terms; j += 8) {
-    Vectors<V, 8> vectors;
-#pragma GCC unroll 8
-    for (size_t k = 0; k < 8; ++k) vectors.v[k] = change(tile[j + k]);
-    lanes.add(vectors);
+  if (terms > 0) lanes.expect(change(tile[0]));
+  for (; j + 8 <= terms; j += 8) add_some<8>(tile + j, lanes, change);
+  // Doubles, for which there is no wider type, go one by one: a sum of few shows each rounding.
+  if constexpr (sizeof(typename V::Element) < sizeof(double)) {
+    if (j + 4 <= terms) {
+      add_some<4>(tile + j, lanes, change);
+      j += 4;
+    }
+    if (j + 2 <= terms) {
+      add_some<2>(tile + j, lanes, change);
+      j += 2;
+    }
   }
-  for (; j < terms; ++j) lanes.add(Vectors<V, 1>{{change(tile[j])}});
+  for (; j < terms; ++j) add_some<1>(tile + j, lanes, change);
 }
 
 /// Gives `count` rows of a strip of columns to its accumulators.
@@ -152,6 +170,8 @@ template <size_t count, class V, class T, class Lanes, class Change>
 template <class V, class T, class Lanes, class Change>
 inline void add_columns(const T* x, size_t terms, size_t row_step, size_t columns, Lanes* lanes,
                         const Change& change) {
+  for (size_t c = 0; c < columns; c += V::width)
+    lanes[c / V::width].expect(change(load_some<V>(x + c, columns - c)));
   size_t j = 0;
   for (; j + 8 <= terms; j += 8)
     add_strip<8, V>(x + j * row_step, row_step, columns, lanes, change);
@@ -214,6 +234,7 @@ void sum_moments(const Block<T>& block, T scale, SumExpMoments moments) {
 template <class V>
 struct MaxLanes {
   V top = all<V>(minus_infinity);
+  void expect(V) {}
   template <size_t count>
   void add(const Vectors<V, count>& x) {
     for (size_t k = 0; k < count; ++k) top = max(top, x.v[k]);
@@ -262,49 +283,90 @@ inline V load_narrow(const double* x, size_t i, size_t n) {
   return V::narrow(wide);
 }
 
-/// y = map(x) for a row.
+/// y = map(x) for n < V::width terms.
 template <class V, class Map>
+inline void map_some(const typename V::Element* x, size_t n, const Map& map,
+                     typename V::Element* y) {
+  if (n == 0) return;
+  V v = V::load_first(x, n, V::all(*x));
+  map.template apply<1>(&v);
+  v.store_first(y, n);
+}
+
+/// The elements from y on up to where a vector is aligned.
+template <class V>
+inline size_t up_to_aligned(const typename V::Element* y) {
+  const size_t past = reinterpret_cast<std::uintptr_t>(y) / sizeof(typename V::Element) % V::width;
+  return past == 0 ? 0 : V::width - past;
+}
+
+template <Store store, class V>
+inline void put(V v, typename V::Element* y) {
+  if constexpr (store == Store::streamed)
+    v.stream(y);
+  else
+    v.store(y);
+}
+
+/// y = map(x) for a row.
+template <class V, Store store, class Map>
 inline void map_row(const typename V::Element* x, size_t terms, const Map& map,
                     typename V::Element* y) {
   size_t j = 0;
+  if constexpr (store == Store::streamed) {
+    const size_t head = up_to_aligned<V>(y);
+    j = head < terms ? head : terms;
+    map_some<V>(x, j, map, y);
+  }
   for (; j + 4 * V::width <= terms; j += 4 * V::width) {
     V v[4];
 #pragma GCC unroll 4
     for (size_t k = 0; k < 4; ++k) v[k] = V::load(x + j + k * V::width);
     map.template apply<4>(v);
 #pragma GCC unroll 4
-    for (size_t k = 0; k < 4; ++k) v[k].store(y + j + k * V::width);
+    for (size_t k = 0; k < 4; ++k) put<store>(v[k], y + j + k * V::width);
   }
-  for (; j < terms; j += V::width) {
-    V v = load_some<V>(x + j, terms - j);
+  for (; j + V::width <= terms; j += V::width) {
+    V v = V::load(x + j);
     map.template apply<1>(&v);
-    store_some(v, y + j, terms - j);
+    put<store>(v, y + j);
+  }
+  map_some<V>(x + j, terms - j, map, y + j);
+}
+
+/// y = map(x) for a strip of columns, which has a map for each vector of items.
+template <class V, Store store, class Map>
+inline void map_columns(const typename V::Element* x, size_t terms, size_t row_step, size_t columns,
+                        const Map* maps, typename V::Element* y) {
+  for (size_t j = 0; j < terms; ++j, x += row_step, y += row_step) {
+    size_t c = 0;
+    for (; c + V::width <= columns; c += V::width) {
+      V v = V::load(x + c);
+      V::prefetch(x + c + 8 * row_step);
+      maps[c / V::width].template apply<1>(&v);
+      put<store>(v, y + c);
+    }
+    if (c < columns) map_some<V>(x + c, columns - c, maps[c / V::width], y + c);
   }
 }
 
 /// y = map(x) for all items of a block. start(i, n) makes the map of items i .. i + n - 1, one
 /// in a lane, or of item i in all lanes if n = 0.
-template <class V, class Start>
+template <class V, Store store, class Start>
 inline void map_items(const Block<typename V::Element>& block, const Start& start,
                       typename V::Element* y) {
   using Map = decltype(start(0, 0));
   const auto some = [](size_t n) { return n < V::width ? n : V::width; };
   if (!block.has_rows()) {
+    const bool aligned = up_to_aligned<V>(y) == 0 && block.term_step % V::width == 0;
     for (size_t c = 0; c < block.items; c += strip * V::width) {
       const size_t rest = block.items - c;
       const size_t columns = rest < strip * V::width ? rest : strip * V::width;
       Map maps[strip];
       for (size_t k = 0; k < columns; k += V::width)
         maps[k / V::width] = start(c + k, some(columns - k));
-      for (size_t j = 0; j < block.terms; ++j) {
-        const size_t at = j * block.term_step + c;
-        for (size_t k = 0; k < columns; k += V::width) {
-          V v = load_some<V>(block.x + at + k, columns - k);
-          V::prefetch(block.x + at + k + 8 * block.term_step);
-          maps[k / V::width].template apply<1>(&v);
-          store_some(v, y + at + k, columns - k);
-        }
-      }
+      const auto map = aligned ? map_columns<V, store, Map> : map_columns<V, Store::cached, Map>;
+      map(block.x + c, block.terms, block.term_step, columns, maps, y + c);
     }
   } else if (2 * block.terms <= V::width) {
     for (size_t i = 0; i < block.items; i += V::width) {
@@ -317,8 +379,17 @@ inline void map_items(const Block<typename V::Element>& block, const Start& star
     }
   } else {
     for (size_t i = 0; i < block.items; ++i)
-      map_row<V>(block.x + i * block.item_step, block.terms, start(i, 0), y + i * block.item_step);
+      map_row<V, store>(block.x + i * block.item_step, block.terms, start(i, 0),
+                        y + i * block.item_step);
   }
+}
+
+template <class V, class Start>
+inline void map_items(const Block<typename V::Element>& block, const Start& start,
+                      typename V::Element* y, Store store) {
+  if (store == Store::cached) return map_items<V, Store::cached>(block, start, y);
+  map_items<V, Store::streamed>(block, start, y);
+  V::fence();
 }
 
 template <class V>
@@ -348,7 +419,8 @@ struct LogSoftmax {
 };
 
 template <class V>
-void softmax(const Block<typename V::Element>& block, Scaled scaled, typename V::Element* y) {
+void softmax(const Block<typename V::Element>& block, Scaled scaled, typename V::Element* y,
+             Store store) {
   map_items<V>(
       block,
       [scaled](size_t i, size_t n) {
@@ -356,18 +428,18 @@ void softmax(const Block<typename V::Element>& block, Scaled scaled, typename V:
                                        load_narrow<V>(scaled.scale, i, n),
                                        load_narrow<V>(scaled.rest, i, n))};
       },
-      y);
+      y, store);
 }
 
 template <class V>
 void log_softmax(const Block<typename V::Element>& block, const double* max, const double* log_sum,
-                 typename V::Element* y) {
+                 typename V::Element* y, Store store) {
   map_items<V>(
       block,
       [max, log_sum](size_t i, size_t n) {
         return LogSoftmax<V>{load_narrow<V>(max, i, n), load_narrow<V>(log_sum, i, n)};
       },
-      y);
+      y, store);
 }
 
 /// f(i, n) for i = 0, width, ..., of n <= width items.

@@ -1,8 +1,7 @@
 """Kernels and methods for everything between logits and decisions."""
 
 from importlib import import_module
-from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import reference
 from ._attention import (
@@ -36,11 +35,12 @@ from ._logsumexp import logsumexp
 from ._softmax import log_softmax, softmax
 from ._softmax_stats import softmax_stats
 from ._softmax_vjp import log_softmax_vjp, logsumexp_vjp, softmax_vjp
-from .argmaxable import ArgmaxableReport, Box, Verdict, check_argmaxable
 from .reference import SoftmaxStats
 
 if TYPE_CHECKING:
-    from . import bounds, distributions, losses, random
+    from . import bounds, diffusion, distributions, losses, random
+    from .argmaxable import ArgmaxableReport, Box, Verdict, check_argmaxable
+    from .argmaxable import ArgmaxableReport, Box, Verdict, check_argmaxable
 
 __all__ = [
     "ArgmaxableReport",
@@ -65,6 +65,7 @@ __all__ = [
     "attention_with_stats",
     "bounds",
     "check_argmaxable",
+    "diffusion",
     "distributions",
     "entropy_temperature",
     "entropy_temperature_vjp",
@@ -91,8 +92,18 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> ModuleType:
-    """Import a module of this package when it is first asked for: few programs need it."""
-    if name in ("bounds", "distributions", "losses", "random"):
+# What takes long to import and few programs need is imported when it is first asked for.
+_PACKAGES = ("argmaxable", "bounds", "diffusion", "distributions", "losses", "random")
+_OF_ARGMAXABLE = ("ArgmaxableReport", "Box", "Verdict", "check_argmaxable")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PACKAGES:
         return import_module(f".{name}", __name__)
+    if name in _OF_ARGMAXABLE:
+        return getattr(import_module(".argmaxable", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import _cpu
-from ._backend import as_host_array
+from ._backend import as_host_array, bridge_for
 from .random import Philox, as_philox
 
 _INF = float("inf")
@@ -37,9 +37,9 @@ def diffusion_update(
 
     Parameters
     ----------
-    x : ndarray of float32 or float64, shape (n, ...)
-        One sample in each row.
-    y : ndarray, optional
+    x : ndarray or tensor of float32 or float64, shape (n, ...)
+        One sample in each row. Tensors lie in main memory, and have no derivatives here.
+    y : ndarray or tensor, optional
         Of the type and shape of `x`. Default: none.
     a, b, c : float or array_like, shape (n,)
         The coefficients of `x`, `y` and the noise. No noise is drawn for rows with ``c = 0``.
@@ -49,12 +49,12 @@ def diffusion_update(
         The ids of the samples. Default: 0, 1, ...
     lower, upper : float, optional
         Bounds of the result; NaN passes them. Default: none.
-    out : ndarray, optional
+    out : ndarray or tensor, optional
         Where to write; may be `x` or `y`.
 
     Returns
     -------
-    ndarray
+    ndarray or tensor
         Of the type and shape of `x`; `out` if that is given.
 
     Raises
@@ -64,11 +64,17 @@ def diffusion_update(
     ValueError
         If a shape does not fit, a bound is NaN, ``lower > upper``, or `out` overlaps an argument
         without being it.
+    RuntimeError
+        If a tensor requires a gradient, unless gradients are off.
 
     See Also
     --------
     logitkit.reference.diffusion_update : The same in NumPy and ``float64``.
     """
+    if (bridge := bridge_for(x)) is not None:
+        return bridge.diffusion_update(
+            x, y, a=a, b=b, c=c, rng=rng, rows=rows, lower=lower, upper=upper, out=out
+        )
     x = as_host_array(x)
     if x.dtype not in (np.float32, np.float64) or x.ndim == 0:
         raise TypeError(

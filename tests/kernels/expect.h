@@ -20,6 +20,7 @@ void test_linear_argmax();
 void test_linear_cross_entropy();
 void test_attention();
 void test_cross_entropy();
+void test_noise_argmax();
 void test_random();
 void test_self_witness();
 

@@ -35,6 +35,7 @@ constexpr Test tests[] = {
     {"linear_cross_entropy", test_linear_cross_entropy},
     {"attention", test_attention},
     {"cross_entropy", test_cross_entropy},
+    {"noise_argmax", test_noise_argmax},
     {"random", test_random},
     {"self_witness", test_self_witness},
 };

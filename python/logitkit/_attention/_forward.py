@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .. import _cpu
+from .._backend import bridge_for
 from ..reference import AttentionResult
 from ..reference._attention_scale import AttentionScale
 from ._problem import Problem, prepared
@@ -190,6 +191,7 @@ def attention(
     logitkit.attention_with_stats : The same with what it saw.
     logitkit.scaled_dot_product_attention : The arguments of torch's function.
     logitkit.reference.attention : The same in NumPy and ``float64``.
+    logitkit.torch.attention : The same for tensors of PyTorch, which may be passed here too.
 
     Notes
     -----
@@ -218,6 +220,8 @@ def attention(
     (2, 8, 1000, 64)
     """
     options = options_of(locals())
+    if (bridge := bridge_for(query)) is not None:
+        return bridge.attention(query, key, value, **options)
     problem = prepared(query, key, value, options, counted=False)
     return computed(problem, stats=False).output
 
@@ -320,6 +324,7 @@ def attention_with_stats(
     logitkit.merge_attention : Put results over parts of the keys together.
     logitkit.attention_entropy_profile : Entropy against visible length.
     logitkit.reference.attention_with_stats : The same in NumPy and ``float64``.
+    logitkit.torch.attention_with_stats : The same for tensors, which may be passed here too.
 
     Notes
     -----
@@ -335,6 +340,9 @@ def attention_with_stats(
     array([0.   , 0.693, 1.099])
     """
     options = options_of(locals())
+    if (bridge := bridge_for(query)) is not None:
+        result: AttentionResult = bridge.attention_with_stats(query, key, value, **options)
+        return result
     problem = prepared(query, key, value, options, counted=True)
     return computed(problem, stats=True)
 
@@ -379,9 +387,7 @@ def computed(problem: Problem, *, stats: bool) -> AttentionResult:
         max_logit=views[2],
         threads=problem.threads,
     )
-    n_visible: Any = None
-    if stats:
-        assert problem.n_visible is not None
-        n_visible = layout.user_rows(problem.n_visible)
+    counts = problem.n_visible
+    n_visible: Any = layout.user_rows(counts) if stats and counts is not None else None
     logsumexp, entropy, max_logit = results
     return AttentionResult(output, logsumexp, entropy, max_logit, n_visible)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from .._backend import as_array
 
 _TYPES = ("float16", "bfloat16", "float32", "float64")
+# What bfloat16 is called where it comes from a framework's tensor: NumPy has no such type, and
+# ml_dtypes, which adds one, need not be installed.
+BFLOAT16 = np.dtype([("bfloat16", np.uint16)])
 
 
 @dataclass
@@ -35,6 +38,14 @@ class Layout:
         """Batches, heads and rows of the kernel's results."""
         batches, heads, length, _ = self.query.shape
         return batches, heads, length
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        """Shape of numbers for each row as the caller sees it."""
+        _, heads, length = self.rows
+        if self.packed:
+            return (length, heads)
+        return (*self.lead, length) if self.single else (*self.lead, heads, length)
 
     def new(self, dim: int | None = None, dtype: Any = None) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return an empty result as the caller sees it, and the kernel's view of it."""
@@ -79,8 +90,8 @@ class Layout:
         batches, heads, length = self.rows
         x = np.broadcast_to(x, (batches, heads, length))
         if self.packed:
-            return np.ascontiguousarray(x[0].T)
-        return self._of_one_head(np.ascontiguousarray(x).reshape(*self.lead, heads, length))
+            return np.array(x[0].T, order="C")
+        return self._of_one_head(np.array(x, order="C").reshape(*self.lead, heads, length))
 
 
 def lay_out(
@@ -112,7 +123,7 @@ def lay_out(
             "expected cu_seqlens_q and cu_seqlens_k together, or cu_seqlens_q with block_table"
         )
     single = query.ndim == 2 and not packed
-    _check_shapes(query, key, value, packed, paged, single)
+    check_shapes(query.shape, key.shape, value.shape, packed, paged)
     lead: tuple[int, ...] = ()
     if packed:
         query = query.swapaxes(0, 1)[None]
@@ -122,42 +133,8 @@ def lay_out(
         key, value = key.swapaxes(0, 1)[None], value.swapaxes(0, 1)[None]
     if not packed:
         query, key, value, lead = _one_batch_axis(query, key, value, paged)
-    batches = len(query) if not packed else len(cu_seqlens_q) - 1
-    sequences = np.zeros((batches, 7), np.int64)
-    if packed:
-        sequences[:, 1:3] = _ranges("cu_seqlens_q", cu_seqlens_q, query.shape[2], "query")
-    else:
-        sequences[:, 0] = np.arange(batches)
-        sequences[:, 2] = query.shape[2]
-    if cu_seqlens_k is not None:
-        ranges = _ranges("cu_seqlens_k", cu_seqlens_k, key.shape[2], "key")
-        if len(ranges) != batches:
-            raise ValueError(
-                f"expected cu_seqlens_k of {batches + 1} elements like cu_seqlens_q, not "
-                f"{len(ranges) + 1}"
-            )
-        sequences[:, 4:6] = ranges
-    else:
-        sequences[:, 3] = np.arange(batches)
-        sequences[:, 5] = key.shape[2]
-    table = None
-    if paged:
-        table = _table(block_table, batches)
-        sequences[:, 5] = table.shape[1] * key.shape[2]
-    if key_lengths is not None:
-        lengths = _integers("key_lengths", key_lengths, batches)
-        if np.any(lengths < 0) or np.any(lengths > sequences[:, 5]):
-            raise ValueError(
-                f"expected key_lengths from 0 to the keys that there are, "
-                f"{sequences[:, 5].tolist()}, not {lengths.tolist()}"
-            )
-        sequences[:, 5] = lengths
-    if table is not None:
-        _check_blocks(table, sequences[:, 5], key.shape)
-    if lower_right:
-        sequences[:, 6] = sequences[:, 5] - sequences[:, 2]
-    if query_offsets is not None:
-        sequences[:, 6] = _integers("query_offsets", query_offsets, batches)
+    where = _Where(query_offsets, key_lengths, cu_seqlens_q, cu_seqlens_k, block_table)
+    sequences, table = _sequences(query.shape, key.shape, where, lower_right)
     return Layout(
         query,
         key,
@@ -172,44 +149,110 @@ def lay_out(
     )
 
 
+class _Where(NamedTuple):
+    """What says where the sequences lie."""
+
+    query_offsets: Any
+    key_lengths: Any
+    cu_seqlens_q: Any
+    cu_seqlens_k: Any
+    block_table: Any
+
+
+def _sequences(
+    query: tuple[int, ...], key: tuple[int, ...], where: _Where, lower_right: bool
+) -> tuple[NDArray[np.int64], NDArray[np.int32] | None]:
+    """Return `Layout.sequences`, for arrays of these shapes, and `Layout.block_table`."""
+    query_offsets, key_lengths, cu_seqlens_q, cu_seqlens_k, block_table = where
+    packed, paged = cu_seqlens_q is not None, block_table is not None
+    batches = max(len(cu_seqlens_q) - 1, 0) if packed else query[0]
+    sequences = np.zeros((batches, 7), np.int64)
+    if packed:
+        sequences[:, 1:3] = _ranges("cu_seqlens_q", cu_seqlens_q, query[2], "query")
+    else:
+        sequences[:, 0] = np.arange(batches)
+        sequences[:, 2] = query[2]
+    if cu_seqlens_k is not None:
+        ranges = _ranges("cu_seqlens_k", cu_seqlens_k, key[2], "key")
+        if len(ranges) != batches:
+            raise ValueError(
+                f"expected cu_seqlens_k of {batches + 1} elements like cu_seqlens_q, not "
+                f"{len(ranges) + 1}"
+            )
+        sequences[:, 4:6] = ranges
+    else:
+        sequences[:, 3] = np.arange(batches)
+        sequences[:, 5] = key[2]
+    table = None
+    if paged:
+        table = _table(block_table, batches)
+        sequences[:, 5] = table.shape[1] * key[2]
+    if key_lengths is not None:
+        lengths = _integers("key_lengths", key_lengths, batches)
+        if np.any(lengths < 0) or np.any(lengths > sequences[:, 5]):
+            raise ValueError(
+                f"expected key_lengths from 0 to the keys that there are, "
+                f"{sequences[:, 5].tolist()}, not {lengths.tolist()}"
+            )
+        sequences[:, 5] = lengths
+    if table is not None:
+        _check_blocks(table, sequences[:, 5], key)
+    if lower_right:
+        sequences[:, 6] = sequences[:, 5] - sequences[:, 2]
+    if query_offsets is not None:
+        # Far away is far enough, and positions do not overflow.
+        sequences[:, 6] = np.clip(
+            _integers("query_offsets", query_offsets, batches), -(2**60), 2**60
+        )
+    return sequences, table
+
+
+def as_float64(x: NDArray[Any]) -> NDArray[np.float64]:
+    """Return a copy of an array of one of the types."""
+    if x.dtype != BFLOAT16:
+        return x.astype(np.float64)
+    return (x.view(np.uint16).astype(np.uint32) << 16).view(np.float32).astype(np.float64)
+
+
 def _checked(name: str, x: Any) -> NDArray[Any]:
     array = as_array(x)
     if not isinstance(array, np.ndarray):
         raise TypeError(f"expected {name} in main memory, not a {type(array).__name__}")
     # Asking for the name of a type takes longer than all other checks together.
-    if array.dtype.char not in "efd" and array.dtype.name != "bfloat16":
+    dtype = array.dtype
+    if dtype.char not in "efd" and dtype != BFLOAT16 and dtype.name != "bfloat16":
         raise TypeError(f"expected {name} of {', '.join(_TYPES)}, not {array.dtype}")
     if array.shape[-1:] != (1,) and array.ndim > 0 and array.strides[-1] != array.itemsize:
         return np.ascontiguousarray(array)
     return array
 
 
-def _check_shapes(
-    query: NDArray[Any],
-    key: NDArray[Any],
-    value: NDArray[Any],
+def check_shapes(
+    query: tuple[int, ...],
+    key: tuple[int, ...],
+    value: tuple[int, ...],
     packed: bool,
     paged: bool,
-    single: bool,
 ) -> None:
-    shapes = f"query of shape {query.shape}, key {key.shape} and value {value.shape}"
-    if packed and query.ndim != 3:
+    """Raise an error, which names all three, if these shapes do not fit each other."""
+    shapes = f"query of shape {query}, key {key} and value {value}"
+    if packed and len(query) != 3:
         raise ValueError(f"expected a packed query of shape (total, heads, head_dim), not {shapes}")
-    if not packed and query.ndim < 2:
+    if not packed and len(query) < 2:
         raise ValueError(f"expected query of shape (batch, heads, length, head_dim), not {shapes}")
-    if paged and key.ndim != 4:
+    if paged and len(key) != 4:
         raise ValueError(
             f"expected a paged key of shape (blocks, block_size, heads, head_dim), not {shapes}"
         )
-    if not paged and (key.ndim != 3 if packed else key.ndim < 2):
+    if not paged and (len(key) != 3 if packed else len(key) < 2):
         raise ValueError(f"expected key with the axes of query, not {shapes}")
-    if query.shape[-1] != key.shape[-1] or query.shape[-1] == 0:
+    if query[-1] != key[-1] or query[-1] == 0:
         raise ValueError(f"expected query and key of one head_dim of at least 1, not {shapes}")
-    if key.shape[:-1] != value.shape[:-1] or value.shape[-1] == 0:
+    if len(key) != len(value) or key[:-1] != value[:-1] or value[-1] == 0:
         raise ValueError(f"expected value like key, with a head_dim of at least 1, not {shapes}")
-    heads = 1 if single else query.shape[1] if packed else query.shape[-3]
+    heads = query[1] if packed else query[-3] if len(query) > 2 else 1
     axis = -2 if packed or paged else -3
-    key_heads = key.shape[axis] if key.ndim > 2 else 1
+    key_heads = key[axis] if len(key) > 2 else 1
     if heads != key_heads and (key_heads == 0 or heads % key_heads):
         raise ValueError(f"expected heads of query in a multiple of those of key, not {shapes}")
 
@@ -236,7 +279,7 @@ def _one_batch_axis(
 
 def _integers(name: str, x: Any, count: int | None) -> NDArray[np.int64]:
     array = np.asarray(x)
-    if array.dtype.kind not in "iu" or array.ndim != 1:
+    if (array.dtype.kind not in "iu" and array.size) or array.ndim != 1:
         raise ValueError(f"expected {name} of integers in one dimension, not {x!r}")
     if count is not None and len(array) != count:
         raise ValueError(f"expected {name} of {count} elements, one a sequence, not {len(array)}")

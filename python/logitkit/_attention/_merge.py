@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .._backend import as_array
+from .._backend import as_array, bridge_for
 from ..reference import AttentionResult
 
 
@@ -57,6 +57,9 @@ def merge_attention(parts: Sequence[AttentionResult]) -> AttentionResult:
     """
     if not parts:
         raise ValueError("expected at least one part to merge")
+    if (bridge := bridge_for(parts[0].output)) is not None:
+        merged: AttentionResult = bridge.merge_attention(parts)
+        return merged
     shapes = [np.shape(part.output) for part in parts]
     if any(shape != shapes[0] for shape in shapes):
         raise ValueError(f"expected parts of one shape, not {', '.join(map(str, shapes))}")

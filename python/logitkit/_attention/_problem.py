@@ -44,12 +44,8 @@ def prepared(
 ) -> Problem:
     """Check everything; `counted` says that the number of visible keys is wanted."""
     alignment, threads = options["causal_alignment"], options["threads"]
-    if alignment not in ("upper_left", "lower_right"):
-        raise ValueError(
-            f"expected causal_alignment 'upper_left' or 'lower_right', not {alignment!r}"
-        )
-    if threads is not None and threads < 1:
-        raise ValueError(f"expected threads >= 1 or None, not {threads}")
+    softcap, scale = options["softcap"], options["scale"]
+    check_numbers(alignment, softcap, threads)
     where = ("query_offsets", "key_lengths", "cu_seqlens_q", "cu_seqlens_k", "block_table")
     layout = lay_out(
         query,
@@ -61,9 +57,6 @@ def prepared(
     visible = what_is_visible(
         layout, options["mask"], options["bias"], options["is_causal"], options["window"]
     )
-    softcap, scale = options["softcap"], options["scale"]
-    if softcap is not None and not 0 < softcap < math.inf:
-        raise ValueError(f"expected a positive softcap or None, not {softcap}")
     needs_count = counted or isinstance(scale, AttentionScale)
     n_visible = count_visible(layout, visible) if needs_count else None
     return Problem(
@@ -76,6 +69,18 @@ def prepared(
         n_visible,
         threads or 0,
     )
+
+
+def check_numbers(causal_alignment: Any, softcap: Any, threads: Any) -> None:
+    """Raise an error if one of these is not what it may be."""
+    if causal_alignment not in ("upper_left", "lower_right"):
+        raise ValueError(
+            f"expected causal_alignment 'upper_left' or 'lower_right', not {causal_alignment!r}"
+        )
+    if softcap is not None and not 0 < softcap < math.inf:
+        raise ValueError(f"expected a positive softcap or None, not {softcap}")
+    if threads is not None and threads < 1:
+        raise ValueError(f"expected threads >= 1 or None, not {threads}")
 
 
 def _row_scale(layout: Layout, scale: Any, n_visible: NDArray[np.int64] | None) -> NDArray[Any]:

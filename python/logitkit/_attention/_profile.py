@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._backend import as_array
+from .._backend import as_array, bridge_for
 from ..reference._attention_scale import AttentionScale
 from ._forward import attention_with_stats
+from ._layout import check_shapes
 
 Array = NDArray[np.float64]
 
@@ -144,12 +145,35 @@ def attention_entropy_profile(
     >>> bool(np.all(scaled.slope < plain.slope))
     True
     """
+    if (bridge := bridge_for(key)) is not None:
+        profile: EntropyProfile = bridge.attention_entropy_profile(
+            query,
+            key,
+            scale=scale,
+            is_causal=is_causal,
+            least=least,
+            groups_per_octave=groups_per_octave,
+            **options,
+        )
+        return profile
     key = as_array(key)
     nothing = np.zeros((*key.shape[:-1], 1), key.dtype)
     result = attention_with_stats(query, key, nothing, scale=scale, is_causal=is_causal, **options)
-    heads = result.entropy.shape[-2] if result.entropy.ndim > 1 else 1
-    rows = result.entropy.astype(np.float64).reshape(-1, heads, result.entropy.shape[-1])
-    n = result.n_visible.reshape(rows.shape)
+    return profile_of(result.entropy.astype(np.float64), result.n_visible, least, groups_per_octave)
+
+
+def profile_of(
+    entropy: Array, n_visible: NDArray[np.int64], least: int, groups_per_octave: int
+) -> EntropyProfile:
+    """Group rows (..., heads, length) by the keys that they see."""
+    if least < 1 or groups_per_octave < 1:
+        raise ValueError(
+            f"expected least and groups_per_octave of at least 1, not {least} and "
+            f"{groups_per_octave}"
+        )
+    heads = entropy.shape[-2] if entropy.ndim > 1 else 1
+    rows = entropy.reshape(-1, heads, entropy.shape[-1])
+    n = n_visible.reshape(rows.shape)
     # A power of 2 ends its group: the last row of a causal sequence is often one.
     group = np.ceil(np.log2(np.maximum(n, 1)) * groups_per_octave - 1e-9).astype(np.int64)
     group = np.where(n >= least, group, -1)
@@ -159,19 +183,19 @@ def attention_entropy_profile(
             f"expected rows that see at least two different lengths from {least} keys on, not "
             f"{len(names)}"
         )
-    lengths, entropy = np.empty(len(names)), np.empty((heads, len(names)))
+    lengths, mean = np.empty(len(names)), np.empty((heads, len(names)))
     for k, g in enumerate(names):
         there = group == g
         lengths[k] = np.exp(np.mean(np.log(n[there])))
         for h in range(heads):
-            entropy[h, k] = np.mean(rows[:, h][there[:, h]])
+            mean[h, k] = np.mean(rows[:, h][there[:, h]])
     slope = np.empty(heads)
     for h in range(heads):
         counted = n[:, h] >= least
         log_n = np.log(n[:, h][counted])
         x = log_n - np.mean(log_n)
         slope[h] = rows[:, h][counted] @ x / np.sum(x * x)
-    return EntropyProfile(lengths, entropy, slope)
+    return EntropyProfile(lengths, mean, slope)
 
 
 @dataclass(frozen=True)
@@ -257,17 +281,25 @@ def estimate_kappa(
     >>> estimate_kappa(query, key, entropy=3.0).kappa.shape
     (1,)
     """
+    if (bridge := bridge_for(query)) is not None:
+        found_by_bridge: KappaEstimate = bridge.estimate_kappa(
+            query, key, entropy=entropy, lengths=lengths, rows=rows
+        )
+        return found_by_bridge
     query, key = (np.asarray(as_array(x), np.float64) for x in (query, key))
     if query.ndim < 3 or key.ndim < 3:
         raise ValueError(
             f"expected query and key of shape (..., heads, length, head_dim), not {query.shape} "
             f"and {key.shape}"
         )
+    check_shapes(query.shape, key.shape, key.shape, packed=False, paged=False)
+    if rows < 1:
+        raise ValueError(f"expected rows >= 1, not {rows}")
     heads, keys, dim = query.shape[-3], key.shape[-2], key.shape[-1]
     if lengths is None:
         lengths = [n for n in (2**k for k in range(6, 40)) if n < keys] + [keys]
     sizes = np.unique(np.asarray(lengths))
-    if len(sizes) < 2 or sizes[0] < 2 or sizes[-1] > keys:
+    if sizes.dtype.kind not in "iu" or len(sizes) < 2 or sizes[0] < 2 or sizes[-1] > keys:
         raise ValueError(f"expected at least two lengths from 2 to {keys}, not {list(lengths)}")
     sample = np.unique(np.linspace(0, query.shape[-2] - 1, min(rows, query.shape[-2])).astype(int))
     scores = query[..., sample, :] @ key.repeat(heads // key.shape[-3], axis=-3).swapaxes(-1, -2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,7 +27,7 @@ class Visible(NamedTuple):
 
 def what_is_visible(layout: Layout, mask: Any, bias: Any, is_causal: bool, window: Any) -> Visible:
     """Check mask, bias and window, and bring them to the kernel's form."""
-    left, right = _window(window)
+    left, right = window_limits(window)
     right = min(right, 0) if is_causal else right
     bits, terms = None, []
     for name, x in (("mask", mask), ("bias", bias)):
@@ -48,12 +49,13 @@ def what_is_visible(layout: Layout, mask: Any, bias: Any, is_causal: bool, windo
     return Visible(left, right, bits, terms)
 
 
-def _window(window: Any) -> tuple[int, int]:
+def window_limits(window: Any) -> tuple[int, int]:
+    """Return how many keys a row sees before its position, and after it."""
     if window is None:
         return UNLIMITED, UNLIMITED
     try:
         left, right = window
-        limits = [UNLIMITED if x is None else int(x) for x in (left, right)]
+        limits = [UNLIMITED if x is None else operator.index(x) for x in (left, right)]
     except (TypeError, ValueError):
         raise ValueError(
             f"expected window = (left, right) in keys, None for no limit, not {window!r}"
@@ -67,12 +69,7 @@ def _scores(layout: Layout, name: str, x: NDArray[Any]) -> NDArray[Any]:
     """Return the array with four axes, 1 or whole, and dense keys."""
     heads = () if layout.single else (layout.query.shape[1],)
     full = (*layout.lead, *heads, layout.query.shape[2], layout.key.shape[2])
-    try:
-        fits = np.broadcast_shapes(x.shape, full) == full
-    except ValueError:
-        fits = False
-    if not fits:
-        raise ValueError(f"expected {name} that broadcasts to {full}, not of shape {x.shape}")
+    check_broadcast(name, x.shape, full)
     if layout.single:
         x = x.reshape(*x.shape[:-2], 1, *x.shape[-2:]) if x.ndim > 1 else x
     x = x.reshape((1,) * (3 - x.ndim) + x.shape)
@@ -82,6 +79,13 @@ def _scores(layout: Layout, name: str, x: NDArray[Any]) -> NDArray[Any]:
         return x.reshape(1, *x.shape[-3:])
     full_batch = np.broadcast_to(x, (*layout.lead, *x.shape[-3:]))
     return full_batch.reshape(math.prod(layout.lead), *x.shape[-3:])
+
+
+def check_broadcast(name: str, shape: tuple[int, ...], full: tuple[int, ...]) -> None:
+    """Raise an error, which names both, if an array of this shape does not broadcast to `full`."""
+    pairs = zip(reversed(shape), reversed(full), strict=False)
+    if len(shape) > len(full) or any(n not in (1, whole) for n, whole in pairs):
+        raise ValueError(f"expected {name} that broadcasts to {full}, not of shape {shape}")
 
 
 def count_visible(layout: Layout, visible: Visible) -> NDArray[np.int64]:

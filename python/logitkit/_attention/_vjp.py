@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .. import _cpu
-from .._backend import as_array
+from .._backend import as_array, bridge_for
 from ..reference import AttentionGradients, AttentionResult
 from ..reference._attention_scale import AttentionScale
 from ._forward import Window, as_bits, computed, options_of
-from ._layout import Layout
+from ._layout import Layout, as_float64
 from ._problem import Problem, prepared
 
 
@@ -127,6 +127,7 @@ def attention_vjp(
     --------
     logitkit.attention_with_stats : What this is the gradient of.
     logitkit.reference.attention_vjp : The same in NumPy and ``float64``.
+    logitkit.torch.attention_vjp : The same for tensors, which may be passed here too.
 
     Notes
     -----
@@ -152,14 +153,53 @@ def attention_vjp(
     options = {**options_of(locals()), "block_table": None}
     for name in ("grad_output", "grad_logsumexp", "grad_entropy", "result"):
         del options[name]
+    incoming = (grad_output, grad_logsumexp, grad_entropy)
+    if (bridge := bridge_for(query)) is not None:
+        gradients: AttentionGradients = bridge.attention_vjp(
+            query,
+            key,
+            value,
+            grad_output,
+            grad_logsumexp=grad_logsumexp,
+            grad_entropy=grad_entropy,
+            result=result,
+            **options,
+        )
+        return gradients
     problem = prepared(query, key, value, options, counted=result is None)
-    layout = problem.layout
     if result is None:
         result = computed(problem, stats=True)
+    raw = pulled_back(problem, result, *incoming, bias=bias, wants_scale=scale is not None)
+    layout = problem.layout
+    return AttentionGradients(
+        _as_given(layout, raw.query, query),
+        _as_given(layout, raw.key, key),
+        _as_given(layout, raw.value, value),
+        None if raw.bias is None else raw.bias.astype(as_array(bias).dtype),
+        raw.sinks,
+        None if raw.scale is None else _of_scale(problem, scale, raw.scale),
+    )
+
+
+def pulled_back(
+    problem: Problem,
+    result: AttentionResult,
+    grad_output: Any,
+    grad_logsumexp: Any,
+    grad_entropy: Any,
+    *,
+    bias: Any,
+    wants_scale: bool,
+) -> AttentionGradients:
+    """
+    Call the kernel, and return gradients as it lays them out: (batch, head, row, ...).
+
+    That of the scale is one for each row. A gradient of `bias` is wanted if that is not None.
+    """
+    layout = problem.layout
     incoming = _Incoming(layout, result, grad_output, grad_logsumexp, grad_entropy)
     arrays = (layout.query, layout.key, layout.value)
     grad_query, grad_key, grad_value = (np.zeros(x.shape, x.dtype) for x in arrays)
-    wants_scale = scale is not None
     grad_rows = np.zeros(layout.rows, layout.compute) if wants_scale else None
     outgoing = [as_bits(grad_query), as_bits(grad_key), as_bits(grad_value), grad_rows]
     grad_bias = None
@@ -175,14 +215,8 @@ def attention_vjp(
             one = [x if x is None else x[b : b + 1] for x in outgoing]
             _run(part, incoming.batch(b), one, grad_logits)
             _add_to_bias(grad_bias, grad_logits[0], b, layout)
-    return AttentionGradients(
-        _as_given(layout, grad_query, query),
-        _as_given(layout, grad_key, key),
-        _as_given(layout, grad_value, value),
-        None if grad_bias is None else grad_bias.astype(as_array(bias).dtype),
-        None if sinks is None else _of_sinks(problem, incoming),
-        _of_scale(problem, scale, grad_rows) if wants_scale else None,
-    )
+    grad_sinks = None if problem.sinks is None else _of_sinks(problem, incoming)
+    return AttentionGradients(grad_query, grad_key, grad_value, grad_bias, grad_sinks, grad_rows)
 
 
 class _Incoming:
@@ -197,6 +231,9 @@ class _Incoming:
         grad_entropy: Any,
     ) -> None:
         output = as_array(result.output)
+        expected = (*layout.row_shape, layout.value.shape[3])
+        if output.shape != expected:
+            raise ValueError(f"expected a result of shape {expected}, not {output.shape}")
         grad = as_array(grad_output)
         if grad.shape != output.shape:
             raise ValueError(
@@ -296,10 +333,10 @@ def _of_sinks(problem: Problem, incoming: _Incoming) -> NDArray[np.float64]:
         name: np.zeros(1) if x is None else x.astype(np.float64)
         for name, x in incoming.rows.items()
     }
-    log_p = problem.sinks.astype(np.float64)[:, None] - rows["logsumexp"]
-    there = np.isfinite(problem.sinks)[:, None] & np.isfinite(rows["logsumexp"])
-    log_p = np.where(there, log_p, 0.0)
-    out, grad = (x.astype(np.float64) for x in (incoming.out, incoming.grad_out))
+    sinks, logsumexp = problem.sinks.astype(np.float64)[:, None], rows["logsumexp"]
+    there = np.isfinite(sinks) & np.isfinite(logsumexp)  # -inf - -inf would be NaN
+    log_p = np.where(there, sinks, 0.0) - np.where(there, logsumexp, 0.0)
+    out, grad = as_float64(incoming.out), as_float64(incoming.grad_out)
     product = np.einsum("bhid,bhid->bhi", out, grad)
     terms = rows["grad_logsumexp"] - product - rows["grad_entropy"] * (rows["entropy"] + log_p)
     return np.asarray(np.sum(np.where(there, np.exp(log_p) * terms, 0.0), axis=(0, 2)))

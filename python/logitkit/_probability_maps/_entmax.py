@@ -6,18 +6,19 @@ from typing import Any
 
 import numpy as np
 
+from .._backend import bridge_for
 from ._rows import Array, map_rows, pull_back, softmax_rows, threshold_pull_back
 
 
 def sparsemax(x: Any, /, axis: int = -1) -> Any:
     r"""
-    Probabilities nearest to the logits: many are exactly zero.
+    Find the probabilities nearest to the logits: many are exactly zero.
 
     .. math:: p = \arg\min_{p \in \Delta} \|p - x\|^2, \quad p_i = \max(x_i - \tau, 0)
 
     Parameters
     ----------
-    x : array_like, shape (..., n, ...)
+    x : array_like or tensor, shape (..., n, ...)
         Logits: real numbers of at most 64 bits. ``-inf`` masks a class.
     axis : int, optional
         The axis of the `n` classes.
@@ -54,6 +55,8 @@ def sparsemax(x: Any, /, axis: int = -1) -> Any:
     >>> sparsemax([1.0, 0.5, -1.0])
     array([0.75, 0.25, 0.  ])
     """
+    if (bridge := bridge_for(x)) is not None:
+        return bridge.sparsemax(x, axis)
     return map_rows(_sparsemax, x, axis)
 
 
@@ -95,7 +98,7 @@ def entmax15(x: Any, /, axis: int = -1) -> Any:
 
     Parameters
     ----------
-    x : array_like, shape (..., n, ...)
+    x : array_like or tensor, shape (..., n, ...)
         Logits: real numbers of at most 64 bits. ``-inf`` masks a class.
     axis : int, optional
         The axis of the `n` classes.
@@ -131,6 +134,8 @@ def entmax15(x: Any, /, axis: int = -1) -> Any:
     >>> entmax15([1.0, 0.0, 0.0]).round(6)
     array([0.740253, 0.129873, 0.129873])
     """
+    if (bridge := bridge_for(x)) is not None:
+        return bridge.entmax15(x, axis)
     return map_rows(_entmax15, x, axis)
 
 
@@ -172,7 +177,7 @@ def entmax(x: Any, /, axis: int = -1, *, alpha: float = 1.5) -> Any:
 
     Parameters
     ----------
-    x : array_like, shape (..., n, ...)
+    x : array_like or tensor, shape (..., n, ...)
         Logits: real numbers of at most 64 bits. ``-inf`` masks a class.
     axis : int, optional
         The axis of the `n` classes.
@@ -213,6 +218,8 @@ def entmax(x: Any, /, axis: int = -1, *, alpha: float = 1.5) -> Any:
     >>> entmax([1.0, 0.5, -1.0], alpha=2.0)
     array([0.75, 0.25, 0.  ])
     """
+    if (bridge := bridge_for(x)) is not None:
+        return bridge.entmax(x, axis, alpha=alpha)
     alpha = _checked_alpha(alpha)
     return map_rows(lambda rows: _entmax(rows, alpha), x, axis)
 

@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from .._backend import bridge_for
 from ._rows import Array, checked_k, map_rows, pull_back, softmax_pull_back, softmax_rows
 from ._rows import threshold_pull_back as pull_back_threshold
 
@@ -23,7 +24,7 @@ def gradient_top_k(x: Any, /, axis: int = -1, *, k: int) -> Any:
 
     Parameters
     ----------
-    x : array_like, shape (..., n, ...)
+    x : array_like or tensor, shape (..., n, ...)
         Logits, in nats: real numbers of at most 64 bits. ``-inf`` masks a class.
     axis : int, optional
         The axis of the `n` classes.
@@ -67,6 +68,8 @@ def gradient_top_k(x: Any, /, axis: int = -1, *, k: int) -> Any:
     >>> gradient_top_k(np.log([3.0, 2.0, 1.0]), k=2).round(6)
     array([0.818182, 0.727273, 0.454545])
     """
+    if (bridge := bridge_for(x)) is not None:
+        return bridge.gradient_top_k(x, axis, k=k)
     return map_rows(lambda rows: _subsets(rows, k).inclusion, x, axis)
 
 
@@ -118,7 +121,7 @@ def threshold_top_k(
 
     Parameters
     ----------
-    x : array_like, shape (..., n, ...)
+    x : array_like or tensor, shape (..., n, ...)
         Logits: real numbers of at most 64 bits. ``-inf`` masks a class.
     axis : int, optional
         The axis of the `n` classes.
@@ -160,7 +163,9 @@ def threshold_top_k(
     >>> threshold_top_k([2.0, 0.0, 0.0], k=1).round(4)
     array([0.7399, 0.1301, 0.1301])
     """
-    law = _law(cdf)
+    if (bridge := bridge_for(x)) is not None:
+        return bridge.threshold_top_k(x, axis, k=k, cdf=cdf)
+    law = checked_law(cdf)
     return map_rows(lambda rows: _threshold(rows, k, law), x, axis)
 
 
@@ -201,7 +206,7 @@ def threshold_top_k_vjp(
     --------
     threshold_top_k : The function itself.
     """
-    law = _law(cdf)
+    law = checked_law(cdf)
 
     def pulled(rows: Array, cotangents: Array) -> Array:
         p = _threshold(rows, k, law)
@@ -222,7 +227,7 @@ def iterative_top_k(x: Any, /, axis: int = -1, *, k: int) -> Any:
 
     Parameters
     ----------
-    x : array_like, shape (..., n, ...)
+    x : array_like or tensor, shape (..., n, ...)
         Logits: real numbers of at most 64 bits. ``-inf`` masks a class.
     axis : int, optional
         The axis of the `n` classes.
@@ -258,6 +263,8 @@ def iterative_top_k(x: Any, /, axis: int = -1, *, k: int) -> Any:
     >>> iterative_top_k([20.0, 15.0, 0.0], k=2).round(4)
     array([0.9933, 1.0067, 0.    ])
     """
+    if (bridge := bridge_for(x)) is not None:
+        return bridge.iterative_top_k(x, axis, k=k)
     return map_rows(lambda rows: _rounds(rows, k).probabilities.sum(axis=0), x, axis)
 
 
@@ -394,7 +401,8 @@ def _log_sum(logs: Array, tangents: Array) -> tuple[Array, Array]:
     return log, np.sum(power * tangents, axis=-1) / there
 
 
-def _law(cdf: str) -> str:
+def checked_law(cdf: str) -> str:
+    """Return the name of a distribution function, or say what is wrong."""
     if cdf not in ("laplace", "logistic"):
         raise ValueError(f"expected cdf 'laplace' or 'logistic', not {cdf!r}")
     return cdf

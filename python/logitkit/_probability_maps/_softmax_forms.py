@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from .._backend import bridge_for
 from .._lines import normalized
 from .._real_array import real_array
 from ._rows import Array, checked_k, map_rows, pull_back, softmax_pull_back, softmax_rows
@@ -25,12 +26,12 @@ def taylor_softmax(x: Any, /, axis: int = -1, *, order: int = 2) -> Any:
 
     Parameters
     ----------
-    x : array_like, shape (..., n, ...)
+    x : array_like or tensor, shape (..., n, ...)
         Logits: real numbers of at most 64 bits. ``-inf`` masks a class.
     axis : int, optional
         The axis of the `n` classes.
     order : int, optional
-        m: even and positive.
+        The degree m of the polynomial: even and positive.
 
     Returns
     -------
@@ -62,7 +63,9 @@ def taylor_softmax(x: Any, /, axis: int = -1, *, order: int = 2) -> Any:
     >>> taylor_softmax([2.0, 0.0, -1.0])
     array([0.76923077, 0.15384615, 0.07692308])
     """
-    order = _checked_order(order)
+    if (bridge := bridge_for(x)) is not None:
+        return bridge.taylor_softmax(x, axis, order=order)
+    order = checked_order(order)
     return map_rows(lambda rows: softmax_rows(_log_taylor(rows, order)), x, axis)
 
 
@@ -97,7 +100,7 @@ def taylor_softmax_vjp(x: Any, g: Any, /, axis: int = -1, *, order: int = 2) -> 
     --------
     taylor_softmax : The function itself.
     """
-    order = _checked_order(order)
+    order = checked_order(order)
 
     def pulled(rows: Array, cotangents: Array) -> Array:
         finite = np.where(rows == -np.inf, 0.0, rows)
@@ -115,7 +118,7 @@ def top_k_softmax(x: Any, /, axis: int = -1, *, k: int) -> Any:
 
     Parameters
     ----------
-    x : array_like, shape (..., n, ...)
+    x : array_like or tensor, shape (..., n, ...)
         Logits, in nats: real numbers of at most 64 bits. ``-inf`` masks a class.
     axis : int, optional
         The axis of the `n` classes.
@@ -147,6 +150,8 @@ def top_k_softmax(x: Any, /, axis: int = -1, *, k: int) -> Any:
     >>> top_k_softmax(np.log([4.0, 1.0, 3.0]), k=2).round(6)
     array([0.571429, 0.      , 0.428571])
     """
+    if (bridge := bridge_for(x)) is not None:
+        return bridge.top_k_softmax(x, axis, k=k)
     return map_rows(lambda rows: _top_k_softmax(rows, k), x, axis)
 
 
@@ -192,14 +197,14 @@ def margin_softmax(x: Any, target: ArrayLike, /, axis: int = -1, *, margin: floa
 
     Parameters
     ----------
-    x : array_like, shape (..., n, ...)
+    x : array_like or tensor, shape (..., n, ...)
         Logits, in nats: real numbers of at most 64 bits. ``-inf`` masks a class.
     target : array_like of int, shape of `x` without `axis`
         The classes y, from 0 to `n` - 1.
     axis : int, optional
         The axis of the `n` classes.
     margin : float, optional
-        m, in nats; finite.
+        What the logit of the target is lowered by: m, in nats; finite.
 
     Returns
     -------
@@ -232,6 +237,8 @@ def margin_softmax(x: Any, target: ArrayLike, /, axis: int = -1, *, margin: floa
     >>> margin_softmax(np.log([2.0, 1.0]), 0, margin=np.log(2.0))
     array([0.5, 0.5])
     """
+    if (bridge := bridge_for(x)) is not None:
+        return bridge.margin_softmax(x, target, axis, margin=margin)
     x, shift = _margin_shift(x, target, axis, margin)
     return map_rows(softmax_rows, x - shift, axis)
 
@@ -273,7 +280,8 @@ def margin_softmax_vjp(
     return pull_back(lambda rows, c: softmax_pull_back(softmax_rows(rows), c), x - shift, g, axis)
 
 
-def _checked_order(order: int) -> int:
+def checked_order(order: int) -> int:
+    """Return `order` if it is even and positive, or say what is wrong."""
     order = index(order)
     if order < 2 or order % 2:
         raise ValueError(f"expected an order that is even and positive, not {order}")

@@ -129,7 +129,7 @@ def _terms(
     axes = normalized(axis, s.ndim)
     order = (*(i for i in range(s.ndim) if i not in axes), *axes)
     inverse = tuple(order.index(i) for i in range(s.ndim))
-    moved = [xp.permute_dims(x, order) if xp is np else x.permute(order) for x in (s, y, w)]
+    moved = [x.transpose(order) if xp is np else x.permute(order) for x in (s, y, w)]
     shape = tuple(moved[0].shape)
     rows = shape[: s.ndim - len(axes)]
     s, y, w = (x.reshape((*rows, -1)) if x.ndim else x.reshape((1,)) for x in moved)

@@ -63,7 +63,14 @@ class RowLoss:
         """Return the values of rows, of arrays or of tensors."""
         if (bridge := tensors_for(arrays[0])) is not None:
             return bridge.row_loss(self)(*arrays, *(numbers[name] for name, _ in self.numbers))
-        return self.kernel(*arrays, argnums=(), **numbers)[0]
+        return self.computed(*arrays, argnums=(), **numbers)[0]
+
+    def computed(
+        self, *arrays: Any, argnums: tuple[int, ...], **numbers: Any
+    ) -> tuple[Any, Slopes]:
+        """Return what the kernel does, without a warning where a row is not finite."""
+        with np.errstate(all="ignore"):
+            return self.kernel(*arrays, argnums=argnums, **numbers)
 
 
 def spread(g: Any, over: Any) -> Any:

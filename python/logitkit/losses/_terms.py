@@ -74,7 +74,7 @@ class RowTerms:
             if not 0 <= i < len(self.undo):
                 names = ", ".join(self.loss.arrays[: len(self.undo)])
                 raise ValueError(f"expected argnums of {names}, from 0, not {i}")
-        values, slopes = self.loss.kernel(*self.arrays, argnums=argnums, **self.numbers)
+        values, slopes = self.loss.computed(*self.arrays, argnums=argnums, **self.numbers)
         outer = 1.0
         if self.stretch:
             with np.errstate(divide="ignore"):

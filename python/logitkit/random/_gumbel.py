@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from operator import index
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .. import _cpu
 from .._backend import bridge_for
-from .._lines import compute_type, normalized, result_type
+from .._lines import compute_type, normalized, plain, result_type
 from .._real_array import real_array
 from ..reference import LargestScores
 from ._philox import Philox, as_philox
@@ -179,14 +180,21 @@ class _Lines(NamedTuple):
 
     @classmethod
     def of(cls, logits: Any, axis: int, rows: ArrayLike | None) -> _Lines:
-        x = real_array("logits", logits)
-        (axis,) = normalized(index(axis), x.ndim)
-        dtype = result_type(x)
-        moved = np.moveaxis(x, axis, -1)
-        shape = moved.shape[:-1]
-        if moved.shape[-1] == 0:
-            raise ValueError(f"expected at least one class, not logits of shape {x.shape}")
-        dense = np.ascontiguousarray(moved, compute_type(dtype)).reshape(-1, moved.shape[-1])
+        short = plain(logits, axis)
+        if short is not None and short[1] == logits.ndim - 1:
+            moved, axis = short
+            dtype = compute = moved.dtype
+        else:
+            x = real_array("logits", logits)
+            (axis,) = normalized(index(axis), x.ndim)
+            moved, dtype = np.moveaxis(x, axis, -1), result_type(x)
+            compute = compute_type(dtype)
+        shape, n = moved.shape[:-1], moved.shape[-1]
+        if n == 0:
+            raise ValueError(
+                f"expected at least one class, not {n} along axis {axis} of the logits"
+            )
+        dense = np.ascontiguousarray(moved, compute).reshape(math.prod(shape), n)
         if rows is None:
             return cls(dense, np.arange(len(dense)), shape, axis, dtype)
         ids = np.asarray(rows)

@@ -17,22 +17,22 @@ Array = NDArray[np.float64]
 class AttentionResult(NamedTuple):
     """What attention returns, and what it saw: one number for each row of scores."""
 
-    output: NDArray[Any]
-    logsumexp: NDArray[Any]
-    entropy: NDArray[Any]
-    max_logit: NDArray[Any]
-    n_visible: NDArray[np.int64]
+    output: Any
+    logsumexp: Any
+    entropy: Any
+    max_logit: Any
+    n_visible: Any
 
 
 class AttentionGradients(NamedTuple):
     """The gradients of attention's inputs, in their shapes; None for what was not given."""
 
-    query: NDArray[Any]
-    key: NDArray[Any]
-    value: NDArray[Any]
-    bias: NDArray[Any] | None
-    sinks: NDArray[Any] | None
-    scale: NDArray[Any] | None
+    query: Any
+    key: Any
+    value: Any
+    bias: Any
+    sinks: Any
+    scale: Any
 
 
 @dataclass

@@ -7,9 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-
-Rows = NDArray[np.float64]
 
 
 class AttentionScale:
@@ -17,7 +14,9 @@ class AttentionScale:
     A schedule: the factor of a row's scores as a function of the keys that the row can see.
 
     Its subclasses are what :func:`logitkit.attention` takes as `scale`; one of your own
-    overrides `row_scale`, and `pull_back` if it has something to learn.
+    overrides `row_scale`, and `pull_back` if it has something to learn. Where the queries are
+    tensors of PyTorch, `n` is one too and `row_scale` returns one; PyTorch then differentiates it
+    by itself, with respect to a parameter that is a tensor.
 
     See Also
     --------
@@ -27,7 +26,7 @@ class AttentionScale:
     logitkit.YaRN : A slower growth.
     """
 
-    def row_scale(self, n: NDArray[np.int64], head_dim: int) -> Rows:
+    def row_scale(self, n: Any, head_dim: int) -> Any:
         """
         Return the factor of every row.
 
@@ -45,7 +44,7 @@ class AttentionScale:
         """
         return self._factor(n, head_dim)
 
-    def pull_back(self, gradient: Rows, n: NDArray[np.int64], head_dim: int) -> Rows | None:
+    def pull_back(self, gradient: Any, n: Any, head_dim: int) -> Any:
         """
         Return the gradient of the schedule's parameter.
 
@@ -65,21 +64,37 @@ class AttentionScale:
         """
         return self._pull_back(gradient, n, head_dim)
 
-    def _factor(self, n: NDArray[np.int64], head_dim: int) -> Rows:
+    def _factor(self, n: Any, head_dim: int) -> Any:
         raise NotImplementedError(f"{type(self).__name__} has no row_scale")
 
-    def _pull_back(self, gradient: Rows, n: NDArray[np.int64], head_dim: int) -> Rows | None:
+    def _pull_back(self, gradient: Any, n: Any, head_dim: int) -> Any:
         return None
 
 
-def _log(n: ArrayLike, least: int = 1) -> Rows:
+# Schedules are in the arithmetic that arrays and tensors have in common, but for the following.
+
+
+def _is_tensor(x: Any) -> bool:
+    return hasattr(x, "requires_grad")
+
+
+def _log(n: Any, least: float = 1) -> Any:
     """Logarithm of a number of keys; of nothing visible as of one key, so that 0 comes out."""
+    if _is_tensor(n):
+        return n.double().clamp(min=least).log()
     return np.log(np.maximum(np.asarray(n, np.float64), least))
 
 
-def _per_head(parameter: ArrayLike) -> Rows:
+def _like(x: Any, n: Any) -> Any:
+    """Return `x` as an array, or as a tensor if `n` is one."""
+    if not _is_tensor(n):
+        return np.asarray(x)
+    return x if _is_tensor(x) else n.double().new_tensor(np.asarray(x).tolist())
+
+
+def _per_head(parameter: Any, n: Any) -> Any:
     """Return a parameter, scalar or one for each head, so that it multiplies (..., heads, n)."""
-    parameter = np.asarray(parameter, np.float64)
+    parameter = _like(parameter, n)
     return parameter[..., None] if parameter.ndim else parameter
 
 
@@ -125,21 +140,18 @@ class EntropyInvariant(AttentionScale):
 
     kappa: Any = None
 
-    def _factor(self, n: NDArray[np.int64], head_dim: int) -> Rows:
+    def _factor(self, n: Any, head_dim: int) -> Any:
         if self.kappa is None:
             return _log(n) / (math.log(512) * math.sqrt(head_dim))
-        return _per_head(self.kappa) * _log(n) / head_dim
+        return _per_head(self.kappa, n) * _log(n) / head_dim
 
-    def _pull_back(self, gradient: Rows, n: NDArray[np.int64], head_dim: int) -> Rows:
+    def _pull_back(self, gradient: Any, n: Any, head_dim: int) -> Any:
         terms = gradient * _log(n) / head_dim
-        if np.ndim(self.kappa if self.kappa is not None else 0.0) == 0:
-            return np.asarray(np.sum(terms))
-        per_head: Rows = np.sum(
-            terms, axis=tuple(k for k in range(terms.ndim) if k != terms.ndim - 2)
-        )
+        if self.kappa is None or np.ndim(self.kappa) == 0:
+            return _like(terms.sum(), terms)
+        per_head = terms.sum(tuple(k for k in range(terms.ndim) if k != terms.ndim - 2))
         # One parameter in an array of one belongs to all heads.
-        whole: Rows = np.sum(per_head, keepdims=True)
-        return per_head if np.size(self.kappa) > 1 else whole
+        return per_head if len(self.kappa) > 1 else per_head.sum()[None]
 
 
 @dataclass(frozen=True)
@@ -181,7 +193,7 @@ class LogBase(AttentionScale):
         if self.least < 1:
             raise ValueError(f"expected least >= 1, not {self.least}")
 
-    def _factor(self, n: NDArray[np.int64], head_dim: int) -> Rows:
+    def _factor(self, n: Any, head_dim: int) -> Any:
         return _log(n, self.least) / (math.log(self.base) * math.sqrt(head_dim))
 
 
@@ -213,8 +225,8 @@ class LogClip(AttentionScale):
         if not self.n_train > 1:
             raise ValueError(f"expected a training length above 1, not {self.n_train}")
 
-    def _factor(self, n: NDArray[np.int64], head_dim: int) -> Rows:
-        return np.maximum(1.0, _log(n) / math.log(self.n_train)) / math.sqrt(head_dim)
+    def _factor(self, n: Any, head_dim: int) -> Any:
+        return (_log(n) / math.log(self.n_train)).clip(1.0) / math.sqrt(head_dim)
 
 
 @dataclass(frozen=True)
@@ -237,7 +249,7 @@ class Natural(AttentionScale):
     array([0.])
     """
 
-    def _factor(self, n: NDArray[np.int64], head_dim: int) -> Rows:
+    def _factor(self, n: Any, head_dim: int) -> Any:
         return _log(n) / math.sqrt(head_dim)
 
 
@@ -270,7 +282,7 @@ class YaRN(AttentionScale):
         if not self.n_train >= 1:
             raise ValueError(f"expected a training length of at least 1, not {self.n_train}")
 
-    def _factor(self, n: NDArray[np.int64], head_dim: int) -> Rows:
+    def _factor(self, n: Any, head_dim: int) -> Any:
         longer = _log(n, self.n_train) - math.log(self.n_train)
         return (1.0 + 0.1 * longer) ** 2 / math.sqrt(head_dim)
 
@@ -296,14 +308,14 @@ class GradientMaximal(AttentionScale):
     array([0.     , 2.00839])
     """
 
-    def _factor(self, n: NDArray[np.int64], head_dim: int) -> Rows:
+    def _factor(self, n: Any, head_dim: int) -> Any:
         # w + log w = log x by Newton's method, which converges from any w > 0 as the left-hand
         # side is concave and the first step lands below the root.
         log_x = _log(n) + 0.5 - math.log(2.0)
-        w = np.full_like(log_x, 0.5)
+        w = 0.0 * log_x + 0.5
         for _ in range(8):
-            w = w * (1.0 + log_x - np.log(w)) / (1.0 + w)
-        return np.sqrt(np.maximum(w - 0.5, 0.0)) / math.sqrt(head_dim)
+            w = w * (1.0 + log_x - _log(w, 0.0)) / (1.0 + w)
+        return (w - 0.5).clip(0.0) ** 0.5 / math.sqrt(head_dim)
 
 
 @dataclass(frozen=True)
@@ -330,7 +342,7 @@ class Cosine(AttentionScale):
 
     c: float
 
-    def _factor(self, n: NDArray[np.int64], head_dim: int) -> Rows:
+    def _factor(self, n: Any, head_dim: int) -> Any:
         return self.c * _log(n)
 
 
@@ -357,10 +369,12 @@ class AtLengths(AttentionScale):
     schedule: AttentionScale
     n: Any
 
-    def _factor(self, n: NDArray[np.int64], head_dim: int) -> Rows:
-        given = np.broadcast_to(np.asarray(self.n), n.shape)
-        return self.schedule.row_scale(given, head_dim)
+    def _factor(self, n: Any, head_dim: int) -> Any:
+        return self.schedule.row_scale(self._given(n), head_dim)
 
-    def _pull_back(self, gradient: Rows, n: NDArray[np.int64], head_dim: int) -> Rows | None:
-        given = np.broadcast_to(np.asarray(self.n), n.shape)
-        return self.schedule.pull_back(gradient, given, head_dim)
+    def _pull_back(self, gradient: Any, n: Any, head_dim: int) -> Any:
+        return self.schedule.pull_back(gradient, self._given(n), head_dim)
+
+    def _given(self, n: Any) -> Any:
+        given = _like(self.n, n)
+        return given.expand(n.shape) if _is_tensor(given) else np.broadcast_to(given, n.shape)

@@ -54,14 +54,7 @@ class Philox:
     """
     Random numbers that depend on a seed, a step, a row and a position alone.
 
-    `logitkit.random.Philox` says more; this one computes in ``float64``.
-
-    Attributes
-    ----------
-    seed : int
-        From 0 to 2**64 - 1.
-    step : int
-        From 0 to 2**32 - 2.
+    `logitkit.random.Philox` says what the arguments are; this one computes in ``float64``.
     """
 
     seed: int
@@ -75,18 +68,6 @@ class Philox:
 
             words = philox_4x32((b, row mod 2^32, row / 2^32, step), (seed mod 2^32, seed / 2^32))
             bits  = words[2 h] + 2^32 words[2 h + 1]
-
-        Parameters
-        ----------
-        rows : int or array_like of int64, shape (r,)
-            The ids of the rows, or how many, whose ids are 0, 1, ...
-        shape : int or tuple of ints, optional
-            The shape of what is drawn for each row.
-
-        Returns
-        -------
-        numpy.ndarray of uint64, shape (r, *shape)
-            Uniform on 0 to 2**64 - 1.
         """
         ids = np.asarray(rows)
         ids = np.arange(int(ids)) if ids.ndim == 0 else ids
@@ -108,20 +89,6 @@ class Philox:
         Draw from the uniform law on (0, 1): u = (bits + 1/2) / 2^64.
 
         What would round to 1 is the largest number below.
-
-        Parameters
-        ----------
-        rows : int or array_like of int64, shape (r,)
-            As in `bits`.
-        shape : int or tuple of ints, optional
-            As in `bits`.
-        dtype : data-type, optional
-            ``float32`` or ``float64``.
-
-        Returns
-        -------
-        numpy.ndarray, shape (r, *shape)
-            Of type `dtype`.
         """
         below, above = _sides(self.bits(rows, shape))
         u: NDArray[Any] = np.where(below <= above, below, 1.0 - above).astype(dtype)
@@ -132,45 +99,13 @@ class Philox:
     def exponential(
         self, rows: ArrayLike, shape: int | tuple[int, ...] = (), dtype: DTypeLike = np.float64
     ) -> NDArray[Any]:
-        """
-        Draw from the exponential law of mean 1: -log u.
-
-        Parameters
-        ----------
-        rows : int or array_like of int64, shape (r,)
-            As in `bits`.
-        shape : int or tuple of ints, optional
-            As in `bits`.
-        dtype : data-type, optional
-            ``float32`` or ``float64``.
-
-        Returns
-        -------
-        numpy.ndarray, shape (r, *shape)
-            Of type `dtype`, from 2^-65 to 65 log 2.
-        """
+        """Draw from the exponential law of mean 1: -log u."""
         return _exponential(self.bits(rows, shape)).astype(dtype)
 
     def gumbel(
         self, rows: ArrayLike, shape: int | tuple[int, ...] = (), dtype: DTypeLike = np.float64
     ) -> NDArray[Any]:
-        """
-        Draw from the standard Gumbel law: -log(-log u).
-
-        Parameters
-        ----------
-        rows : int or array_like of int64, shape (r,)
-            As in `bits`.
-        shape : int or tuple of ints, optional
-            As in `bits`.
-        dtype : data-type, optional
-            ``float32`` or ``float64``.
-
-        Returns
-        -------
-        numpy.ndarray, shape (r, *shape)
-            Of type `dtype`, from -log(65 log 2) to 65 log 2.
-        """
+        """Draw from the standard Gumbel law: -log(-log u)."""
         return (-np.log(_exponential(self.bits(rows, shape)))).astype(dtype)
 
     def normal(
@@ -183,20 +118,6 @@ class Philox:
         r = sqrt(-2 log u), u from the bits of element 2 b, and an angle theta from those of
         element 2 b + 1: the highest bit is the sign of the cosine, the second that of the sine,
         the third exchanges their sizes, and the rest is an angle below pi / 4.
-
-        Parameters
-        ----------
-        rows : int or array_like of int64, shape (r,)
-            As in `bits`.
-        shape : int or tuple of ints, optional
-            As in `bits`.
-        dtype : data-type, optional
-            ``float32`` or ``float64``.
-
-        Returns
-        -------
-        numpy.ndarray, shape (r, *shape)
-            Of type `dtype`, from -9.5 to 9.5.
         """
         shape = (shape,) if isinstance(shape, int) else tuple(shape)
         count = math.prod(shape)

@@ -23,21 +23,57 @@ except ModuleNotFoundError as error:
         "logitkit.torch needs PyTorch, which is not installed: pip install 'logitkit[torch]'"
     ) from error
 
+from ._attention import (
+    attention,
+    attention_entropy_profile,
+    attention_vjp,
+    attention_with_stats,
+    estimate_kappa,
+    merge_attention,
+)
+from ._diffusion_update import diffusion_update
 from ._entropy_temperature import entropy_temperature
 from ._gumbel import gumbel_argmax, gumbel_top_k
 from ._log_arithmetic import logmeanexp, smooth_max
 from ._logsumexp import logsumexp
+from ._probability_maps import (
+    entmax,
+    entmax15,
+    gradient_top_k,
+    iterative_top_k,
+    margin_softmax,
+    sparsemax,
+    taylor_softmax,
+    threshold_top_k,
+    top_k_softmax,
+)
 from ._softmax import log_softmax, softmax
 from ._softmax_stats import softmax_stats
 
 __all__ = [
+    "attention",
+    "attention_entropy_profile",
+    "attention_vjp",
+    "attention_with_stats",
+    "diffusion_update",
+    "entmax",
+    "entmax15",
     "entropy_temperature",
+    "estimate_kappa",
+    "gradient_top_k",
     "gumbel_argmax",
     "gumbel_top_k",
+    "iterative_top_k",
     "log_softmax",
     "logmeanexp",
     "logsumexp",
+    "margin_softmax",
+    "merge_attention",
     "smooth_max",
     "softmax",
     "softmax_stats",
+    "sparsemax",
+    "taylor_softmax",
+    "threshold_top_k",
+    "top_k_softmax",
 ]

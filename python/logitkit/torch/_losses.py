@@ -80,7 +80,7 @@ def _schema(loss: RowLoss) -> str:
 def _compute(loss: RowLoss, *args: Any) -> tuple[Any, ...]:
     arrays = [None if x is None else as_array(x) for x in args[: len(loss.arrays)]]
     numbers = _numbers(loss, args)
-    values, slopes = loss.kernel(*arrays, argnums=tuple(args[-1]), **numbers)
+    values, slopes = loss.computed(*arrays, argnums=tuple(args[-1]), **numbers)
     found = dict(zip(args[-1], slopes, strict=True))
     results = [as_tensor(values).contiguous()]
     for i in range(loss.differentiable):

@@ -14,8 +14,7 @@ def operator(definition: Any) -> Callable[..., Any]:
     """
     Return the differentiable function of tensors that `definition`, a class, defines.
 
-    Its arguments are tensors, then `dim`, the axes along which their lines run, then numbers.
-    Its results keep these axes, with length one if they are reduced. It is registered as
+    Its arguments are tensors, some of which may be None, then numbers. It is registered as
     ``torch.ops.logitkit.<name>``. `definition` has a `name`, a `schema`, which says the same to
     PyTorch, and these static methods of the same arguments:
 
@@ -27,6 +26,13 @@ def operator(definition: Any) -> Callable[..., Any]:
       result: the product with the Jacobian.
 
     The last two consist of differentiable functions, so that derivatives of any order exist.
+
+    The first of the numbers is `dim`, the axes along which lines of the tensors run, and results
+    keep these axes, with length one if they are reduced; a `definition` for which that is not so
+    has one more method, `mapped`, which is its rule for ``vmap``: of the function to call, the
+    size of the mapped axis, where each argument has it, and the arguments. One with
+    ``needs_results = True`` has a `pullback` that is given two things more before the
+    cotangents: the results, as constants, and for each tensor whether its gradient is wanted.
     """
     op = torch.library.custom_op(
         f"logitkit::{definition.name}",
@@ -52,10 +58,10 @@ def operator(definition: Any) -> Callable[..., Any]:
             return super(torch.autograd.Function, differentiable).apply(*args)
         return differentiable.apply(*args)
 
-    differentiable.vmap = staticmethod(_mapped(call))
+    differentiable.vmap = staticmethod(_mapped(definition, call))
     op.register_fake(definition.fake)
     op.register_autograd(differentiable.backward, setup_context=differentiable.setup_context)
-    op.register_vmap(_mapped(overload))
+    op.register_vmap(_mapped(definition, overload))
     return call
 
 
@@ -67,6 +73,7 @@ def _differentiable(definition: Any, overload: Any) -> Any:
     they fail under torch.func (pytorch/pytorch issue 168393, seen in 2.13), and in forward mode
     are taken to be zero, without a word. An ``autograd.Function`` can do both.
     """
+    needs_results = getattr(definition, "needs_results", False)
 
     class Differentiable(torch.autograd.Function):
         @staticmethod
@@ -75,18 +82,22 @@ def _differentiable(definition: Any, overload: Any) -> Any:
 
         @staticmethod
         def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-            tensors = [arg for arg in inputs if isinstance(arg, Tensor)]
-            ctx.save_for_backward(*tensors)
+            ctx.count = _count_tensors(inputs)
+            tensors, ctx.others = inputs[: ctx.count], inputs[ctx.count :]
+            ctx.save_for_backward(*tensors, *(output if needs_results else ()))
             ctx.save_for_forward(*tensors)
-            ctx.others = inputs[len(tensors) :]
             ctx.set_materialize_grads(False)
 
         @staticmethod
         def backward(ctx: Any, *cotangents: Any) -> Any:
-            tensors = ctx.saved_tensors
-            gradients: Any = (None,) * len(tensors)
+            tensors, results = ctx.saved_tensors[: ctx.count], ctx.saved_tensors[ctx.count :]
+            gradients: Any = (None,) * ctx.count
             if any(g is not None for g in cotangents):
-                gradients = definition.pullback(*tensors, *ctx.others, *cotangents)
+                more: tuple[Any, ...] = ()
+                if needs_results:
+                    constants = tuple(result.detach() for result in results)
+                    more = (constants, ctx.needs_input_grad[: ctx.count])
+                gradients = definition.pullback(*tensors, *ctx.others, *more, *cotangents)
             gradients = (gradients,) if isinstance(gradients, Tensor) else gradients
             return (*gradients, *(None for _ in ctx.others))
 
@@ -95,7 +106,10 @@ def _differentiable(definition: Any, overload: Any) -> Any:
             # An outer derivative in forward mode is one of this code, at the tensors without
             # the tangents that it is given. PyTorch would switch it off, and get zero.
             with forward_ad._set_fwd_grad_enabled(True):
-                primals = [forward_ad.unpack_dual(x).primal for x in ctx.saved_tensors]
+                primals = [
+                    x if x is None else forward_ad.unpack_dual(x).primal
+                    for x in ctx.saved_tensors[: ctx.count]
+                ]
                 return definition.pushforward(*primals, *ctx.others, *tangents[: len(primals)])
 
     Differentiable.__name__ = definition.__name__
@@ -106,7 +120,17 @@ def _are_memory(args: Any) -> bool:
     return all(is_memory(arg) for arg in args if isinstance(arg, Tensor))
 
 
-def _mapped(call: Callable[..., Any]) -> Callable[..., Any]:
+def _count_tensors(args: Any) -> int:
+    """Return how many of the arguments are tensors or None, which all come first."""
+    return next(
+        (i for i, x in enumerate(args) if not (x is None or isinstance(x, Tensor))), len(args)
+    )
+
+
+def _mapped(definition: Any, call: Callable[..., Any]) -> Callable[..., Any]:
+    if hasattr(definition, "mapped"):
+        return lambda info, in_dims, *args: definition.mapped(call, info.batch_size, in_dims, *args)
+
     def vmap(info: Any, in_dims: Any, *args: Any) -> Any:
         """Map over one axis of all tensors: there where the first has it, without a copy."""
         tensors = [arg for arg in args if isinstance(arg, Tensor)]

@@ -1,0 +1,403 @@
+"""Bridges to and from the schedulers of the library diffusers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..random import Philox
+from ._arrays import Array
+from ._first_order import DDIM, DDPM
+from ._gaussian import Gaussian
+from ._grids import karras, shifted, uniform_log_snr
+from ._multistep import DEIS, DPMpp, UniPC
+from ._predictions import Kind, Prediction
+from ._runge_kutta import DPMpp2S, DPMSolver2, FlowHeun, Heun
+from ._schedule_tables import cosine, linear, scaled_linear, sigmoid, zero_terminal_snr
+from ._schedules import StraightPath
+from ._solver import Solver, State
+from ._variance_preserving import StepTable
+
+KINDS: Mapping[str, Kind] = {
+    "epsilon": "eps",
+    "sample": "x0",
+    "v_prediction": "v",
+    "flow_prediction": "flow",
+}
+
+
+@dataclass(frozen=True)
+class SamplerSetup:
+    """
+    A process, a solver and times, as `sample` takes them in the place of a process.
+
+    Parameters
+    ----------
+    process : Gaussian
+        The forward process.
+    solver : Solver
+        How a step is taken.
+    times : ndarray of float64, shape (steps + 1,)
+        Falling times.
+    prediction : {"eps", "x0", "v", "flow"}
+        What the network predicts.
+    per_step : float, default 1.0
+        What the time is multiplied by for the network.
+    offset : float, default 0.0
+        What is then added to it.
+
+    See Also
+    --------
+    from_diffusers : Makes it.
+
+    Examples
+    --------
+    >>> from logitkit.diffusion import from_diffusers
+    >>> setup = from_diffusers({"_class_name": "DDIMScheduler"}, steps=4)
+    >>> setup.times
+    array([751., 501., 251.,   1.,   0.])
+    >>> setup.network_time(751.0)
+    750.0
+    """
+
+    process: Gaussian
+    solver: Solver
+    times: NDArray[np.float64]
+    prediction: Kind
+    per_step: float = 1.0
+    offset: float = 0.0
+
+    def network_time(self, t: Any) -> Any:
+        """
+        Give the time that the network was trained with.
+
+        Parameters
+        ----------
+        t : float or array, shape (n,)
+            Time of the process.
+
+        Returns
+        -------
+        float or array, shape (n,)
+            Time for the network, not rounded.
+        """
+        return t * self.per_step + self.offset
+
+
+def from_diffusers(scheduler: Any, /, steps: int) -> SamplerSetup:
+    """
+    Read a scheduler of the library diffusers, or its configuration.
+
+    Parameters
+    ----------
+    scheduler : scheduler or mapping
+        An object with a `config`, or the configuration with its ``_class_name``, such as the
+        contents of ``scheduler_config.json``. The library need not be installed.
+    steps : int
+        Number of steps.
+
+    Returns
+    -------
+    SamplerSetup
+        What `sample` takes in the place of a process. The network is called with the times of
+        diffusers, as they are: not rounded where a grid is not of whole times.
+
+    Raises
+    ------
+    ValueError
+        If the scheduler, or one of its options, has no counterpart here.
+
+    Notes
+    -----
+    Deliberate deviations: times are not rounded after Karras' or other spacings; a step always
+    ends where the next one begins, also where `steps` does not divide the training steps; the
+    tables are of double precision; clipping and thresholding are guidance here
+    (`DynamicThreshold`), not options of a solver.
+
+    Examples
+    --------
+    >>> from logitkit.diffusion import from_diffusers
+    >>> config = {"_class_name": "UniPCMultistepScheduler", "solver_order": 3}
+    >>> from_diffusers(config, steps=10).solver
+    UniPC(order=3)
+    """
+    config = dict(scheduler if isinstance(scheduler, Mapping) else scheduler.config)
+    name = config.get("_class_name") or type(scheduler).__name__
+    solver = _solver_of(name, config)
+    flow = name.startswith("FlowMatch")
+    kind = KINDS["flow_prediction" if flow else config.get("prediction_type", "epsilon")]
+    if flow:
+        process = Gaussian(StraightPath())
+        train = float(config.get("num_train_timesteps", 1000))
+        shift = config.get("shift", 1.0)
+        last = shifted(1.0 / train, shift)  # shifted twice, as there
+        sigmas = np.append(np.linspace(1.0, last, steps), 0.0)
+        return SamplerSetup(process, solver, shifted(sigmas, shift), kind, per_step=train)
+    process = Gaussian(_table_of(config))
+    return SamplerSetup(process, solver, _times_of(name, config, process, steps), kind, offset=-1.0)
+
+
+def _solver_of(name: str, config: Mapping[str, Any]) -> Solver:
+    """Return the solver that a scheduler is."""
+    order = config.get("solver_order", 2)
+    if name.startswith("DPMSolver"):
+        kind = config.get("algorithm_type", "dpmsolver++")
+        if kind not in ("dpmsolver++", "sde-dpmsolver++"):
+            raise ValueError(f"expected algorithm_type 'dpmsolver++' or its SDE, not {kind!r}")
+        noise = 1.0 if kind.startswith("sde") else 0.0
+        if name == "DPMSolverSinglestepScheduler":
+            return DPMpp2S(eta=noise)
+        if name == "DPMSolverMultistepScheduler":
+            return DPMpp(order, eta=noise)
+    large = config.get("variance_type", "fixed_small") == "fixed_large"
+    solvers: dict[str, Solver] = {
+        "DDIMScheduler": DDIM(),
+        "DDPMScheduler": DDPM("large" if large else "small"),
+        "EulerDiscreteScheduler": DDIM(),
+        "EulerAncestralDiscreteScheduler": DDIM(1.0),
+        "HeunDiscreteScheduler": Heun(),
+        "KDPM2DiscreteScheduler": DPMSolver2(),
+        "UniPCMultistepScheduler": UniPC(min(order, 3)),
+        "DEISMultistepScheduler": DEIS(min(order, 3)),
+        "LMSDiscreteScheduler": DEIS(3),
+        "FlowMatchEulerDiscreteScheduler": DDIM(),
+        "FlowMatchHeunDiscreteScheduler": FlowHeun(),
+    }
+    if name not in solvers:
+        raise ValueError(f"expected one of {', '.join(solvers)}, not {name}")
+    return solvers[name]
+
+
+def _table_of(config: Mapping[str, Any]) -> StepTable:
+    """Return the schedule of a configuration."""
+    steps = config.get("num_train_timesteps", 1000)
+    ends = {"start": config.get("beta_start", 1e-4), "end": config.get("beta_end", 0.02)}
+    kind = config.get("beta_schedule", "linear")
+    if config.get("trained_betas") is not None:
+        table = StepTable(config["trained_betas"])
+    elif kind == "squaredcos_cap_v2":
+        table = cosine(steps)
+    elif kind in ("linear", "scaled_linear", "sigmoid"):
+        make = {"linear": linear, "scaled_linear": scaled_linear, "sigmoid": sigmoid}[kind]
+        table = make(steps, **ends)
+    else:
+        raise ValueError(f"expected a beta_schedule of this package, not {kind!r}")
+    return zero_terminal_snr(table) if config.get("rescale_betas_zero_snr") else table
+
+
+def _times_of(
+    name: str, config: Mapping[str, Any], process: Gaussian, steps: int
+) -> NDArray[np.float64]:
+    """Return the times of a configuration: the index in its table, and 1 for the data."""
+    train = process.span[1]
+    to_data = (
+        config.get("set_alpha_to_one", True) and config.get("final_sigmas_type") != "sigma_min"
+    )
+    for option, grid in (
+        ("use_karras_sigmas", karras),
+        ("use_exponential_sigmas", uniform_log_snr),
+    ):
+        if config.get(option):
+            return grid(process, steps + (not to_data), start=train, end=1.0, clean=to_data)
+    sampled = name in ("DDIMScheduler", "DDPMScheduler")
+    spacing = config.get("timestep_spacing", "leading" if sampled else "linspace")
+    if spacing == "leading":
+        ratio = int(train) // steps
+        times = np.arange(steps)[::-1] * ratio + config.get("steps_offset", 0) + 1.0
+    elif spacing == "trailing":
+        times = np.rint(np.arange(train, 0.0, -train / steps))
+    elif spacing == "linspace":
+        times = np.rint(np.linspace(train - 1.0, 0.0, steps)) + 1.0
+    else:
+        raise ValueError(
+            f"expected timestep_spacing leading, trailing or linspace, not {spacing!r}"
+        )
+    last = 0.0 if to_data else 1.0
+    return np.append(times, last) if times[-1] > last else times
+
+
+class DiffusersScheduler:
+    """
+    A solver in the shape of a scheduler of the library diffusers, for its pipelines.
+
+    Like theirs it counts its steps, which nothing else here does.
+
+    Parameters
+    ----------
+    config : mapping
+        What the network was trained with, as a scheduler has it.
+    solver : Solver or None
+        A solver with one prediction a step; None for the counterpart of the scheduler.
+    rng : int or logitkit.random.Philox
+        Seed, or generator, of the noise of random solvers.
+
+    Raises
+    ------
+    ValueError
+        If the solver asks for more than one prediction a step.
+
+    See Also
+    --------
+    as_diffusers_scheduler : Makes it.
+
+    Examples
+    --------
+    >>> from logitkit.diffusion import as_diffusers_scheduler
+    >>> scheduler = as_diffusers_scheduler({"_class_name": "DDIMScheduler"})
+    >>> scheduler.order
+    1
+    """
+
+    order = 1
+
+    def __init__(self, config: Mapping[str, Any], solver: Solver | None, rng: int | Philox) -> None:
+        self.config = SimpleNamespace(**{"num_train_timesteps": 1000, **config})
+        self._config, self._solver, self._rng = dict(config), solver, rng
+        self.set_timesteps(1)
+
+    init_noise_sigma = 1.0
+
+    def __len__(self) -> int:
+        """Return the number of training steps."""
+        return int(self.config.num_train_timesteps)
+
+    def set_timesteps(self, num_inference_steps: int, device: Any = None) -> None:
+        """
+        Choose the number of steps, and begin anew.
+
+        Parameters
+        ----------
+        num_inference_steps : int
+            Number of steps.
+        device : torch.device, optional
+            Where the times are put.
+        """
+        import torch
+
+        setup = from_diffusers(self._config, num_inference_steps)
+        self.setup = setup
+        self.solver = setup.solver if self._solver is None else self._solver
+        several = isinstance(self.solver, (Heun, DPMSolver2, DPMpp2S, FlowHeun))
+        if several:
+            raise ValueError(f"expected a solver with one prediction a step, not {self.solver}")
+        times = setup.network_time(setup.times[:-1])
+        self.timesteps = torch.as_tensor(times, device=device)
+        self._state: State | None = None
+
+    def scale_model_input(self, sample: Array, timestep: Any = None) -> Array:
+        """
+        Return the sample as it is: the processes here need no scaling.
+
+        Parameters
+        ----------
+        sample : tensor, shape (n, ...)
+            The samples.
+        timestep : float, optional
+            Their time.
+
+        Returns
+        -------
+        tensor, shape (n, ...)
+            The samples.
+        """
+        return sample
+
+    def step(
+        self, model_output: Array, timestep: Any, sample: Array, *, return_dict: bool = True,
+        **ignored: Any,
+    ) -> Any:  # fmt: skip
+        """
+        Take the next step.
+
+        Parameters
+        ----------
+        model_output : tensor, shape (n, ...)
+            The prediction.
+        timestep : float
+            The time of the samples; steps are taken in the order of the times.
+        sample : tensor, shape (n, ...)
+            The samples.
+        return_dict : bool, default True
+            Whether to return an object with `prev_sample`, not a tuple.
+        **ignored : object
+            What other schedulers take, such as a generator.
+
+        Returns
+        -------
+        object or tuple
+            The samples of the next time.
+        """
+        setup, state = self.setup, self._state
+        index = 0 if state is None else state.step
+        t, s = float(setup.times[index]), float(setup.times[index + 1])
+        history = () if state is None else state.history
+        state = State(sample, t, np.arange(sample.shape[0]), index, history)
+        process, rng = setup.process, self._rng
+
+        def predict(x: Array, at: Any) -> Prediction:
+            return Prediction(model_output, setup.prediction, x, at)
+
+        self._state = self.solver.step(state, predict, t, s, process=process, rng=rng)
+        x = self._state.x
+        return SimpleNamespace(prev_sample=x) if return_dict else (x,)
+
+    def add_noise(self, original_samples: Array, noise: Array, timesteps: Any) -> Array:
+        """
+        Bring data to a time, by noise that is given.
+
+        Parameters
+        ----------
+        original_samples : tensor, shape (n, ...)
+            The data.
+        noise : tensor, shape (n, ...)
+            Standard normal noise.
+        timesteps : tensor, shape (n,)
+            Times of the network.
+
+        Returns
+        -------
+        tensor, shape (n, ...)
+            Samples at these times.
+        """
+        setup = self.setup
+        t = (np.asarray(timesteps, np.float64) - setup.offset) / setup.per_step
+        return setup.process.forward(original_samples, noise, t)
+
+
+def as_diffusers_scheduler(
+    scheduler: Any, /, *, solver: Solver | None = None, rng: int | Philox = 0
+) -> DiffusersScheduler:
+    """
+    Make what a pipeline of the library diffusers takes for a scheduler.
+
+    Parameters
+    ----------
+    scheduler : scheduler or mapping
+        The scheduler of the pipeline, or its configuration: it says what the network was
+        trained with.
+    solver : Solver, optional
+        A solver for its place, with one prediction a step. Default: its counterpart.
+    rng : int or logitkit.random.Philox, default 0
+        Seed, or generator, of the noise of random solvers.
+
+    Returns
+    -------
+    DiffusersScheduler
+        For ``pipeline.scheduler``. Needs torch.
+
+    Examples
+    --------
+    >>> from logitkit.diffusion import DPMpp, as_diffusers_scheduler
+    >>> scheduler = as_diffusers_scheduler({"_class_name": "DDIMScheduler"}, solver=DPMpp(2))
+    >>> scheduler.set_timesteps(4)
+    >>> scheduler.timesteps.tolist()
+    [750.0, 500.0, 250.0, 0.0]
+    """
+    config = dict(scheduler if isinstance(scheduler, Mapping) else scheduler.config)
+    config.setdefault("_class_name", type(scheduler).__name__)
+    return DiffusersScheduler(config, solver, rng)

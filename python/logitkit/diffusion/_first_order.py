@@ -1,0 +1,189 @@
+"""Solvers of one prediction a step that remember nothing: DDIM and its relatives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from ._arrays import Array, Time
+from ._draws import Draws
+from ._gaussian import Hop, fresh_share
+from ._schedules import plain
+from ._solver import Predict, Solver, State, noisy
+
+
+def _over(a: Any, b: Any) -> Any:
+    """Return a / b, and 0 where both are: nothing kept of no noise."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return plain(np.where(np.equal(a, 0.0), 0.0, np.divide(a, b)))
+
+
+@dataclass(frozen=True)
+class DDIM(Solver):
+    r"""
+    Denoising diffusion implicit model: keep some of the noise, draw the rest anew.
+
+    .. math:: x_s = \alpha_s \hat x_0 + \sigma_s \bigl(\sqrt{1 - \tilde\sigma^2}\,
+        \hat\varepsilon + \tilde\sigma z\bigr), \qquad
+        \tilde\sigma^2 = \eta^2 (1 - e^{-2h})
+
+    Parameters
+    ----------
+    eta : float, default 0.0
+        Share of the noise of DDPM: 0 is deterministic, and 1 is DDPM with its small variance.
+    x0_std : callable, (t) -> float or ndarray, optional
+        Standard deviation of the data given a sample at `t`, in units of the data: x_0 is then
+        drawn from N(prediction, x0_std(t)^2), as in Analytic-DPM. See `AnalyticStd`.
+
+    See Also
+    --------
+    DDPM : The choice of the variance of the article.
+    DPMpp : The same of higher order.
+
+    Notes
+    -----
+    Order 1, for any prediction. With ``eta=0`` it is Euler's method for the probability flow,
+    dy/dr = eps with y = x / alpha and r = sigma / alpha, and so the sampler "Euler" of other
+    libraries; with ``eta=1`` it is their "Euler ancestral". For the straight path, it is
+    Euler's method of flow matching.
+
+    References
+    ----------
+    .. [1] J. Song, C. Meng and S. Ermon, "Denoising diffusion implicit models", ICLR 2021,
+       arXiv:2010.02502.
+    .. [2] F. Bao et al., "Analytic-DPM", ICLR 2022, arXiv:2201.06503.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from logitkit.diffusion import DDIM, Gaussian, StraightPath, sample
+    >>> process = Gaussian(StraightPath())
+    >>> sample(process, lambda x, t: 0 * x + 2.0, solver=DDIM(), times=[1.0, 0.5, 0.0],
+    ...        shape=(3, 1), prediction="x0").ravel()
+    array([2., 2., 2.])
+    """
+
+    eta: float = 0.0
+    x0_std: Callable[[Time], Any] | None = None
+    needs = ("schedule",)
+    honours_shift = True
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.eta <= 1.0:
+            raise ValueError(f"expected eta from 0 to 1, not {self.eta}")
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether it draws no noise."""
+        return self.eta == 0.0 and self.x0_std is None
+
+    def _advance(
+        self, state: State, predict: Predict, t: Time, s: Time, process: Any, draws: Draws
+    ) -> tuple[Array, tuple[Any, ...]]:
+        prediction = predict(state.x, t)
+        hop = process.hop(t, s)
+        kept, fresh = hop.sigma_s, 0.0
+        if self.eta:
+            share = self.eta**2 * fresh_share(hop)
+            kept, fresh = plain(kept * np.sqrt(1.0 - share)), plain(hop.sigma_s * np.sqrt(share))
+        if self.x0_std is not None:
+            fresh = self._with_spread(hop, t, kept, fresh)
+        weights = process.weights(prediction, (hop.alpha_s, kept))
+        return noisy(prediction, weights, fresh, draws), ()
+
+    def _with_spread(self, hop: Hop, t: Time, kept: Any, fresh: Any) -> Any:
+        """Add the variance of x_0, as far as x_s depends on it."""
+        assert self.x0_std is not None
+        of_x0 = hop.alpha_s - _over(kept, hop.sigma_t) * hop.alpha_t
+        into_data = np.equal(hop.sigma_s, 0.0)  # the last step returns the mean
+        return plain(np.where(into_data, fresh, np.hypot(fresh, of_x0 * self.x0_std(t))))
+
+
+@dataclass(frozen=True)
+class DDPM(Solver):
+    r"""
+    Ancestral sampling: denoising diffusion probabilistic model.
+
+    .. math:: x_s = \alpha_s \hat x_0 + \sqrt{\sigma_s^2 - \sigma^2}\, \hat\varepsilon
+        + \sigma' z, \qquad \sigma = \sigma_s \sqrt{1 - e^{-2h}}
+
+    Parameters
+    ----------
+    variance : {"small", "large"}, default "small"
+        Whether sigma' is sigma, the standard deviation of the bridge, or that of the noise
+        which the forward process adds from `s` to `t`. The mean is that of the bridge in both.
+
+    See Also
+    --------
+    DDIM : With ``eta=1`` it is the small variance.
+
+    Notes
+    -----
+    No noise is added in a last step to clean data.
+
+    References
+    ----------
+    .. [1] J. Ho, A. Jain and P. Abbeel, "Denoising diffusion probabilistic models",
+       NeurIPS 2020, arXiv:2006.11239.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from logitkit.diffusion import DDPM, Gaussian, linear, sample
+    >>> x = sample(Gaussian(linear()), lambda x, t: 0 * x, solver=DDPM(),
+    ...            times=np.arange(1000.0, -1.0, -100.0), shape=(2, 3), prediction="x0")
+    >>> x.shape
+    (2, 3)
+    """
+
+    variance: Literal["small", "large"] = "small"
+    needs = ("schedule",)
+    honours_shift = True
+
+    def __post_init__(self) -> None:
+        if self.variance not in ("small", "large"):
+            raise ValueError(f"expected variance 'small' or 'large', not {self.variance!r}")
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether it draws no noise."""
+        return False
+
+    def _advance(
+        self, state: State, predict: Predict, t: Time, s: Time, process: Any, draws: Draws
+    ) -> tuple[Array, tuple[Any, ...]]:
+        prediction = predict(state.x, t)
+        hop = process.hop(t, s)
+        share = fresh_share(hop)
+        kept, scale = plain(hop.sigma_s * np.sqrt(1.0 - share)), hop.sigma_s
+        if self.variance == "large":
+            # alpha_s / alpha_t would bring this to the units of x_s; the article leaves it out
+            scale = np.where(np.equal(hop.sigma_s, 0.0), 0.0, hop.sigma_t)
+        weights = process.weights(prediction, (hop.alpha_s, kept))
+        return noisy(prediction, weights, plain(scale * np.sqrt(share)), draws), ()
+
+
+def euler_ancestral(eta: float = 1.0) -> DDIM:
+    """
+    Make the sampler that other libraries call "Euler ancestral".
+
+    Parameters
+    ----------
+    eta : float, default 1.0
+        Share of the noise: 0 is their "Euler".
+
+    Returns
+    -------
+    DDIM
+        The same step under its older name.
+
+    Examples
+    --------
+    >>> from logitkit.diffusion import euler_ancestral
+    >>> euler_ancestral()
+    DDIM(eta=1.0, x0_std=None)
+    """
+    return DDIM(eta=eta)

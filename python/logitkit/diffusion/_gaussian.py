@@ -1,0 +1,186 @@
+"""Gaussian noise: x_t = alpha(t) x_0 + sigma(t) eps."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ._arrays import Array, Time, namespace, over_samples, placed, spread
+from ._documented import documented_by
+from ._draws import Draws
+from ._predictions import Pair, Prediction, coefficients, combination
+from ._process import FullProcess
+from ._schedules import Schedule, plain
+from ._update import update, update_with_noise
+
+
+class Hop(NamedTuple):
+    """A step from time t to time s in numbers, each a float or one for each sample."""
+
+    alpha_t: Any
+    sigma_t: Any
+    alpha_s: Any
+    sigma_s: Any
+    h: Any  # log(alpha / sigma) at s less that at t: inf into clean data
+
+
+@documented_by(FullProcess)
+@dataclass(frozen=True)
+class Gaussian:
+    r"""
+    The process that adds Gaussian noise.
+
+    .. math:: x_t = \alpha(t) x_0 + \sigma(t) \varepsilon,
+        \qquad \varepsilon \sim \mathcal N(0, I)
+
+    Parameters
+    ----------
+    schedule : Schedule
+        The factors alpha and sigma: `VariancePreserving`, `VarianceExploding`, `StraightPath`,
+        a table such as `linear`, or `Custom` for any others.
+
+    References
+    ----------
+    .. [1] D. Kingma et al., "Variational diffusion models", NeurIPS 2021, arXiv:2107.00630.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from logitkit.diffusion import Gaussian, StraightPath
+    >>> process = Gaussian(StraightPath())
+    >>> process.forward(np.array([2.0]), np.array([-1.0]), 0.25)
+    array([1.25])
+    """
+
+    schedule: Schedule
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """The time of clean data and the time of the most noise."""
+        return self.schedule.span
+
+    def forward(self, x0: Array, eps: Array, t: Time) -> Array:
+        return update(self.schedule.alpha(t), x0, self.schedule.sigma(t), eps)
+
+    def noise(self, draws: Draws, like: Array) -> Array:
+        return draws.normal(like.shape[1:], like)
+
+    def encode(self, x: Array, x0: Array, t: Time, draws: Draws | None = None) -> Array:
+        sigma = self.schedule.sigma(t)
+        if not np.all(sigma):
+            raise ValueError(f"no noise leads to x at t={t}, where sigma=0: encode later times")
+        return update(1.0 / sigma, x, -self.schedule.alpha(t) / sigma, x0)
+
+    def prior(self, shape: tuple[int, ...], t: Time, draws: Draws, like: Array) -> Array:
+        eps = draws.normal(shape, like)
+        return spread(self.schedule.sigma(t), eps) * eps
+
+    def transition(self, x: Array, s: Time, t: Time, draws: Draws) -> Array:
+        hop = self.hop(t, s)
+        kept = hop.alpha_t / hop.alpha_s
+        fresh = hop.sigma_t * np.sqrt(fresh_share(hop))
+        return update(kept, x, fresh, self.noise(draws, x))
+
+    def bridge(self, x: Array, x0: Array, t: Time, s: Time, draws: Draws) -> Array:
+        hop = self.hop(t, s)
+        share = fresh_share(hop)
+        kept = hop.sigma_s * np.sqrt(1.0 - share)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            of_x = plain(np.where(hop.sigma_s == 0.0, 0.0, kept / hop.sigma_t))
+        std = plain(hop.sigma_s * np.sqrt(share))
+        return update_with_noise(of_x, x, hop.alpha_s - of_x * hop.alpha_t, x0, std, draws)
+
+    def log_prob(self, x: Array, x0: Array, t: Time) -> Array:
+        xp = namespace(x)
+        eps = self.encode(x, x0, t)
+        axes = over_samples(x)
+        constant = math.prod(x.shape[1:]) * np.log(
+            math.sqrt(2.0 * math.pi) * self.schedule.sigma(t)
+        )
+        total = -0.5 * xp.sum(eps * eps, axis=axes)
+        return total - (constant if np.ndim(constant) == 0 else placed(constant, x))
+
+    def drift_diffusion(self, x: Array, t: Time) -> tuple[Array, Any]:
+        alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)
+        alpha_rate, sigma_rate = self.schedule.rates(t)
+        f = alpha_rate / alpha
+        # g^2 = 2 alpha sigma d(sigma / alpha)/dt, which is zero where only alpha falls
+        square = 2.0 * sigma * (sigma_rate - f * sigma)
+        return spread(f, x) * x, plain(np.sqrt(np.maximum(square, 0.0)))
+
+    def convert(self, prediction: Prediction, to: str) -> Array:
+        if prediction.kind == to:
+            return prediction.value
+        a, b = self.weights(prediction, coefficients(to, self.schedule, prediction.t))
+        return update(a, prediction.x, b, prediction.value)
+
+    def restore(self, prediction: Prediction, draws: Draws | None = None) -> Array:
+        return self.convert(prediction, "x0")
+
+    def weights(self, prediction: Prediction, wanted: Pair) -> Pair:
+        """
+        Express a combination of data and noise by the sample and the prediction.
+
+        Parameters
+        ----------
+        prediction : Prediction
+            What is predicted, for which samples and at what time.
+        wanted : tuple of two floats or ndarrays, shape (n,)
+            Factors c_0 of the data and c_1 of the noise.
+
+        Returns
+        -------
+        tuple of two floats or ndarrays, shape (n,)
+            A and B in c_0 x_0 + c_1 eps = A x + B prediction.
+        """
+        if isinstance(prediction.t, float) and isinstance(wanted[0], float):
+            return _combination(prediction.kind, wanted, self.schedule, prediction.t)
+        return combination(prediction.kind, wanted, self.schedule, prediction.t)
+
+    def hop(self, t: Time, s: Time) -> Hop:
+        """
+        Give the numbers of a step.
+
+        Parameters
+        ----------
+        t, s : float or ndarray, shape (n,)
+            The times from and to which it goes.
+
+        Returns
+        -------
+        NamedTuple
+            Factors alpha and sigma at `t` and at `s`, and h, the gain of log(alpha / sigma).
+        """
+        if isinstance(t, float) and isinstance(s, float):
+            return _hop(self.schedule, t, s)
+        return make_hop(self.schedule, t, s)
+
+
+def make_hop(schedule: Schedule, t: Time, s: Time) -> Hop:
+    """Return the numbers of a step from `t` to `s`."""
+    return Hop(
+        schedule.alpha(t),
+        schedule.sigma(t),
+        schedule.alpha(s),
+        schedule.sigma(s),
+        plain(np.subtract(schedule.log_snr(s), schedule.log_snr(t))),
+    )
+
+
+# Pure functions of immutable values: most runs repeat the times of another.
+_hop = lru_cache(maxsize=4096)(make_hop)
+_combination = lru_cache(maxsize=4096)(combination)
+
+
+def fresh_share(hop: Hop, eta: float = 1.0) -> Any:
+    """
+    Return the share of the variance of the noise at s that a random step draws anew.
+
+    1 - exp(-2 h) is that of the bridge, and so of DDPM.
+    """
+    with np.errstate(over="ignore"):
+        return plain(-np.expm1(-2.0 * eta * np.float64(np.abs(hop.h))))

@@ -1,0 +1,158 @@
+"""
+Lines along which predictions are put through a polynomial, and the step that follows from it.
+
+A multistep method is a line, on which each prediction has a place, and weights of the predictions.
+Places count in steps: 0 is where a step begins and 1 is where it ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from ._arrays import Array, Time
+from ._exponential import Weights, midpoint_weights, polynomial_weights, solved
+from ._gaussian import Gaussian, Hop
+from ._predictions import Prediction
+from ._schedules import plain
+from ._update import combine, update
+
+
+class Past(NamedTuple):
+    """What was predicted at an earlier step, and the samples that it began with."""
+
+    t: Time
+    value: Array
+    x: Array
+
+
+class Line(Protocol):
+    """One way to write the equation: what is predicted, against what it is integrated."""
+
+    of: str
+
+    def place(self, process: Gaussian, t: Time) -> Any:
+        """Return where on the line a time is; infinite where the line has no end."""
+
+    def factors(
+        self, process: Gaussian, t: Time, s: Time, places: list[Any]
+    ) -> tuple[Any, Any, Weights]:
+        """Return a, b and w in x_s = a x_t + b sum_j w_j prediction_j."""
+
+
+@dataclass(frozen=True)
+class DataLine:
+    """The data against log(alpha / sigma); `midpoint` as in DPM-Solver++(2M) and UniPC."""
+
+    midpoint: bool
+    eta: float = 0.0
+    of = "x0"
+
+    def place(self, process: Gaussian, t: Time) -> Any:
+        return process.schedule.log_snr(t)
+
+    def factors(
+        self, process: Gaussian, t: Time, s: Time, places: list[Any]
+    ) -> tuple[Any, Any, Weights]:
+        hop = process.hop(t, s)
+        ratio = hop.sigma_s / hop.sigma_t
+        if self.eta:
+            ratio = ratio * np.exp(-self.eta * np.float64(hop.h))
+        growth = (1.0 + self.eta) * np.float64(hop.h)
+        if self.midpoint and len(places) == 2:
+            return ratio, hop.alpha_s, midpoint_weights(places[1], growth)
+        return ratio, hop.alpha_s, polynomial_weights(places, growth)
+
+
+@dataclass(frozen=True)
+class NoiseLine:
+    """The noise against log(alpha / sigma)."""
+
+    of = "eps"
+
+    def place(self, process: Gaussian, t: Time) -> Any:
+        return process.schedule.log_snr(t)
+
+    def factors(
+        self, process: Gaussian, t: Time, s: Time, places: list[Any]
+    ) -> tuple[Any, Any, Weights]:
+        hop = process.hop(t, s)
+        return hop.alpha_s / hop.alpha_t, hop.sigma_s, polynomial_weights(places, -hop.h)
+
+
+@dataclass(frozen=True)
+class RatioLine:
+    """The noise against r = sigma / alpha: sum_j w_j u_j^k = length / (k + 1)."""
+
+    of = "eps"
+
+    def place(self, process: Gaussian, t: Time) -> Any:
+        with np.errstate(divide="ignore"):
+            return plain(np.divide(process.schedule.sigma(t), process.schedule.alpha(t)))
+
+    def factors(
+        self, process: Gaussian, t: Time, s: Time, places: list[Any]
+    ) -> tuple[Any, Any, Weights]:
+        hop = process.hop(t, s)
+        length = np.asarray(hop.sigma_s / hop.alpha_s - hop.sigma_t / hop.alpha_t)
+        weights = solved(places, length[..., None] / np.arange(1.0, len(places) + 1.0))
+        return hop.alpha_s / hop.alpha_t, hop.alpha_s, weights
+
+
+class Plan(NamedTuple):
+    """A step as a linear combination: of the samples, and of predictions in their order."""
+
+    of_x: Any
+    of_values: tuple[Any, ...]
+
+
+def plan(
+    line: Line, process: Gaussian, t: Time, s: Time, times: tuple[Time, ...], *, end: bool = False
+) -> Plan | None:
+    """
+    Return the factors of x_t, of the prediction at `t`, and of those at earlier `times`.
+
+    With `end`, the prediction at `s` comes last. Predictions that are infinitely far off are
+    left out. None stands for an endless step, from pure noise or into clean data: it is one of
+    DDIM. Where times differ by sample, one endless step makes all of them such.
+    """
+    if all(isinstance(time, float) for time in (t, s, *times)):
+        return _cached_plan(line, process, t, s, times, end)  # type: ignore[arg-type]
+    return _make_plan(line, process, t, s, times, end)
+
+
+def _make_plan(
+    line: Line, process: Gaussian, t: Time, s: Time, times: tuple[Time, ...], end: bool
+) -> Plan | None:
+    here = line.place(process, t)
+    length = np.subtract(line.place(process, s), here)
+    if not np.all(np.isfinite(length)):
+        return None
+    places = [np.zeros(np.shape(length))]
+    for time in times:
+        place = np.divide(np.subtract(line.place(process, time), here), length)
+        if not np.all(np.isfinite(place)):
+            break
+        places.append(place)
+    places = [*places, np.ones(np.shape(length))] if end else places
+    a, b, weights = line.factors(process, t, s, places)
+    return Plan(plain(a), tuple(plain(b * weights[..., j]) for j in range(len(places))))
+
+
+# A pure function of immutable values: most runs repeat the times of another.
+_cached_plan = lru_cache(maxsize=4096)(_make_plan)
+
+
+def carried(step: Plan, x: Array, values: Sequence[Array]) -> Array:
+    """Return the combination that a plan asks for."""
+    return combine((step.of_x, *step.of_values), (x, *values))
+
+
+def to_end(process: Gaussian, prediction: Prediction, hop: Hop) -> Array:
+    """Return alpha_s x_0 + sigma_s eps: a step of DDIM, which pure noise or clean data may end."""
+    a, b = process.weights(prediction, (hop.alpha_s, hop.sigma_s))
+    return update(a, prediction.x, b, prediction.value)

@@ -1,0 +1,305 @@
+"""Multistep solvers: one prediction a step, and those of the steps before."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+import numpy as np
+
+from ._arrays import Array, Time
+from ._draws import Draws
+from ._gaussian import fresh_share
+from ._lines import DataLine, Line, NoiseLine, Past, RatioLine, carried, plan, to_end
+from ._predictions import Kind, Prediction
+from ._schedules import plain
+from ._solver import Predict, Solver, State
+from ._update import update, update_with_noise
+
+Taken = tuple[Array, tuple[Any, ...]]
+
+
+def _adams(
+    line: Line, order: int, prediction: Prediction, s: Time, state: State, process: Any,
+    *, correct: bool,
+) -> Taken:  # fmt: skip
+    """
+    Take a step of an Adams method of some order along a line.
+
+    With `correct`, the step before is first repeated with the prediction at its end. Otherwise
+    this is only done for the very first, whose predictor is of order 1 and would hold a method
+    of order 3 at 2.
+    """
+    t, history = prediction.t, state.history
+    value, x = process.convert(prediction, line.of), prediction.x
+    if history and (correct or (order == 3 and len(history) == 1)):
+        moved = x if prediction.x is not state.x else None  # by a guidance such as CFG++
+        x = _corrected(line, x, value, t, history, process)
+        x = x if moved is None else x + (moved - state.x)
+        prediction = Prediction(value, cast(Kind, line.of), x, t)
+    earlier = history[: order - 1]
+    step = plan(line, process, t, s, tuple(past.t for past in earlier))
+    if step is None:
+        end = _to_data(line, x, prediction, value, s, earlier, process)
+    else:
+        values = [value, *(past.value for past in earlier)]
+        end = carried(step, x, values[: len(step.of_values)])
+    kept = order if correct else max(order - 1, order == 3)
+    return end, (Past(t, value, x), *history)[:kept]
+
+
+def _to_data(
+    line: Line, x: Array, prediction: Prediction, value: Array, s: Time,
+    earlier: tuple[Past, ...], process: Any,
+) -> Array:  # fmt: skip
+    """
+    Take a step without end on a line: on that of sigma / alpha, where clean data is at 0.
+
+    There it is of the order of the method. One from pure noise is of DDIM.
+    """
+    t, ratio = prediction.t, RatioLine()
+    step = plan(ratio, process, t, s, tuple(past.t for past in earlier)) if earlier else None
+    if step is None:
+        return to_end(process, prediction, process.hop(t, s))
+    pasts = (Past(t, value, x), *earlier)[: len(step.of_values)]
+    if line.of == "eps":
+        return carried(step, x, [past.value for past in pasts])
+    noises = [process.encode(past.x, past.value, past.t) for past in pasts]
+    return carried(step, x, noises)
+
+
+def _corrected(
+    line: Line, x: Array, value: Array, t: Time, history: tuple[Past, ...], process: Any
+) -> Array:
+    """Repeat the last step with the prediction at its end."""
+    last, times = history[0], tuple(past.t for past in history[1:])
+    step = plan(line, process, last.t, t, times, end=True)
+    if step is None:
+        return x
+    values = [past.value for past in history[: len(step.of_values) - 1]]
+    return carried(step, last.x, [*values, value])
+
+
+def _checked_order(order: int) -> None:
+    if order not in (1, 2, 3):
+        raise ValueError(f"expected order 1, 2 or 3, not {order}")
+
+
+@dataclass(frozen=True)
+class DPMpp(Solver):
+    r"""
+    DPM-Solver++ in its multistep forms, for the probability flow or with noise.
+
+    .. math:: x_s = \tfrac{\sigma_s}{\sigma_t} e^{-\eta h} x_t
+        + \alpha_s (1 - e^{-(1 + \eta) h}) D + \sigma_s \sqrt{1 - e^{-2 \eta h}}\, z
+
+    Parameters
+    ----------
+    order : {1, 2, 3}, default 2
+        Number of predictions that make `D`: 2 is DPM-Solver++(2M) and 3 is (3M).
+    eta : float, default 0.0
+        Strength of the noise: 0 is the probability flow, and 1 is SDE-DPM-Solver++. The
+        diffusion of the reverse equation is sqrt(eta) times that of the forward one.
+
+    See Also
+    --------
+    DPMpp2S : The single-step form.
+    DDIM : The same as order 1, for ``eta=0`` and ``eta=1``.
+
+    Notes
+    -----
+    The order is that of the probability flow, into clean data as well; with noise, order 1 at
+    least holds for the moments.
+
+    References
+    ----------
+    .. [1] C. Lu et al., "DPM-Solver++", 2022, arXiv:2211.01095.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from logitkit.diffusion import DPMpp, Gaussian, VarianceExploding, karras, sample
+    >>> process = Gaussian(VarianceExploding(10.0))
+    >>> def predict(x, t):  # data from N(0, 1)
+    ...     return x / (1 + t * t)
+    >>> x = sample(process, predict, solver=DPMpp(2), times=karras(process, 40, end=0.01),
+    ...            initial=np.array([[10.0]]), prediction="x0")
+    >>> bool(abs(x.item() - 10.0 / 101.0**0.5) < 5e-3)
+    True
+    """
+
+    order: Literal[1, 2, 3] = 2
+    eta: float = 0.0
+    needs = ("schedule",)
+
+    def __post_init__(self) -> None:
+        _checked_order(self.order)
+        if not self.eta >= 0.0:
+            raise ValueError(f"expected eta from 0, not {self.eta}")
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether it draws no noise."""
+        return self.eta == 0.0
+
+    def _advance(
+        self, state: State, predict: Predict, t: Time, s: Time, process: Any, draws: Draws
+    ) -> Taken:
+        prediction, line = predict(state.x, t), DataLine(True, self.eta)
+        if not self.eta:
+            return _adams(line, self.order, prediction, s, state, process, correct=False)
+        data, earlier = process.convert(prediction, "x0"), state.history
+        step = plan(line, process, t, s, tuple(past.t for past in earlier))
+        hop = process.hop(t, s)
+        std = plain(hop.sigma_s * np.sqrt(fresh_share(hop, self.eta)))
+        if step is None:  # nothing is left of x: data and noise
+            x = update_with_noise(0.0, data, hop.alpha_s, data, std, draws)
+        else:
+            of_data, *rest = step.of_values
+            x = update_with_noise(step.of_x, prediction.x, of_data, data, std, draws)
+            for factor, past in zip(rest, earlier, strict=False):
+                x = update(1.0, x, factor, past.value)
+        return x, (Past(t, data, prediction.x), *earlier)[: self.order - 1]
+
+
+@dataclass(frozen=True)
+class UniPC(Solver):
+    """
+    Unified predictor-corrector: each prediction also corrects the samples that it is for.
+
+    Parameters
+    ----------
+    order : {1, 2, 3}, default 2
+        Order of the predictor. The corrector, which costs no prediction, raises it by one.
+
+    See Also
+    --------
+    DPMpp : The predictor alone, for orders 1 and 2.
+
+    Notes
+    -----
+    The variant with B(h) = e^h - 1 on predictions of the data. With three predictions or
+    more its weights are those of the exponential Adams methods, on which B has no influence.
+    The states on the way are predicted, and not yet corrected.
+
+    References
+    ----------
+    .. [1] W. Zhao et al., "UniPC", NeurIPS 2023, arXiv:2302.04867.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from logitkit.diffusion import Gaussian, UniPC, VarianceExploding, karras, sample
+    >>> process = Gaussian(VarianceExploding(10.0))
+    >>> def predict(x, t):  # data from N(0, 1)
+    ...     return x / (1 + t * t)
+    >>> x = sample(process, predict, solver=UniPC(3), times=karras(process, 40, end=0.01),
+    ...            initial=np.array([[10.0]]), prediction="x0")
+    >>> bool(abs(x.item() - 10.0 / 101.0**0.5) < 5e-4)
+    True
+    """
+
+    order: Literal[1, 2, 3] = 2
+    needs = ("schedule",)
+
+    def __post_init__(self) -> None:
+        _checked_order(self.order)
+
+    def _advance(
+        self, state: State, predict: Predict, t: Time, s: Time, process: Any, draws: Draws
+    ) -> Taken:
+        line = DataLine(midpoint=True)
+        return _adams(line, self.order, predict(state.x, t), s, state, process, correct=True)
+
+
+@dataclass(frozen=True)
+class ExponentialAdams(Solver):
+    """
+    Exponential Adams-Bashforth: a polynomial through the last predictions, integrated exactly.
+
+    Parameters
+    ----------
+    order : {1, 2, 3}, default 3
+        Number of predictions.
+    of : {"x0", "eps"}, default "x0"
+        Whether the polynomial, in log(alpha / sigma), is one of the data or of the noise.
+
+    See Also
+    --------
+    DEIS : A polynomial of the noise in sigma / alpha.
+    DPMpp : The same for the data, with simpler weights at order 2.
+
+    References
+    ----------
+    .. [1] M. Hochbruck and A. Ostermann, "Exponential integrators", Acta Numerica 19, 2010.
+    .. [2] Q. Zhang and Y. Chen, "Fast sampling of diffusion models with exponential
+       integrator", ICLR 2023, arXiv:2204.13902.
+
+    Examples
+    --------
+    >>> from logitkit.diffusion import ExponentialAdams
+    >>> ExponentialAdams(order=3, of="eps")
+    ExponentialAdams(order=3, of='eps')
+    """
+
+    order: Literal[1, 2, 3] = 3
+    of: Literal["x0", "eps"] = "x0"
+    needs = ("schedule",)
+
+    def __post_init__(self) -> None:
+        _checked_order(self.order)
+        if self.of not in ("x0", "eps"):
+            raise ValueError(f"expected a polynomial of 'x0' or 'eps', not {self.of!r}")
+
+    def _advance(
+        self, state: State, predict: Predict, t: Time, s: Time, process: Any, draws: Draws
+    ) -> Taken:
+        line = DataLine(midpoint=False) if self.of == "x0" else NoiseLine()
+        return _adams(line, self.order, predict(state.x, t), s, state, process, correct=False)
+
+
+@dataclass(frozen=True)
+class DEIS(Solver):
+    r"""
+    Adams-Bashforth for dy/dr = eps, with y = x / alpha and r = sigma / alpha.
+
+    .. math:: x_s = \tfrac{\alpha_s}{\alpha_t} x_t
+        + \alpha_s \int_{r_t}^{r_s} \hat\varepsilon(r) \, dr
+
+    Parameters
+    ----------
+    order : {1, 2, 3}, default 3
+        Number of predictions of the noise, through which the polynomial goes.
+
+    See Also
+    --------
+    ExponentialAdams : A polynomial in log(alpha / sigma).
+
+    Notes
+    -----
+    The method rho-AB of the article, which other libraries call LMS. It keeps its order in a
+    last step into clean data.
+
+    References
+    ----------
+    .. [1] Q. Zhang and Y. Chen, "Fast sampling of diffusion models with exponential
+       integrator", ICLR 2023, arXiv:2204.13902.
+
+    Examples
+    --------
+    >>> from logitkit.diffusion import DEIS
+    >>> DEIS(2)
+    DEIS(order=2)
+    """
+
+    order: Literal[1, 2, 3] = 3
+    needs = ("schedule",)
+
+    def __post_init__(self) -> None:
+        _checked_order(self.order)
+
+    def _advance(
+        self, state: State, predict: Predict, t: Time, s: Time, process: Any, draws: Draws
+    ) -> Taken:
+        line, prediction = RatioLine(), predict(state.x, t)
+        return _adams(line, self.order, prediction, s, state, process, correct=False)

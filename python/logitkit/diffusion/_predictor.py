@@ -1,0 +1,144 @@
+"""A network, its guidance and its condition as the one function that solvers call."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ._arrays import Array, Time, namespace, placed
+from ._predictions import KINDS, Kind, Prediction
+from ._update import host_view
+
+
+class PredictionError(ValueError):
+    """
+    A prediction that cannot be used: of a wrong shape or type, or with NaN in it.
+
+    See Also
+    --------
+    Predictor : What checks predictions.
+
+    Examples
+    --------
+    >>> from logitkit.diffusion import PredictionError
+    >>> issubclass(PredictionError, ValueError)
+    True
+    """
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """
+    Turn a network into the function of samples and time that solvers call.
+
+    Parameters
+    ----------
+    process : Process
+        The forward process.
+    network : callable, (x, t) -> array or (x, t, condition) -> array
+        The network. It is called with the condition where there is one, or where there is a
+        guidance, which also asks for predictions without one: then it gets None.
+    kind : {"x0", "eps", "v", "score", "flow", "logits"}, default "eps"
+        What it predicts.
+    condition : object, optional
+        What the samples shall be: handed on to the network as it is.
+    guidance : Guidance, optional
+        How predictions with and without the condition become one.
+
+    Raises
+    ------
+    ValueError
+        If `kind` is unknown.
+
+    Notes
+    -----
+    A time that differs by sample is handed to the network as an array of its library, in the
+    type of `x`; one time for all is a float.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from logitkit.diffusion import Gaussian, Predictor, StraightPath
+    >>> predict = Predictor(Gaussian(StraightPath()), lambda x, t: x / 2, "eps")
+    >>> predict(np.array([[4.0]]), 0.5).value
+    array([[2.]])
+    """
+
+    process: Any
+    network: Callable[..., Array]
+    kind: Kind = "eps"
+    condition: Any = None
+    guidance: Any = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"expected a prediction of {', '.join(KINDS)}, not {self.kind!r}")
+
+    def __call__(self, x: Array, t: Time) -> Prediction:
+        """Return the guided prediction."""
+        if self.guidance is not None:
+            guided: Prediction = self.guidance(self, x, t)
+            return guided
+        if self.condition is None:
+            return self._checked(self.network(x, self._time_for(x, t)), x, t)
+        return self.conditional(x, t, self.condition)
+
+    def conditional(self, x: Array, t: Time, condition: Any) -> Prediction:
+        """
+        Ask the network alone.
+
+        Parameters
+        ----------
+        x : array, shape (n, ...)
+            Samples.
+        t : float or ndarray, shape (n,)
+            Their time.
+        condition : object
+            Their condition; None for none.
+
+        Returns
+        -------
+        Prediction
+            What it says.
+        """
+        return self._checked(self.network(x, self._time_for(x, t), condition), x, t)
+
+    @staticmethod
+    def _time_for(x: Array, t: Time) -> Any:
+        if isinstance(t, float):
+            return t
+        xp = namespace(x)
+        real = xp.isdtype(x.dtype, "real floating")
+        return placed(t, x, None if real else xp.float32)
+
+    def _checked(self, value: Array, x: Array, t: Time) -> Prediction:
+        shape = getattr(value, "shape", None)
+        fits = shape is not None and (
+            tuple(shape[:-1] if self.kind == "logits" else shape) == tuple(x.shape)
+        )
+        if not fits:
+            extra = " and an axis of tokens" if self.kind == "logits" else ""
+            raise PredictionError(
+                f"expected a prediction of the shape {tuple(x.shape)} of the samples{extra}, "
+                f"not {type(value).__name__} of shape {shape}"
+            )
+        if self.kind != "logits" and value.dtype != x.dtype:
+            raise PredictionError(
+                f"expected a prediction in the type {x.dtype} of the samples, not {value.dtype}: "
+                "convert one of the two"
+            )
+        if _has_nan(value):
+            raise PredictionError(f"the prediction holds NaN at t={t}")
+        return Prediction(value, self.kind, x, t)
+
+
+def _has_nan(value: Array) -> bool:
+    """Return whether there is NaN in an array in main memory: elsewhere a look would wait for it."""
+    view = host_view(value)
+    if view is None:
+        return False
+    return math.isnan(np.vdot(view, view))  # inf where a value is, and NaN where one is NaN

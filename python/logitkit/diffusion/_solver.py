@@ -1,0 +1,130 @@
+"""What a solver is: a pure function from a state at one time to a state at the next."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..random import Philox
+from ._arrays import Array, Time, as_time, spread
+from ._draws import Draws
+from ._predictions import Prediction
+from ._update import update, update_with_noise
+
+Predict: TypeAlias = Callable[[Array, Time], Prediction]
+
+
+@dataclass(frozen=True)
+class State:
+    """
+    Samples on their way, and all that a solver remembers: it can be pickled and resumed.
+
+    Parameters
+    ----------
+    x : array, shape (n, ...)
+        The samples.
+    t : float or ndarray, shape (n,)
+        Their time.
+    rows : ndarray of int64, shape (n,)
+        Number of each sample among all batches: with the seed, its random numbers.
+    step : int, default 0
+        Number of steps taken.
+    history : tuple, default ()
+        What a multistep solver remembers of the steps before, the latest first.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from logitkit.diffusion import State
+    >>> State(np.zeros((2, 3)), t=1.0, rows=np.arange(2)).step
+    0
+    """
+
+    x: Array
+    t: Time
+    rows: NDArray[np.int64]
+    step: int = 0
+    history: tuple[Any, ...] = ()
+
+
+class Solver(ABC):
+    """
+    A way to take one step of the reverse process.
+
+    A subclass says what it `needs` of a process and has a method ``_advance``, which returns
+    the samples at the end of the step and what the next step should remember.
+
+    See Also
+    --------
+    illegality : Why a solver cannot be used with a process.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from logitkit.diffusion import DDIM, Gaussian, Predictor, State, StraightPath
+    >>> process = Gaussian(StraightPath())
+    >>> predict = Predictor(process, lambda x, t: np.ones_like(x), "x0")
+    >>> state = State(np.array([[5.0]]), t=1.0, rows=np.arange(1))
+    >>> DDIM().step(state, predict, 1.0, 0.5, process=process, rng=0).x
+    array([[3.]])
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ()
+    honours_shift: ClassVar[bool] = False  # whether a guidance may shift the mean of its steps
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether it draws no noise, so that it can also go from data to noise."""
+        return True
+
+    def step(
+        self, state: State, predict: Predict, t: Time, s: Time, *, process: Any, rng: int | Philox
+    ) -> State:
+        """
+        Carry samples from one time to another.
+
+        Parameters
+        ----------
+        state : State
+            Samples at `t`.
+        predict : callable, (x, t) -> Prediction
+            The prediction, called as often as the method needs; see `Predictor`.
+        t, s : float or ndarray, shape (n,)
+            Times, of which `t` has more noise; a deterministic solver can go back as well.
+        process : Process
+            The forward process.
+        rng : int or logitkit.random.Philox
+            Seed, or generator.
+
+        Returns
+        -------
+        State
+            Samples at `s`.
+        """
+        t, s = as_time(t), as_time(s)
+        draws = Draws(rng, state.step + 1, state.rows)  # 0 is that of the samples to begin with
+        x, history = self._advance(state, predict, t, s, process, draws)
+        return State(x, s, state.rows, state.step + 1, history)
+
+    @abstractmethod
+    def _advance(
+        self, state: State, predict: Predict, t: Time, s: Time, process: Any, draws: Draws
+    ) -> tuple[Array, tuple[Any, ...]]:
+        """Return the samples at `s` and the history for the next step."""
+
+
+def noisy(prediction: Prediction, weights: tuple[Any, Any], std: Any, draws: Draws) -> Array:
+    """Return a x + b prediction + std noise, its mean shifted where a guidance asks for it."""
+    (a, b), x, value = weights, prediction.x, prediction.value
+    if isinstance(std, float) and std == 0.0:
+        return update(a, x, b, value)
+    if prediction.shift is None:
+        return update_with_noise(a, x, b, value, std, draws)
+    mean = update(a, x, b, value)
+    shift = prediction.shift(spread(np.square(std), mean), mean)
+    return update_with_noise(1.0, mean, 1.0, shift, std, draws)

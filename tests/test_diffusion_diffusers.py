@@ -1,0 +1,200 @@
+"""Bridges of logitkit.diffusion to the library diffusers, against it."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+from logitkit import diffusion as d
+
+torch = pytest.importorskip("torch")
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # of packages that it imports
+    diffusers = pytest.importorskip("diffusers")
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # in it
+
+
+def network(x, t):
+    """Stand for a network: smooth in both arguments."""
+    return torch.tanh(x) * (0.2 + float(t) / 1500.0)
+
+
+def theirs(scheduler, steps, x):
+    scheduler.set_timesteps(steps)
+    x = x * getattr(scheduler, "init_noise_sigma", 1.0)
+    scaling = hasattr(scheduler, "scale_model_input")
+    for t in scheduler.timesteps:
+        scaled = scheduler.scale_model_input(x, t) if scaling else x
+        x = scheduler.step(network(scaled, t), t, x).prev_sample
+    return x
+
+
+COMMON = {"clip_sample": False}
+SAME = {
+    "ddim": (diffusers.DDIMScheduler, {**COMMON}),
+    "ddim scaled": (diffusers.DDIMScheduler, {**COMMON, "beta_schedule": "scaled_linear"}),
+    "ddim cosine": (diffusers.DDIMScheduler, {**COMMON, "beta_schedule": "squaredcos_cap_v2"}),
+    "ddim v": (diffusers.DDIMScheduler, {**COMMON, "prediction_type": "v_prediction"}),
+    "ddim sample": (diffusers.DDIMScheduler, {**COMMON, "prediction_type": "sample"}),
+    "ddim to the first step": (diffusers.DDIMScheduler, {**COMMON, "set_alpha_to_one": False}),
+    "ddim trailing": (diffusers.DDIMScheduler, {**COMMON, "timestep_spacing": "trailing"}),
+    "ddim zero": (
+        diffusers.DDIMScheduler,
+        {
+            **COMMON, "timestep_spacing": "trailing", "rescale_betas_zero_snr": True,
+            "prediction_type": "v_prediction",
+        },
+    ),
+    "flow": (diffusers.FlowMatchEulerDiscreteScheduler, {}),
+    "flow shifted": (diffusers.FlowMatchEulerDiscreteScheduler, {"shift": 3.0}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", SAME)
+def test_trajectories_agree(case):
+    make, options = SAME[case]
+    scheduler = make(**options)
+    x = torch.from_numpy(np.random.default_rng(0).standard_normal((2, 3, 4, 4)))
+    setup = d.from_diffusers(scheduler, steps=10)
+    ours = d.sample(setup, network, initial=x)
+    # their tables are of single precision; near pure noise that is magnified
+    np.testing.assert_allclose(ours, theirs(scheduler, 10, x), rtol=2e-4, atol=2e-4)
+
+
+def test_the_same_in_a_pipeline():
+    # a tiny random network, and no hub
+    torch.manual_seed(0)
+    unet = diffusers.UNet2DModel(
+        sample_size=8, in_channels=3, out_channels=3, layers_per_block=1,
+        block_out_channels=(8, 16), norm_num_groups=4,
+        down_block_types=("DownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "UpBlock2D"),
+    )  # fmt: skip
+    scheduler = diffusers.DDIMScheduler(clip_sample=False)
+    x = torch.randn(2, 3, 8, 8)
+    with torch.no_grad():
+        ours = as_loop(unet, d.as_diffusers_scheduler(scheduler), x)
+        other = as_loop(unet, scheduler, x)
+        np.testing.assert_allclose(ours, other, rtol=2e-3, atol=2e-3)
+        for solver in (d.DPMpp(2), d.UniPC(2), d.DDPM()):
+            assert torch.isfinite(
+                as_loop(unet, d.as_diffusers_scheduler(scheduler, solver=solver), x)
+            ).all()
+
+
+def as_loop(unet, scheduler, x):
+    scheduler.set_timesteps(5)
+    for t in scheduler.timesteps:
+        noise = unet(scheduler.scale_model_input(x, t), t).sample
+        x = scheduler.step(noise, t, x, return_dict=False)[0]
+    return x
+
+
+def test_a_whole_pipeline():
+    torch.manual_seed(0)
+    unet = diffusers.UNet2DModel(
+        sample_size=8, in_channels=3, out_channels=3, layers_per_block=1,
+        block_out_channels=(8, 16), norm_num_groups=4,
+        down_block_types=("DownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "UpBlock2D"),
+    )  # fmt: skip
+    pipeline = diffusers.DDPMPipeline(unet, diffusers.DDPMScheduler())
+    pipeline.scheduler = d.as_diffusers_scheduler(pipeline.scheduler, solver=d.DDPM())
+    pipeline.set_progress_bar_config(disable=True)
+    images = pipeline(batch_size=2, num_inference_steps=4, output_type="np").images
+    assert images.shape == (2, 8, 8, 3)
+    assert np.isfinite(images).all()
+
+
+def test_noise_is_added_alike():
+    scheduler = diffusers.DDIMScheduler()
+    ours = d.as_diffusers_scheduler(scheduler)
+    x, noise = torch.randn(2, 3, 2, 2), torch.randn(2, 3, 2, 2)
+    t = torch.tensor([3, 700])
+    np.testing.assert_allclose(
+        ours.add_noise(x, noise, t), scheduler.add_noise(x, noise, t), atol=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "solver"),
+    [
+        ("DDPMScheduler", {"variance_type": "fixed_large"}, d.DDPM("large")),
+        ("EulerDiscreteScheduler", {}, d.DDIM()),
+        ("EulerAncestralDiscreteScheduler", {}, d.DDIM(1.0)),
+        ("HeunDiscreteScheduler", {"use_karras_sigmas": True}, d.Heun()),
+        ("DPMSolverMultistepScheduler", {"solver_order": 3}, d.DPMpp(3)),
+        ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++"}, d.DPMpp(2, 1.0)),
+        ("DPMSolverSinglestepScheduler", {}, d.DPMpp2S()),
+        ("UniPCMultistepScheduler", {"use_exponential_sigmas": True}, d.UniPC(2)),
+        ("DEISMultistepScheduler", {"timestep_spacing": "trailing"}, d.DEIS(2)),
+    ],
+)
+def test_configurations(name, options, solver):
+    setup = d.from_diffusers({"_class_name": name, **options}, steps=12)
+    assert setup.solver == solver
+    assert len(setup.times) == 13
+    assert (np.diff(setup.times) < 0.0).all()
+    assert setup.times[-1] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"_class_name": "PNDMScheduler"}, "not PNDMScheduler"),
+        ({"_class_name": "DDIMScheduler", "beta_schedule": "laplace"}, "beta_schedule"),
+        ({"_class_name": "DDIMScheduler", "timestep_spacing": "any"}, "timestep_spacing"),
+        (
+            {"_class_name": "DPMSolverMultistepScheduler", "algorithm_type": "dpmsolver"},
+            "algorithm_type",
+        ),
+    ],
+)
+def test_what_has_no_counterpart(config, message):
+    with pytest.raises(ValueError, match=message):
+        d.from_diffusers(config, steps=5)
+
+
+def test_solvers_of_two_predictions_do_not_fit():
+    with pytest.raises(ValueError, match="one prediction a step"):
+        d.as_diffusers_scheduler({"_class_name": "HeunDiscreteScheduler"})
+
+
+@pytest.mark.parametrize(
+    ("make", "options"),
+    [
+        (diffusers.DDIMScheduler, {"timestep_spacing": "trailing", "clip_sample": False}),
+        (diffusers.DPMSolverMultistepScheduler, {"use_karras_sigmas": True}),
+        (diffusers.UniPCMultistepScheduler, {"use_karras_sigmas": True, "solver_order": 3}),
+        (diffusers.EulerDiscreteScheduler, {"use_karras_sigmas": True}),
+        (diffusers.DEISMultistepScheduler, {"use_karras_sigmas": True, "solver_order": 3}),
+    ],
+    ids=lambda p: getattr(p, "__name__", ""),
+)
+@pytest.mark.parametrize("steps", [64, 256])
+def test_errors_on_normal_data_are_not_above_theirs(make, options, steps):
+    # data from N(1.5, 0.09), scaled linear schedule; the exact flow carries x to
+    # mu + (x - alpha mu) s / sqrt(alpha^2 s^2 + sigma^2)
+    scheduler = make(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, **options)
+    table = d.scaled_linear()
+    x = torch.from_numpy(np.random.default_rng(0).standard_normal((64, 1)))
+
+    def eps(x, alpha, sigma):
+        return sigma * (x - alpha * 1.5) / (0.09 * alpha**2 + sigma**2)
+
+    alpha, sigma = table.alpha(1000.0), table.sigma(1000.0)
+    if make is diffusers.DDIMScheduler and steps == 64:
+        steps = 128  # at 64 the steps that miss the begin of the next happen to cancel errors
+    exact = 1.5 + (x - alpha * 1.5) * 0.3 / np.hypot(0.3 * alpha, sigma)
+    setup = d.from_diffusers(scheduler, steps=steps)
+    ours = d.sample(
+        setup, lambda x, t: eps(x, table.alpha(t + 1.0), table.sigma(t + 1.0)), initial=x
+    )
+    scheduler.set_timesteps(steps)
+    y = x * scheduler.init_noise_sigma
+    if "Euler" in make.__name__:  # theirs begins with noise of sigma_max, or its norm
+        y = x / alpha
+    for t in scheduler.timesteps:
+        scaled = scheduler.scale_model_input(y, t)
+        a, b = table.alpha(float(t) + 1.0), table.sigma(float(t) + 1.0)
+        y = scheduler.step(eps(scaled, a, b), t, y).prev_sample
+    assert np.abs(ours - exact).max() <= 1.02 * np.abs(y - exact).max()
