@@ -40,7 +40,6 @@ from .reference import SoftmaxStats
 if TYPE_CHECKING:
     from . import bounds, diffusion, distributions, losses, random
     from .argmaxable import ArgmaxableReport, Box, Verdict, check_argmaxable
-    from .argmaxable import ArgmaxableReport, Box, Verdict, check_argmaxable
 
 __all__ = [
     "ArgmaxableReport",
