@@ -26,9 +26,12 @@ struct F64 {
   using Wide = F64;
   static constexpr size_t width = 4;
   static constexpr int root_bits = 4;
+  // By loads: vgatherqpd is slower on many processors, and crashes in an emulator (QEMU 7.2).
   static F64 look_up(const double (&table)[16], F64 index) {
     const __m256i last = _mm256_and_si256(_mm256_castpd_si256(index.v), _mm256_set1_epi64x(15));
-    return {_mm256_i64gather_pd(table, last, 8)};
+    const __m128i low = _mm256_castsi256_si128(last), high = _mm256_extracti128_si256(last, 1);
+    return {_mm256_set_pd(table[_mm_extract_epi64(high, 1)], table[_mm_cvtsi128_si64(high)],
+                          table[_mm_extract_epi64(low, 1)], table[_mm_cvtsi128_si64(low)])};
   }
   static F64 all(double a) { return {_mm256_set1_pd(a)}; }
   static F64 load(const double* x) { return {_mm256_loadu_pd(x)}; }
