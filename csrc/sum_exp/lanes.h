@@ -141,6 +141,11 @@ struct Lanes {
       const Term a = term_of(x[0]), b = term_of(x[1]);
       const V rests = fma(b.power, b.factor, a.power * a.factor);
       const V squares = moments ? fma(b.power, b.power, a.power * a.power) : rests;
+      if constexpr (is_double && keep == Keep::max) {
+        // There is no wider type for what rounding would take here.
+        const DoubleDouble<V> powers = two_sum(a.power, b.power);
+        return {or_bits(a.n, a.n, b.n), powers.high, rests + powers.low, squares};
+      }
       return {or_bits(a.n, a.n, b.n), a.power + b.power, rests, squares};
     } else {
       const Term a = term_of(x[0]);

@@ -72,7 +72,7 @@ struct SumExpLoops {
   ///              are made for the purpose
   ///   Operands:  denormals may count as zero
   void (*sum)(const Block<T>& block, SumExp sums);
-  /// The same with half the usual error, and the maxima.
+  /// The same with the maxima, and half the error in float, 2^-54 in double.
   void (*sum_and_max)(const Block<T>& block, SumExp sums);
   /// The same with the error of double, and the maxima.
   void (*sum_wide)(const Block<T>& block, SumExp sums);
