@@ -80,12 +80,12 @@ struct Lanes {
     lowest = (base - all<V>(range - static_cast<Element>(0.75))) * all<V>(C::ln_2);
   }
 
-  /// Sets the base of lanes without terms to the exponents of x, for the first terms are as large
-  /// as the largest, as a rule, to within what a base allows. Moments lose digits to a base that
-  /// is far from the largest, and wait for eight terms.
-  [[gnu::always_inline]] void expect(V x) {
-    if constexpr (!moments) set_base(exponent_of(x * all<V>(C::log2_e)));
-  }
+  /// Of how many terms expect() wants the largest: one is as large as all others, as a rule, to
+  /// within what a base allows; but moments lose digits to a base that is far from the largest.
+  static constexpr size_t expected_terms = moments ? 8 : 1;
+
+  /// Sets the base of lanes without terms to the exponents of x.
+  [[gnu::always_inline]] void expect(V x) { set_base(exponent_of(x * all<V>(C::log2_e))); }
 
   /// Adds a term for each of the vectors to each lane; -inf adds nothing.
   template <size_t count>

@@ -50,6 +50,18 @@ struct Times {
   V operator()(V x) const { return x * factor; }
 };
 
+/// Tells an accumulator the largest of the first terms, as many as it wants: term(k) has those
+/// from k on, `step` in a vector.
+template <class Lanes, class Term>
+[[gnu::always_inline]] inline void expect_some(size_t terms, size_t step, Lanes& lanes,
+                                               const Term& term) {
+  if (Lanes::expected_terms == 0 || terms == 0) return;
+  auto largest = term(0);
+  for (size_t n = 1, k = step; n < Lanes::expected_terms && k < terms; ++n, k += step)
+    largest = max(largest, term(k));
+  lanes.expect(largest);
+}
+
 /// Gives `count` vectors of a row to an accumulator, each after `change`.
 template <size_t count, class V, class T, class Lanes, class Change>
 [[gnu::always_inline]] inline void add_vectors(const T* x, Lanes& lanes, const Change& change) {
@@ -68,7 +80,8 @@ template <class V, class T, class Lanes, class Change>
 [[gnu::always_inline]] inline void add_row(const T* x, size_t terms, Lanes& lanes,
                                            const Change& change) {
   size_t j = 0;
-  lanes.expect(change(load_some<V>(x, terms)));
+  expect_some(terms, V::width, lanes,
+              [&](size_t k) { return change(load_some<V>(x + k, terms - k)); });
   for (; j + 8 * V::width <= terms; j += 8 * V::width) add_vectors<8, V>(x + j, lanes, change);
   if (j + 4 * V::width <= terms) {
     add_vectors<4, V>(x + j, lanes, change);
@@ -127,7 +140,7 @@ template <class V, class Lanes, class Change>
 [[gnu::always_inline]] inline void add_tile(const V* tile, size_t terms, Lanes& lanes,
                                             const Change& change) {
   size_t j = 0;
-  if (terms > 0) lanes.expect(change(tile[0]));
+  expect_some(terms, 1, lanes, [&](size_t k) { return change(tile[k]); });
   for (; j + 8 <= terms; j += 8) add_some<8>(tile + j, lanes, change);
   // Doubles, for which there is no wider type, go one by one: a sum of few shows each rounding.
   if constexpr (sizeof(typename V::Element) < sizeof(double)) {
@@ -171,7 +184,8 @@ template <class V, class T, class Lanes, class Change>
 inline void add_columns(const T* x, size_t terms, size_t row_step, size_t columns, Lanes* lanes,
                         const Change& change) {
   for (size_t c = 0; c < columns; c += V::width)
-    lanes[c / V::width].expect(change(load_some<V>(x + c, columns - c)));
+    expect_some(terms, 1, lanes[c / V::width],
+                [&](size_t k) { return change(load_some<V>(x + k * row_step + c, columns - c)); });
   size_t j = 0;
   for (; j + 8 <= terms; j += 8)
     add_strip<8, V>(x + j * row_step, row_step, columns, lanes, change);
@@ -234,6 +248,7 @@ void sum_moments(const Block<T>& block, T scale, SumExpMoments moments) {
 template <class V>
 struct MaxLanes {
   V top = all<V>(minus_infinity);
+  static constexpr size_t expected_terms = 0;
   void expect(V) {}
   template <size_t count>
   void add(const Vectors<V, count>& x) {
