@@ -370,6 +370,7 @@ inline void map_columns(const typename V::Element* x, size_t terms, size_t row_s
 template <class V, Store store, class Start>
 inline void map_items(const Block<typename V::Element>& block, const Start& start,
                       typename V::Element* y) {
+  if (block.terms == 0) return;  // x and y may be null
   using Map = decltype(start(0, 0));
   const auto some = [](size_t n) { return n < V::width ? n : V::width; };
   if (!block.has_rows()) {
