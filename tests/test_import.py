@@ -32,16 +32,18 @@ def test_numpy_is_the_only_third_party():
     assert set(done.stdout.split()) - sys.stdlib_module_names - {"numpy"} == {"logitkit"}
 
 
-def test_takes_under_a_tenth_of_a_second_beyond_numpy():
+def test_takes_under_a_tenth_of_a_second_beyond_numpy(tmp_path):
     code = (
         "import numpy, time\n"
         "start = time.process_time()\n"
         "import logitkit\n"
         "print(time.process_time() - start)\n"
     )
+    # Once compiled: the first run leaves bytecode for the others, wherever sources are.
+    bytecode = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(tmp_path)}
     seconds = []
     for _ in range(10):  # a busy machine can only slow an import down
-        seconds.append(float(run(code).stdout))
+        seconds.append(float(run(code, **bytecode).stdout))
         if seconds[-1] < 0.1:
             break
     assert min(seconds) < 0.1

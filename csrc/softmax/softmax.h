@@ -19,7 +19,7 @@ void softmax(const T* x, const Layout& layout, T* y, std::size_t threads, Isa is
 
 /// y_ij = x_ij - logsumexp(x_i), likewise.
 ///   Error:     2 ulp, also near zero; results closer to it than four times the smallest normal
-///              number may be zero
+///              number may be zero, and in double n terms may lose n 2^-1021 together
 ///   Specials:  an item with NaN, or with no term above -inf, is all NaN; +inf gives NaN and
 ///              makes the other terms of its item -inf.
 template <class T>

@@ -147,7 +147,7 @@ def log_softmax(x: Any, axis: int | tuple[int, ...] | None = None, *, out: Any =
     Notes
     -----
     The error is at most 2 ulp. What is closer to zero than four times the smallest normal
-    number may be zero.
+    number may be zero, and in ``float64`` a result near zero may lack ``n * 2**-1021``.
 
     Examples
     --------
