@@ -22,6 +22,10 @@ struct Block {
   }
 };
 
+/// Rows of at most so many terms are transposed, V::width of them at a time, and then summed as
+/// columns: a sum over the lanes of a vector would cost more than the sum over the row.
+constexpr std::size_t short_row = 64;
+
 /// For each item the sum of its exponentials, (sum + rest) 2^exponent.
 ///
 /// The sum is a NaN if a term is a NaN or +inf; |exponent| >= exponent_limit if a term is so

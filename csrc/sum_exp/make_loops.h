@@ -14,10 +14,6 @@
 namespace logitkit {
 namespace {
 
-// Rows of at most so many terms are transposed, V::width of them at a time, and then summed as
-// columns: a sum over the lanes of a vector would cost more than the sum over the row.
-constexpr size_t short_row = 64;
-
 // The vectors of a strip of columns: 2 KiB of each row at most. Wider strips suit the memory
 // better, narrower ones leave the sums in the first-level cache.
 constexpr size_t strip = 32;
