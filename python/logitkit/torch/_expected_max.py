@@ -7,6 +7,7 @@ import torch
 
 from ..distributions import _integrals
 from ..losses._fenchel_young import law_of
+from ._operator import registered
 from ._tensors import as_array, as_tensor
 
 
@@ -21,15 +22,8 @@ def _operator(name: str, function: Callable[..., Any], tensors: str, reduced: bo
         rows = [as_array(x).reshape(-1, x.shape[-1]) for x in given]
         return as_tensor(function(*rows, law_of(noise), scale)).reshape(shape(given[0]))
 
-    op = torch.library.custom_op(
-        f"logitkit::{name}",
-        compute,
-        mutates_args=(),
-        device_types="cpu",
-        schema=f"({tensors}, str noise, float scale) -> Tensor",
-    )
-    op.register_fake(lambda x, *_: x.new_empty(shape(x)))
-    return getattr(torch.ops.logitkit, name).default
+    schema = f"({tensors}, str noise, float scale) -> Tensor"
+    return registered(name, schema, compute, lambda x, *_: x.new_empty(shape(x)))[1]
 
 
 _expected_max = _operator("expected_max", _integrals.expected_max, "Tensor x", True)

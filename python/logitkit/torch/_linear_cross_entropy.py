@@ -14,6 +14,7 @@ from ..losses._layer_kernel import (
 )
 from ..losses._linear_cross_entropy import LayerTerms
 from ..reference.losses._classes import class_formula, logarithm_phi
+from ._operator import registered
 from ._tensors import as_array, as_tensor, compute_type, is_memory, result_type
 
 _LAYER = "Tensor input, Tensor weight, Tensor? bias"
@@ -168,12 +169,9 @@ def _second_order(primals: Any, rest: Any, wanted: Any, cotangents: Any) -> Any:
 
 
 def _operator(name: str, schema: str, compute: Any, fake: Any, backward: Any, keep: Any) -> Any:
-    op = torch.library.custom_op(
-        f"logitkit::{name}", compute, mutates_args=(), device_types="cpu", schema=schema
-    )
-    op.register_fake(fake)
+    op, overload = registered(name, schema, compute, fake)
     op.register_autograd(backward, setup_context=keep)
-    return getattr(torch.ops.logitkit, name).default
+    return overload
 
 
 values_op = _operator(

@@ -10,6 +10,7 @@ from torch.autograd import forward_ad
 
 from ..losses._row_loss import RowLoss, spread
 from ..losses._row_losses import ROW_LOSSES
+from ._operator import registered
 from ._tensors import as_array, as_tensor, compute_type, is_memory, result_type
 
 
@@ -45,16 +46,13 @@ def _function(loss: RowLoss) -> Callable[..., Any]:
     in ``argnums``. They come from the kernel, and the first backward pass multiplies them by
     what arrives at the values. Derivatives of the slopes are those of the formula.
     """
-    op = torch.library.custom_op(
-        f"logitkit::{loss.name}",
+    op, overload = registered(
+        loss.name,
+        _schema(loss),
         lambda *args: _compute(loss, *args),
-        mutates_args=(),
-        device_types="cpu",
-        schema=_schema(loss),
+        lambda *args: _fake(loss, *args),
     )
-    overload = getattr(torch.ops.logitkit, loss.name).default
     differentiable = _differentiable(loss, overload)
-    op.register_fake(lambda *args: _fake(loss, *args))
     op.register_autograd(differentiable.backward, setup_context=differentiable.setup_context)
     op.register_vmap(_mapped(loss, overload))
 

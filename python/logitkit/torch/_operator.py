@@ -10,6 +10,17 @@ from torch.autograd import forward_ad
 from ._tensors import is_memory
 
 
+def registered(
+    name: str, schema: str, compute: Callable[..., Any], fake: Callable[..., Any]
+) -> tuple[Any, Any]:
+    """Register an operator for tensors in main memory; return it, and what calls it."""
+    op = torch.library.custom_op(
+        f"logitkit::{name}", compute, mutates_args=(), device_types="cpu", schema=schema
+    )
+    op.register_fake(fake)
+    return op, getattr(torch.ops.logitkit, name).default
+
+
 def operator(definition: Any) -> Callable[..., Any]:
     """
     Return the differentiable function of tensors that `definition`, a class, defines.
@@ -34,14 +45,9 @@ def operator(definition: Any) -> Callable[..., Any]:
     ``needs_results = True`` has a `pullback` that is given two things more before the
     cotangents: the results, as constants, and for each tensor whether its gradient is wanted.
     """
-    op = torch.library.custom_op(
-        f"logitkit::{definition.name}",
-        definition.compute,
-        mutates_args=(),
-        device_types="cpu",
-        schema=definition.schema,
+    op, overload = registered(
+        definition.name, definition.schema, definition.compute, definition.fake
     )
-    overload = getattr(torch.ops.logitkit, definition.name).default
     differentiable = _differentiable(definition, overload)
 
     def call(*args: Any) -> Any:
@@ -59,7 +65,6 @@ def operator(definition: Any) -> Callable[..., Any]:
         return differentiable.apply(*args)
 
     differentiable.vmap = staticmethod(_mapped(definition, call))
-    op.register_fake(definition.fake)
     op.register_autograd(differentiable.backward, setup_context=differentiable.setup_context)
     op.register_vmap(_mapped(definition, overload))
     return call
