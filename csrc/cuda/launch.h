@@ -1,0 +1,39 @@
+// How kernels are launched. tests/cuda/emulation has the same for the processor.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstddef>
+
+namespace logitkit::cuda {
+
+/// The grid and the blocks of a launch, and where it goes.
+struct Launch {
+  dim3 grid, block;
+  std::size_t shared_bytes;  // of dynamic_shared()
+  cudaStream_t stream;
+};
+
+/// Queues kernel(arguments...) on the stream. An empty grid is no error and runs nothing.
+template <class... Parameters, class... Arguments>
+cudaError_t launch(void (*kernel)(Parameters...), const Launch& how, Arguments... arguments) {
+  if (how.grid.x == 0 || how.grid.y == 0 || how.grid.z == 0) return cudaSuccess;
+  constexpr std::size_t without_asking = 48 << 10;
+  if (how.shared_bytes > without_asking) {
+    const cudaError_t status = cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                                                    cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                                    static_cast<int>(how.shared_bytes));
+    if (status != cudaSuccess) return status;
+  }
+  kernel<<<how.grid, how.block, how.shared_bytes, how.stream>>>(arguments...);
+  return cudaGetLastError();
+}
+
+/// The memory that the threads of a block share, whose size is said at the launch.
+template <class T>
+__device__ T* dynamic_shared() {
+  extern __shared__ __align__(16) unsigned char shared[];
+  return reinterpret_cast<T*>(shared);
+}
+
+}  // namespace logitkit::cuda

@@ -1,0 +1,165 @@
+// The fibers of tests/cuda/emulation/cuda_runtime.h.
+#include <ucontext.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <mutex>
+#include <random>
+#include <vector>
+
+#include "cuda_runtime.h"
+
+namespace emulation {
+
+dim3 grid_size, block_size;
+uint3 block_index, thread_index;
+
+namespace {
+
+enum class State { ready, in_block, in_warp, ended };
+
+struct Fiber {
+  ucontext_t context;
+  std::unique_ptr<unsigned char[]> stack;
+  State state = State::ended;
+  uint3 index;
+};
+
+struct Warp {
+  // One is written for the next exchange while slow lanes read the last.
+  LaneBytes bytes[2];
+  unsigned parity = 0;
+};
+
+constexpr std::size_t stack_bytes = 256 << 10;
+
+std::mutex only_one_launch;
+ucontext_t scheduler;
+std::vector<Fiber> fibers;
+std::vector<Warp> warps;
+unsigned count, current;
+std::unique_ptr<unsigned char[]> dynamic;
+void (*kernel_body)(void*);
+void* kernel_context;
+std::mt19937 order;
+
+unsigned warp_of(unsigned fiber) { return fiber / warp_size; }
+
+void enter() {
+  kernel_body(kernel_context);
+  fibers[current].state = State::ended;
+  swapcontext(&fibers[current].context, &scheduler);
+}
+
+void wait(State why) {
+  fibers[current].state = why;
+  swapcontext(&fibers[current].context, &scheduler);
+}
+
+// Wakes the warps that wait as a whole, then the block if it does.
+void wake() {
+  bool waiting = false, whole = true;
+  for (unsigned w = 0; w < warps.size(); ++w) {
+    bool all = true;
+    const unsigned end = std::min(count, (w + 1) * warp_size);
+    for (unsigned i = w * warp_size; i < end; ++i) {
+      all &= fibers[i].state == State::in_warp || fibers[i].state == State::ended;
+      waiting |= fibers[i].state == State::in_block;
+      whole &= fibers[i].state == State::in_block || fibers[i].state == State::ended;
+    }
+    if (!all) continue;
+    unsigned& lanes = warps[w].bytes[warps[w].parity].lanes;
+    warps[w].parity ^= 1;
+    lanes = 0;
+    for (unsigned i = w * warp_size; i < end; ++i) {
+      if (fibers[i].state != State::in_warp) continue;
+      lanes |= 1u << i % warp_size;
+      fibers[i].state = State::ready;
+    }
+  }
+  if (!waiting || !whole) return;
+  for (unsigned i = 0; i < count; ++i)
+    if (fibers[i].state == State::in_block) fibers[i].state = State::ready;
+}
+
+void run_block() {
+  for (unsigned i = 0; i < count; ++i) {
+    Fiber& fiber = fibers[i];
+    getcontext(&fiber.context);
+    fiber.context.uc_stack.ss_sp = fiber.stack.get();
+    fiber.context.uc_stack.ss_size = stack_bytes;
+    fiber.context.uc_link = &scheduler;
+    makecontext(&fiber.context, enter, 0);
+    fiber.state = State::ready;
+    fiber.index = {i % block_size.x, i / block_size.x % block_size.y,
+                   i / (block_size.x * block_size.y)};
+  }
+  std::vector<unsigned> ready;
+  for (;;) {
+    ready.clear();
+    bool alive = false;
+    for (unsigned i = 0; i < count; ++i) {
+      alive |= fibers[i].state != State::ended;
+      if (fibers[i].state == State::ready) ready.push_back(i);
+    }
+    if (!alive) return;
+    if (ready.empty()) {
+      std::fputs("emulation: threads wait for each other at different barriers\n", stderr);
+      std::abort();
+    }
+    std::shuffle(ready.begin(), ready.end(), order);
+    for (const unsigned i : ready) {
+      current = i;
+      thread_index = fibers[i].index;
+      swapcontext(&scheduler, &fibers[i].context);
+    }
+    wake();
+  }
+}
+
+}  // namespace
+
+void wait_for_block() { wait(State::in_block); }
+
+const LaneBytes& exchange(const void* given, std::size_t size) {
+  Warp& warp = warps[warp_of(current)];
+  LaneBytes& bytes = warp.bytes[warp.parity];
+  if (size > sizeof bytes.of_lane[0]) std::abort();
+  if (size > 0) std::memcpy(bytes.of_lane[lane()], given, size);
+  wait(State::in_warp);
+  return bytes;
+}
+
+unsigned lane() { return current % warp_size; }
+
+void* shared_bytes() { return dynamic.get(); }
+
+void run(dim3 grid, dim3 block, std::size_t shared, void (*body)(void*), void* context) {
+  const std::lock_guard<std::mutex> lock(only_one_launch);
+  const char* seed = std::getenv("LOGITKIT_EMULATION_SEED");
+  order.seed(seed ? static_cast<unsigned>(std::atoi(seed)) : 0);
+  grid_size = grid;
+  block_size = block;
+  kernel_body = body;
+  kernel_context = context;
+  count = block.x * block.y * block.z;
+  if (fibers.size() < count) {
+    const auto had = fibers.size();
+    fibers.resize(count);
+    for (auto i = had; i < count; ++i) fibers[i].stack.reset(new unsigned char[stack_bytes]);
+  }
+  warps.resize((count + warp_size - 1) / warp_size);
+  // Of exactly this size, so that the address sanitizer sees its end.
+  dynamic.reset(new unsigned char[shared + (shared == 0)]);
+  for (unsigned z = 0; z < grid.z; ++z)
+    for (unsigned y = 0; y < grid.y; ++y)
+      for (unsigned x = 0; x < grid.x; ++x) {
+        block_index = {x, y, z};
+        std::memset(dynamic.get(), 0xff, shared);  // NaN in every type
+        run_block();
+      }
+}
+
+}  // namespace emulation
