@@ -17,11 +17,8 @@ import pytest
 from logitkit import cuda
 from logitkit.cuda import _device
 
-torch = pytest.importorskip("torch")
-
-
-def pytest_addoption(parser):
-    parser.addoption("--cuda-module", help="path of an emulated logitkit._cuda")
+if importlib.util.find_spec("torch") is None:  # whose tensors are the arrays of these tests
+    collect_ignore_glob = ["test_*.py"]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -55,6 +52,8 @@ def guarded(device):
 
     It returns the copy, and a function that tells whether the NaNs are still there.
     """
+
+    import torch
 
     def copy(x):
         fence = 64

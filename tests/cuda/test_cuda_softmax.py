@@ -234,3 +234,18 @@ def test_gradients_on_a_gpu():
         assert torch.autograd.gradcheck(lambda x, f=function: f(x, 1), x)
         assert torch.autograd.gradgradcheck(lambda x, f=function: f(x, 1), x)
     assert torch.autograd.gradcheck(lambda x: tuple(logitkit.softmax_stats(x, 1)), x)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("axis", [0, 1, (0, 2), None])
+def test_arrays_of_jax_stay_that(dtype, axis, device):
+    jax = pytest.importorskip("jax")
+    x = jax.numpy.asarray(logits((3, 40, 5), torch.float32, "cpu").numpy(), dtype=dtype)
+    z = np.asarray(x, np.float64)
+    e = bound(getattr(torch, dtype))
+    for name in ("logsumexp", "softmax"):
+        found = getattr(cuda, name)(x, axis)
+        want = getattr(reference, name)(z, axis)
+        assert isinstance(found, jax.Array)
+        assert found.dtype == x.dtype
+        np.testing.assert_allclose(np.asarray(found, np.float64), want, rtol=30 * e, atol=e)
