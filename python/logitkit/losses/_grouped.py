@@ -10,7 +10,16 @@ from .._lines import normalized
 from .._softmax import softmax
 from ._class_rows import class_rows
 from ._grouped_kernel import GROUPED
-from ._namespace import as_numpy, cast, first_index, floating, like, like_given, namespace_of
+from ._namespace import (
+    as_numpy,
+    cast,
+    first_index,
+    floating,
+    like,
+    like_given,
+    namespace_of,
+    places,
+)
 from ._reduction import Reduction, Weighting
 from ._terms import RowTerms, loss
 
@@ -111,7 +120,7 @@ def grouped_cross_entropy(
     s, t, kept = rows.logits, rows.target, rows.weighting.kept
     xp = namespace_of(s)
     if t.ndim < s.ndim:
-        t = cast(t[..., None] == xp.arange(s.shape[-1]), s.dtype)
+        t = cast(t[..., None] == places(s.shape[-1], s), s.dtype)
     if kept is not None:
         t = xp.where(kept[..., None], t, xp.zeros_like(t))
     groups = _groups(s, over, segments, axis)
