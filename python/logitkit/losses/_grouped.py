@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from .._lines import normalized
+from .._real_array import real_array
 from .._softmax import softmax
 from ._class_rows import class_rows
 from ._grouped_kernel import GROUPED
@@ -185,8 +186,7 @@ def _groups(s: Any, over: Any, segments: Any, axis: int) -> _Groups:
         return _Groups(shape, outside + inside, tuple(shape[i] for i in outside))
     if over is not None:
         raise ValueError("expected segments or over, not both")
-    ids = like("segments", segments, s)
-    ids = np.asarray(ids.detach() if hasattr(ids, "detach") else ids)
+    ids = real_array("segments", as_numpy(segments))
     if ids.dtype.kind not in "iu":
         raise TypeError(f"expected segments of integers, not {ids.dtype}")
     if tuple(ids.shape) != shape:
@@ -201,7 +201,7 @@ def _groups(s: Any, over: Any, segments: Any, axis: int) -> _Groups:
     index[real] = np.argsort(flat, kind="stable")
     xp = namespace_of(s)
     if xp is not np:
-        index, real = xp.as_tensor(index), xp.as_tensor(real)
+        index, real = (xp.as_tensor(x, device=s.device) for x in (index, real))
     return _Groups(shape, (), (), index, real)
 
 
