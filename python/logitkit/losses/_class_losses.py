@@ -64,7 +64,7 @@ def _terms(
     rows = class_rows(logits, target, **common)
     numbers = {"label_smoothing": label_smoothing, "z_loss": z_loss, **own}
     arrays = rows.logits, rows.target, rows.weight
-    return RowTerms(row_loss, arrays, rows.weighting, rows.dtype, rows.undo, numbers)
+    return RowTerms(row_loss, arrays, rows.weighting, rows.dtype, rows.undo, numbers, classes=rows)
 
 
 def _number(name: str, value: float, least: float) -> float:

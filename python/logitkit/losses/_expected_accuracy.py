@@ -266,6 +266,7 @@ def expected_accuracy(
         rows.dtype,
         rows.undo[:1],
         numbers,
+        classes=rows,
     )
 
 

@@ -183,7 +183,9 @@ def fenchel_young(
     )
     key = law if namespace_of(rows.logits) is np else name_of(law)
     arrays, numbers = (rows.logits, rows.target), {"noise": key, "scale": scale}
-    return RowTerms(FENCHEL_YOUNG, arrays, rows.weighting, rows.dtype, rows.undo, numbers)
+    return RowTerms(
+        FENCHEL_YOUNG, arrays, rows.weighting, rows.dtype, rows.undo, numbers, classes=rows
+    )
 
 
 def _has_mean(noise: Noise) -> bool:

@@ -41,6 +41,7 @@ from ._subsets import (
     circle_loss,
     combinatorial_cross_entropy,
 )
+from ._with_aux import with_aux
 
 __all__ = [
     "circle_loss",
@@ -70,5 +71,6 @@ __all__ = [
     "sparse_multilabel_cross_entropy",
     "sparsemax_loss",
     "symmetric_kl",
+    "with_aux",
     "z_loss",
 ]
