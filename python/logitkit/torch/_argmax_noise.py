@@ -194,7 +194,7 @@ class ArgmaxNoise(_argmax_noise.ArgmaxNoise):
         """Draw relaxed one-hot vectors; with `straight_through` hard ones of the same gradient."""
         if not 0.0 < temperature < math.inf:
             raise ValueError(f"expected 0 < temperature < inf, not {temperature}")
-        shape = self._sample_shape(sample_shape)
+        shape = _argmax_noise.shape_of_sample(sample_shape)
         zeros = np.zeros_like(self._arrays._rows)
         noise = as_tensor(_sampling.sums(zeros, math.prod(shape), *self._law, rng))
         sums = self._tensor + noise.reshape(*shape, *self._tensor.shape)
