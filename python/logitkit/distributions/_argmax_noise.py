@@ -129,13 +129,17 @@ class ArgmaxNoise:
         if compute_type(result_type(array)) is None:
             raise TypeError(f"expected logits of at most 64 bits, not {array.dtype}")
         check_logits(array)
+        self._set(array, noise, scale, rule, nodes)
+
+    def _set(self, logits: Any, noise: Any, scale: Any, rule: Any, nodes: Any) -> None:
+        """Check the arguments other than the logits, and keep all."""
         if not 0.0 < float(scale) < math.inf:
             raise ValueError(f"expected 0 < scale < inf, not {scale}")
         if rule not in ("adaptive", "quantile"):
             raise ValueError(f"expected rule 'adaptive' or 'quantile', not {rule!r}")
         if index(nodes) < 1:
             raise ValueError(f"expected one node at least, not {nodes}")
-        object.__setattr__(self, "logits", array)
+        object.__setattr__(self, "logits", logits)
         object.__setattr__(self, "noise", Normal() if noise is None else noise)
         object.__setattr__(self, "scale", float(scale))
         object.__setattr__(self, "rule", rule)

@@ -18,7 +18,7 @@ from . import _sampling
 from ._argmax_noise import check_classes, check_logits, shape_of_sample
 from ._given_factors import EqualScale, GivenFactors, NormalScales
 from ._noise import Cauchy, Gumbel, Logistic, Noise, Normal, StudentT
-from ._outer_integral import GRID_RANK, OuterRule
+from ._outer_integral import GRID_RANK, ClassNodes, OuterMean, OuterRule
 
 if TYPE_CHECKING:
     from ..random import Philox
@@ -303,7 +303,8 @@ class CorrelatedArgmaxNoise:
         """
         rows, classes, shape = self._pairs(value)
         pairs = zip(rows, classes, strict=True)
-        logs = [np.logaddexp.reduce(self.class_nodes(row, i)[1]) for row, i in pairs]
+        nodes = (self.class_nodes(row, i) for row, i in pairs)
+        logs = [np.logaddexp.reduce(each.log_weights + each.log_values) for each in nodes]
         return np.reshape(logs, shape).astype(self._dtype)[()]
 
     def score(self, value: Any) -> Any:
@@ -330,10 +331,11 @@ class CorrelatedArgmaxNoise:
         rows, classes, shape = self._pairs(value)
         given, result = self._given(), np.zeros((len(rows), self.num_classes))
         for k, (row, i) in enumerate(zip(rows, classes, strict=True)):
-            z, logs = self.class_nodes(row, i)
+            nodes = self.class_nodes(row, i)
+            logs = nodes.log_weights + nodes.log_values
             total = np.logaddexp.reduce(logs)
             if total > -np.inf:
-                result[k] = np.exp(logs - total) @ given.score(self._shifted(row, z), i)
+                result[k] = np.exp(logs - total) @ given.score(self._shifted(row, nodes.z), i)
         return result.reshape(*shape, self.num_classes).astype(self._dtype)
 
     def sample(self, sample_shape: int | Sequence[int] = (), *, rng: int | Philox) -> Any:
@@ -378,6 +380,10 @@ class CorrelatedArgmaxNoise:
         analytic = isinstance(self.noise, _ANALYTIC)
         return OuterRule(self.rank, self.points, self.rng, analytic=analytic)
 
+    @property
+    def _count(self) -> int:
+        return math.prod(self.batch_shape)
+
     def _flat(self) -> tuple[Any, Any]:
         """Return the logits (rows, n) and the factors (rows, n, r) in float64."""
         n, rank = self.num_classes, self.rank
@@ -391,25 +397,41 @@ class CorrelatedArgmaxNoise:
 
     def _means(self, values: Callable[[Any, Any, int], Any], size: int) -> tuple[Any, Any]:
         """Return the means over z of values (k, size) of (mu + B z, z, row), and their errors."""
-        rule, count = self._rule(), math.prod(self.batch_shape)
-        results, errors = np.empty((count, size)), np.empty(count)
-        block = max(1, _BLOCK // (self.num_classes * (1 + self.rank)))
-
-        def in_blocks(row: int) -> Callable[[Any], Any]:
-            return lambda z: np.concatenate(
-                [
-                    values(self._shifted(row, part), part, row)
-                    for part in (z[i : i + block] for i in range(0, len(z), block))
-                ]
-            )
-
-        for row in range(count):
-            results[row], errors[row] = rule.mean(in_blocks(row))
+        results, errors = np.empty((self._count, size)), np.empty(self._count)
+        for row in range(self._count):
+            mean = self._mean(values, row)
+            results[row], errors[row] = mean.value, mean.error
         return results, errors
 
-    def class_nodes(self, row: int, i: int) -> tuple[Any, Any]:
+    def _mean(self, values: Callable[[Any, Any, int], Any], row: int) -> OuterMean:
+        block = max(1, _BLOCK // (self.num_classes * (1 + self.rank)))
+
+        def in_blocks(z: Any) -> Any:
+            parts = (z[i : i + block] for i in range(0, len(z), block))
+            return np.concatenate([values(self._shifted(row, z), z, row) for z in parts])
+
+        return self._rule().mean(in_blocks)
+
+    def row_nodes(self, row: int) -> OuterMean:
         """
-        Return the nodes z for one class, and the logarithms of their shares of its probability.
+        Return the nodes z for the probabilities of all classes.
+
+        Parameters
+        ----------
+        row : int
+            Which element of the batch, counted through.
+
+        Returns
+        -------
+        OuterMean
+            The probabilities, their error, nodes and weights.
+        """
+        given = self._given()
+        return self._mean(lambda x, z, _: given.probs(x), row)
+
+    def class_nodes(self, row: int, i: int) -> ClassNodes:
+        """
+        Return the nodes z for one class.
 
         Parameters
         ----------
@@ -420,16 +442,13 @@ class CorrelatedArgmaxNoise:
 
         Returns
         -------
-        z : ndarray, shape (k, r)
-            The nodes.
-        logs : ndarray, shape (k,)
-            What they add to its probability.
+        ClassNodes
+            Nodes, logarithms of their weights, and those of the probabilities given z.
         """
         given = self._given()
-        z, logs, _ = self._rule().log_mean(
+        return self._rule().class_nodes(
             lambda z: given.log_prob(self._shifted(row, z), i), self._centre(row, i)
         )
-        return z, logs
 
     def _centre(self, row: int, i: int) -> Any:
         """
@@ -463,7 +482,7 @@ class CorrelatedArgmaxNoise:
     def _pairs(self, value: Any) -> tuple[Any, Any, tuple[int, ...]]:
         """Return a row and a class for each element of the result, and its shape."""
         classes = check_classes(value, self.num_classes)
-        rows = np.arange(math.prod(self.batch_shape)).reshape(self.batch_shape)
+        rows = np.arange(self._count).reshape(self.batch_shape)
         rows, classes = np.broadcast_arrays(rows, classes)
         return rows.ravel(), [int(i) for i in classes.ravel()], rows.shape
 

@@ -12,7 +12,7 @@ Review 56, 2014.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -25,6 +25,23 @@ GRID_RANK = 3  # the largest
 SHIFTS = 8  # of a lattice
 _RADIUS = 7.0  # beyond which the normal law has 2e-10 of its mass in three dimensions
 _TOLERANCE = 1e-9
+
+
+class OuterMean(NamedTuple):
+    """A mean, its error, and the nodes z (k, rank) and weights (k,) that it is made of."""
+
+    value: Any
+    error: float
+    z: Any
+    weights: Any
+
+
+class ClassNodes(NamedTuple):
+    """Nodes z (k, rank) for one class, and logarithms of their weights and of its integrand."""
+
+    z: Any
+    log_weights: Any
+    log_values: Any
 
 
 class OuterRule:
@@ -73,28 +90,31 @@ class OuterRule:
         """Return the number of nodes of a grid."""
         return len(_grid(self.rank, step, new=False)) if self.rank <= GRID_RANK else 2**62
 
-    def mean(self, function: Callable[[Any], Any]) -> tuple[Any, float]:
+    def mean(self, function: Callable[[Any], Any]) -> OuterMean:
         """
         Return the mean of values of the order of 1, (k, m) for nodes (k, rank), and its error.
 
         The error is that of the worst of the m values: an estimate for grids, 1e-9 at least, and
         one standard error for lattices.
         """
-        sums, mass, means, previous = 0.0, 0.0, [], None
+        nodes, weights, parts, previous, error = [], [], [], None, np.inf
         for z, log_weights in self.levels():
-            weights = np.exp(log_weights)
-            part, part_mass = weights @ function(z), weights.sum()
-            means.append(part / part_mass)
-            sums, mass = sums + part, mass + part_mass
+            nodes.append(z)
+            weights.append(np.exp(log_weights))
+            parts.append(weights[-1] @ function(z))
             if self.rng is None:
-                result = sums / mass
+                result = sum(parts) / sum(map(np.sum, weights))
                 error = np.inf if previous is None else self._grid_error(result, previous)
                 if error <= _TOLERANCE:
                     break
                 previous = result
+        mass = sum(map(np.sum, weights))
         if self.rng is None:
-            return result, max(error, _TOLERANCE)
-        return sums / mass, _standard_error(np.array(means))
+            error = max(error, _TOLERANCE)
+        else:
+            error = _standard_error(np.array(parts) / weights[0].sum())
+        z = np.concatenate(nodes)
+        return OuterMean(sum(parts) / mass, error, z, np.concatenate(weights) / mass)
 
     def _grid_error(self, fine: Any, coarse: Any) -> float:
         change = float(np.max(np.abs(fine - coarse), initial=0.0))
@@ -102,35 +122,28 @@ class OuterRule:
         # unknown.
         return change**1.5 if self.analytic and change < 1.0 else change
 
-    def log_mean(self, function: Callable[[Any], Any], centre: Any) -> tuple[Any, Any, float]:
+    def class_nodes(self, function: Callable[[Any], Any], centre: Any) -> ClassNodes:
         """
-        Return nodes about `centre`, logarithms of their shares of a mean, and its log's error.
+        Return nodes about `centre`, until the logarithm of the mean of a function is exact enough.
 
-        `function` returns logarithms (k,). The shares are not normalised: their sum is the mean.
+        `function` returns logarithms (k,) for nodes (k, rank).
         """
-        nodes, logs, masses, previous, error = [], [], [], np.inf, np.inf
+        nodes, offsets, values, masses, previous = [], [], [], [], np.inf
         for x, log_weights in self.levels():
             nodes.append(x + centre)
-            # The last two are log phi(z) / phi(x), for z = x + centre.
-            logs.append(function(nodes[-1]) + log_weights - x @ centre - 0.5 * centre @ centre)
-            masses.append(_log_sum(log_weights))
-            result = _log_sum(np.concatenate(logs)) - _log_sum(np.array(masses))
+            # What is added is log phi(z) / phi(x), for z = x + centre.
+            offsets.append(log_weights - x @ centre - 0.5 * centre @ centre)
+            values.append(function(nodes[-1]))
+            masses.append(np.logaddexp.reduce(log_weights))
+            result = np.logaddexp.reduce(np.concatenate(offsets) + np.concatenate(values))
+            result -= np.logaddexp.reduce(masses)
             if self.rng is None and len(nodes) > 1:
                 never = result == previous == -np.inf
-                error = 0.0 if never else self._grid_error(result, previous)
-                if error <= _TOLERANCE:
+                if never or self._grid_error(result, previous) <= _TOLERANCE:
                     break
             previous = result
-        shares = np.concatenate(logs) - _log_sum(np.array(masses))
-        if self.rng is not None:
-            means = [_log_sum(part) - mass for part, mass in zip(logs, masses, strict=True)]
-            relative = np.exp(np.array(means) - max(result, -1e300))
-            error = _standard_error(relative[:, None])
-        return np.concatenate(nodes), shares, error
-
-
-def _log_sum(x: Any) -> float:
-    return float(np.logaddexp.reduce(x))
+        log_weights = np.concatenate(offsets) - np.logaddexp.reduce(masses)
+        return ClassNodes(np.concatenate(nodes), log_weights, np.concatenate(values))
 
 
 def _grid(rank: int, step: float, *, new: bool) -> Any:
