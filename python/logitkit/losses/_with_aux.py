@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, ParamSpec
 
 from ._class_losses import (
+    beta_bernoulli,
     focal,
     generalized_cross_entropy,
     logit_adjusted_cross_entropy,
@@ -18,6 +19,7 @@ from ._cross_entropy import cross_entropy
 from ._entmax_losses import entmax_loss, sparsemax_loss
 from ._expected_accuracy import expected_accuracy
 from ._fenchel_young import fenchel_young
+from ._leads import hinge, polynomial_zero_one, sigmoid_zero_one
 from ._linear_cross_entropy import linear_cross_entropy
 from ._terms import terms_of
 from ._top_k import smooth_balanced_accuracy, smooth_top_k_accuracy
@@ -138,15 +140,19 @@ def _documentation(name: str, text: str | None) -> str | None:
     return "\n" + "\n".join(parts)
 
 
+beta_bernoulli_with_aux = with_aux(beta_bernoulli)
 cross_entropy_with_aux = with_aux(cross_entropy)
 entmax_loss_with_aux = with_aux(entmax_loss)
 expected_accuracy_with_aux = with_aux(expected_accuracy)
 fenchel_young_with_aux = with_aux(fenchel_young)
 focal_with_aux = with_aux(focal)
 generalized_cross_entropy_with_aux = with_aux(generalized_cross_entropy)
+hinge_with_aux = with_aux(hinge)
 linear_cross_entropy_with_aux = with_aux(linear_cross_entropy)
 logit_adjusted_cross_entropy_with_aux = with_aux(logit_adjusted_cross_entropy)
 poly_with_aux = with_aux(poly)
+polynomial_zero_one_with_aux = with_aux(polynomial_zero_one)
+sigmoid_zero_one_with_aux = with_aux(sigmoid_zero_one)
 smooth_accuracy_with_aux = with_aux(smooth_accuracy)
 smooth_balanced_accuracy_with_aux = with_aux(smooth_balanced_accuracy)
 smooth_top_k_accuracy_with_aux = with_aux(smooth_top_k_accuracy)
