@@ -23,6 +23,7 @@ def of_classes():
     t = rng.dirichlet(np.ones(5), 4)
     weight = np.array([0.5, 1.0, 2.0, 0.25, 1.5])
     own = {
+        "beta_bernoulli": [{}, {"share": 0.4, "prior": 0.3}, {"share": 0.0}],
         "cross_entropy": [{}],
         "focal": [{}, {"gamma": 0.5}, {"gamma": 0.0}],
         "generalized_cross_entropy": [{}, {"q": 0.0}, {"q": 1.0}],
@@ -51,6 +52,16 @@ def of_sparse_maps():
     yield Case("sparsemax_loss", (x, y), 1, {})
     yield Case("smooth_top_k_accuracy", (x, y), 1, {"k": 2})
     yield Case("z_loss", (x,), 1, {})
+
+
+def of_leads():
+    """Yield the losses of the lead over the best of the others."""
+    rng = np.random.default_rng(3)
+    x, y = rng.normal(size=(4, 5)), np.array([1, 0, 4, 2])
+    yield Case("hinge", (x, y), 1, {})
+    yield Case("hinge", (x, y), 1, {"margin": 2.5})
+    yield Case("sigmoid_zero_one", (x, y), 1, {"gain": 3.0})
+    yield Case("polynomial_zero_one", (x, y), 1, {"width": 2.0})
 
 
 def of_labels():
@@ -117,7 +128,15 @@ def of_groups():
     yield Case("grouped_cross_entropy", (s, y), 1, masked)
 
 
-CASES = [*of_classes(), *of_sparse_maps(), *of_labels(), *of_groups(), *of_metrics(), *of_noise()]
+CASES = [
+    *of_classes(),
+    *of_sparse_maps(),
+    *of_leads(),
+    *of_labels(),
+    *of_groups(),
+    *of_metrics(),
+    *of_noise(),
+]
 
 # Losses whose mask is one of labels.
 LABELS = {

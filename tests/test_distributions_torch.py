@@ -5,6 +5,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from torch.autograd import gradcheck, gradgradcheck
+
+import logitkit.torch  # noqa: F401, registers the operators
 from logitkit.distributions import (
     ArgmaxNoise,
     Cauchy,
@@ -15,7 +18,10 @@ from logitkit.distributions import (
     Normal,
     Probit,
     ReversedExponential,
+    Uniform,
 )
+
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit")
 
 MU = np.array([[0.7, -0.3, 0.1, 0.55, -1.2], [0.0, 0.3, -0.2, 0.1, 0.4]])
 NOISES = [
@@ -77,6 +83,114 @@ def test_gradients(noise):
     # Laplace and exponential densities have kinks, which a difference quotient rounds off.
     rough = isinstance(noise, (Laplace, Exponential, ReversedExponential))
     assert torch.autograd.gradcheck(results, (leaf(),), atol=1e-4 if rough else 1e-6, eps=1e-5)
+
+
+SMOOTH = [noise for noise in NOISES if not isinstance(noise, (Laplace, Exponential))]
+
+
+@pytest.mark.parametrize("noise", SMOOTH, ids=lambda noise: type(noise).__name__)
+def test_second_derivatives(noise):
+    def results(x):
+        d = ArgmaxNoise(x, noise, 0.8)
+        rest = [] if isinstance(noise, Cauchy) else [d.expected_max()]
+        return d.probs, d.log_prob([1]), d.entropy(), *rest
+
+    # The kernels err by 1e-9, which a difference quotient divides by its step.
+    options = {"eps": 1e-4, "atol": 1e-5, "fast_mode": True}
+    assert gradcheck(results, (leaf(MU[:1]),), check_forward_ad=True, **options)
+    assert gradgradcheck(results, (leaf(MU[:1]),), check_fwd_over_rev=True, **options)
+
+
+@pytest.mark.parametrize("noise", [Laplace(), Exponential()], ids=str)
+def test_second_derivatives_where_densities_have_kinks(noise):
+    """Away from equal logits they are those of differences of the first ones."""
+    g, h = np.cos(np.arange(10.0)).reshape(2, 5), 1e-4
+    x = leaf()
+    for function, first in (
+        (lambda x: (ArgmaxNoise(x, noise).probs * torch.tensor(g)).sum(), "vjp"),
+        (lambda x: ArgmaxNoise(x, noise).log_prob([0, 3]).sum(), "score"),
+    ):
+        (gradient,) = torch.autograd.grad(function(x), x, create_graph=True)
+        (second,) = torch.autograd.grad((gradient * torch.tensor(g)).sum(), x)
+        argument = g if first == "vjp" else np.array([0, 3])
+        up, down = (getattr(ArgmaxNoise(MU + s * g, noise), first)(argument) for s in (h, -h))
+        np.testing.assert_allclose(second, (up - down) / (2.0 * h), rtol=0, atol=1e-5)
+
+
+def test_uniform_noise_has_first_derivatives_alone():
+    (gradient,) = torch.autograd.grad(
+        ArgmaxNoise(x := leaf(0.1 * MU), Uniform()).probs[0, 0], x, create_graph=True
+    )
+    with pytest.raises(NotImplementedError, match="Uniform"):
+        gradient.sum().backward()
+
+
+def test_laws_of_a_users_own_have_first_derivatives():
+    class Own(Normal):
+        pass
+
+    x = leaf()
+    d = ArgmaxNoise(x, Own())
+    for result, expected in (
+        (d.log_prob([0, 1]).sum(), ArgmaxNoise(MU).score([0, 1])),
+        (d.expected_max().sum(), ArgmaxNoise(MU).probs),
+        (d.probs[:, 2].sum(), ArgmaxNoise(MU).vjp(np.eye(5)[2])),
+    ):
+        (gradient,) = torch.autograd.grad(result, x)
+        np.testing.assert_allclose(gradient, expected, rtol=0, atol=1e-8)
+
+
+def operands(name):
+    x, g, h = (leaf(s * MU) for s in (1.0, 0.7, -0.4))
+    index = torch.tensor([1, 3])
+    return {
+        "expected_max": (x,),
+        "noise_argmax_probs": (x,),
+        "noise_argmax_vjp": (x, g),
+        "noise_argmax_second_vjp": (x.detach(), g.detach(), h.detach()),
+        "noise_argmax_log_prob": (x, index),
+        "noise_argmax_score": (x, index),
+        "noise_argmax_score_vjp": (x.detach(), index, g.detach()),
+    }[name]
+
+
+@pytest.mark.parametrize("name", ["expected_max", "noise_argmax_probs", "noise_argmax_vjp",
+    "noise_argmax_second_vjp", "noise_argmax_log_prob", "noise_argmax_score",
+    "noise_argmax_score_vjp"])  # fmt: skip
+@pytest.mark.parametrize("noise", ["Normal", "StudentT 3.0"])
+def test_opcheck(name, noise):
+    op = getattr(torch.ops.logitkit, name).default
+    torch.library.opcheck(op, (*operands(name), noise, 0.8))
+
+
+@pytest.mark.parametrize("noise", [Normal(), Gumbel(), Uniform()], ids=str)
+def test_compile(noise):
+    torch.compiler.reset()
+    scaled = 0.2 * MU
+
+    def function(x):
+        d = ArgmaxNoise(x, noise, 0.8)
+        return d.probs.square().sum() + d.log_prob(torch.tensor([0, 4])).sum() + d.entropy().sum()
+
+    x = leaf(scaled)
+    expected = function(x)
+    compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
+    actual = compiled(x)
+    torch.testing.assert_close(actual, expected, rtol=1e-13, atol=0.0)
+    gradients = [torch.autograd.grad(y, x)[0] for y in (actual, expected)]
+    torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-14)
+
+
+def test_transforms():
+    x = torch.tensor(MU)
+    entropy = lambda x: ArgmaxNoise(x).entropy()
+    gradients = torch.vmap(torch.func.grad(entropy))(x)
+    y = leaf()
+    entropy(y).sum().backward()
+    torch.testing.assert_close(gradients, y.grad)
+    hessian = torch.func.hessian(lambda x: ArgmaxNoise(x).log_prob(2))(x[0])
+    torch.testing.assert_close(hessian, hessian.T)
+    torch.testing.assert_close(hessian.sum(0), torch.zeros(5, dtype=torch.float64), atol=1e-12, rtol=0)  # fmt: skip
 
 
 def test_straight_through_has_the_gradient_of_the_relaxation():

@@ -1,7 +1,7 @@
 """
 Distributions over classes: the largest of logits with independent noise of any law.
 
-`ArgmaxNoise` is the distribution; `Noise` says what a law of noise is, and the other classes are
+`ArgmaxNoise` is the distribution, and `CorrelatedArgmaxNoise` that of noise with common factors; `Noise` says what a law of noise is, and the other classes are
 such laws. `Probit` and `Softmax` are the two that have names of their own. `fit` estimates
 linear utilities of discrete choices. The functions are other maps from logits to probabilities,
 and smooth forms of the top k, each with its ``_vjp``.
@@ -28,6 +28,7 @@ from .._probability_maps import (
     top_k_softmax_vjp,
 )
 from ._argmax_noise import ArgmaxNoise, Probit, Softmax
+from ._correlated_argmax_noise import CorrelatedArgmaxNoise, CorrelatedGradients, ProbsWithError
 from ._discrete_choice import ChoiceFit, fit
 from ._noise import (
     Cauchy,
@@ -46,6 +47,8 @@ __all__ = [
     "ArgmaxNoise",
     "Cauchy",
     "ChoiceFit",
+    "CorrelatedArgmaxNoise",
+    "CorrelatedGradients",
     "Exponential",
     "Gumbel",
     "Laplace",
@@ -53,6 +56,7 @@ __all__ = [
     "Noise",
     "Normal",
     "Probit",
+    "ProbsWithError",
     "ReversedExponential",
     "Softmax",
     "StudentT",

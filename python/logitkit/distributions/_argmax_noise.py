@@ -128,14 +128,18 @@ class ArgmaxNoise:
         array = np.atleast_1d(real_array("logits", logits))
         if compute_type(result_type(array)) is None:
             raise TypeError(f"expected logits of at most 64 bits, not {array.dtype}")
-        _check_logits(array)
+        check_logits(array)
+        self._set(array, noise, scale, rule, nodes)
+
+    def _set(self, logits: Any, noise: Any, scale: Any, rule: Any, nodes: Any) -> None:
+        """Check the arguments other than the logits, and keep all."""
         if not 0.0 < float(scale) < math.inf:
             raise ValueError(f"expected 0 < scale < inf, not {scale}")
         if rule not in ("adaptive", "quantile"):
             raise ValueError(f"expected rule 'adaptive' or 'quantile', not {rule!r}")
         if index(nodes) < 1:
             raise ValueError(f"expected one node at least, not {nodes}")
-        object.__setattr__(self, "logits", array)
+        object.__setattr__(self, "logits", logits)
         object.__setattr__(self, "noise", Normal() if noise is None else noise)
         object.__setattr__(self, "scale", float(scale))
         object.__setattr__(self, "rule", rule)
@@ -214,7 +218,7 @@ class ArgmaxNoise:
         """
         if self.rule == "quantile":
             logs = np.broadcast_to(self._log_probs(), (*self._value_shape(value), self.num_classes))
-            value = np.broadcast_to(self._classes(value), logs.shape[:-1])
+            value = np.broadcast_to(check_classes(value, self.num_classes), logs.shape[:-1])
             return np.take_along_axis(logs, value[..., None], -1)[..., 0].astype(self._dtype)[()]
         rows, classes, shape = self._pairs(value)
         result = _integrals.log_prob(rows, classes, *self._law)
@@ -392,7 +396,7 @@ class ArgmaxNoise:
         ndarray of int64 or scalar, shape (*sample_shape, *batch_shape)
             Classes, from 0 to ``n - 1``.
         """
-        shape = self._sample_shape(sample_shape)
+        shape = shape_of_sample(sample_shape)
         draws = _sampling.largest(self._rows, math.prod(shape), 1, *self._law, rng)
         return draws.reshape((*shape, *self.batch_shape))[()]
 
@@ -420,7 +424,7 @@ class ArgmaxNoise:
             If `k` is out of range.
         """
         k = self._count(k)
-        shape = self._sample_shape(sample_shape)
+        shape = shape_of_sample(sample_shape)
         draws = _sampling.largest(self._rows, math.prod(shape), k, *self._law, rng)
         return draws.reshape(*shape, *self.batch_shape, k)
 
@@ -461,7 +465,7 @@ class ArgmaxNoise:
         """
         if not 0.0 < temperature < math.inf:
             raise ValueError(f"expected 0 < temperature < inf, not {temperature}")
-        shape = (*self._sample_shape(sample_shape), *self.batch_shape, self.num_classes)
+        shape = (*shape_of_sample(sample_shape), *self.batch_shape, self.num_classes)
         rows = self._rows
         draws = math.prod(shape[: len(shape) - self.logits.ndim])
         sums = _sampling.sums(rows, draws, *self._law, rng)
@@ -472,37 +476,17 @@ class ArgmaxNoise:
             y = softmax(sums / temperature, axis=-1)
         return y.reshape(shape).astype(self._dtype, copy=False)
 
-    def _sample_shape(self, sample_shape: int | Sequence[int]) -> tuple[int, ...]:
-        sizes = (sample_shape,) if hasattr(sample_shape, "__index__") else tuple(sample_shape)
-        shape = tuple(map(index, sizes))
-        if any(size < 0 for size in shape):
-            raise ValueError(f"expected sizes that are not negative, not the shape {shape}")
-        return shape
-
     def _count(self, k: int) -> int:
         if not 1 <= index(k) <= self.num_classes:
             raise ValueError(f"expected 1 <= k <= {self.num_classes} classes, not k = {k}")
         return index(k)
-
-    def _classes(self, value: Any) -> Any:
-        classes = as_host_array(value)
-        if classes.dtype.kind not in "iu":
-            raise TypeError(f"expected classes as integers, not {classes.dtype}")
-        wrong = np.argwhere((classes < 0) | (classes >= self.num_classes))
-        if len(wrong):
-            place = tuple(map(int, wrong[0]))
-            raise ValueError(
-                f"expected classes from 0 to {self.num_classes - 1}, not {classes[place]}"
-                + (f" at {place}" if place else "")
-            )
-        return classes
 
     def _value_shape(self, value: Any) -> tuple[int, ...]:
         return np.broadcast_shapes(np.shape(value), self.batch_shape)
 
     def _pairs(self, value: Any) -> tuple[Any, Any, tuple[int, ...]]:
         """Return a row of logits and a class for each element of the result, and its shape."""
-        classes = self._classes(value)
+        classes = check_classes(value, self.num_classes)
         shape = np.broadcast_shapes(classes.shape, self.batch_shape)
         n = self.num_classes
         rows = np.broadcast_to(self._rows.reshape(self.logits.shape), (*shape, n))
@@ -510,7 +494,8 @@ class ArgmaxNoise:
         return np.ascontiguousarray(rows).reshape(-1, n), classes, shape
 
 
-def _check_logits(logits: Any) -> None:
+def check_logits(logits: Any) -> None:
+    """Raise an error if a row of logits is none of a distribution."""
     if logits.shape[-1] == 0:
         raise ValueError(f"expected at least one class, not logits of shape {logits.shape}")
     wrong = np.isnan(logits) | (logits == np.inf)
@@ -523,6 +508,30 @@ def _check_logits(logits: Any) -> None:
         raise ValueError(
             f"expected a finite logit in every row, but row {place} is -inf throughout"
         )
+
+
+def shape_of_sample(sample_shape: int | Sequence[int]) -> tuple[int, ...]:
+    """Return a shape that is given as a tuple or as one number."""
+    sizes = (sample_shape,) if hasattr(sample_shape, "__index__") else tuple(sample_shape)
+    shape = tuple(map(index, sizes))
+    if any(size < 0 for size in shape):
+        raise ValueError(f"expected sizes that are not negative, not the shape {shape}")
+    return shape
+
+
+def check_classes(value: Any, num_classes: int) -> Any:
+    """Return classes as an array, or raise an error if one of them is none."""
+    classes = as_host_array(value)
+    if classes.dtype.kind not in "iu":
+        raise TypeError(f"expected classes as integers, not {classes.dtype}")
+    wrong = np.argwhere((classes < 0) | (classes >= num_classes))
+    if len(wrong):
+        place = tuple(map(int, wrong[0]))
+        raise ValueError(
+            f"expected classes from 0 to {num_classes - 1}, not {classes[place]}"
+            + (f" at {place}" if place else "")
+        )
+    return classes
 
 
 def Probit(logits: Any, scale: float = 1.0) -> ArgmaxNoise:

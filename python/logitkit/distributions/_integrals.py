@@ -122,6 +122,33 @@ def vjp(x: Any, cotangent: Any, noise: Noise, scale: float) -> Any:
     return reference.noise_argmax_vjp(x, cotangent, noise, scale=scale).astype(x.dtype)
 
 
+def second_vjp(x: Any, cotangent: Any, direction: Any, noise: Noise, scale: float) -> Any:
+    """Return the derivative of `vjp` along `direction`, in NumPy."""
+    if isinstance(noise, ReversedExponential):
+        shifted = _shifted(x, scale)
+        result = reversed_exponential.second_vjp(shifted, cotangent, direction, 0.0) / scale**2
+        return result.astype(x.dtype)
+    return reference.noise_argmax_second_vjp(x, cotangent, direction, noise, scale=scale).astype(
+        x.dtype
+    )
+
+
+def score_vjp(x: Any, index: Any, cotangent: Any, noise: Noise, scale: float) -> Any:
+    """Return the product of the Jacobian of `score`, which is symmetric, in NumPy."""
+    if not isinstance(noise, ReversedExponential):
+        index = index.astype(np.intp)
+        result = reference.noise_argmax_score_vjp(x, index, cotangent, noise, scale=scale)
+        return result.astype(x.dtype)
+    shifted, one_hot = _shifted(x, scale), np.zeros(x.shape)
+    np.put_along_axis(one_hot, index[:, None].astype(np.intp), 1.0, axis=-1)
+    log_p = log_prob(x.astype(np.float64), index, noise, scale)[:, None]
+    possible = np.where(log_p > -np.inf, log_p, 0.0)
+    slope = reversed_exponential.vjp(shifted, one_hot, possible)
+    second = reversed_exponential.second_vjp(shifted, one_hot, cotangent, possible)
+    result = second - slope * np.sum(slope * cotangent, axis=-1, keepdims=True)
+    return (np.where(log_p > -np.inf, result, 0.0) / scale**2).astype(x.dtype)
+
+
 def expected_max(x: Any, noise: Noise, scale: float) -> Any:
     """E max(logits + scale * noise)."""
     if (law := _law(noise)) is not None:

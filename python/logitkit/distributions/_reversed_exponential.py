@@ -60,14 +60,33 @@ def vjp(mu: Any, cotangent: Any, log_divisor: Any) -> Any:
     dB_r/dmu_m = (r - 1) [m = r] - [m < r].
     """
     order, rank, exponents, _ = _sorted(mu)
-    means = np.cumsum(np.take_along_axis(cotangent, order, axis=-1), axis=-1) / rank
-    factors = np.diff(means, axis=-1, prepend=0.0)
+    g = np.take_along_axis(cotangent, order, axis=-1)
+    return _pulled_back(g, 1.0, order, rank, exponents, log_divisor)
+
+
+def _pulled_back(
+    g: Any, along: Any, order: Any, rank: Any, exponents: Any, log_divisor: Any
+) -> Any:
+    """Return the sum over r of h_r along_r e^{B_r} dB_r/dmu_m, with g in the order of ranks."""
+    factors = np.diff(np.cumsum(g, axis=-1) / rank, axis=-1, prepend=0.0)
     factors[..., 0] = 0.0  # B_1 = 0
     with np.errstate(invalid="ignore"):
         powers = np.where(exponents == -np.inf, 0.0, np.exp(exponents - log_divisor))
-    products = factors * powers
+    products = along * factors * powers
     tails = np.cumsum(products[..., ::-1], axis=-1)[..., ::-1] - products
     return _unsorted((rank - 1.0) * products - tails, order)
+
+
+def second_vjp(mu: Any, cotangent: Any, direction: Any, log_divisor: Any) -> Any:
+    """
+    Sum_ij g_i h_j d^2 p_i / dmu_j dmu_m / e^log_divisor.
+
+    B_r is linear in mu, so that its part of `vjp` is multiplied by the derivative of B_r along h.
+    """
+    order, rank, exponents, _ = _sorted(mu)
+    g, h = (np.take_along_axis(x, order, axis=-1) for x in (cotangent, direction))
+    along = rank * h - np.cumsum(h, axis=-1)
+    return _pulled_back(g, along, order, rank, exponents, log_divisor)
 
 
 def expected_max(mu: Any) -> Any:

@@ -44,10 +44,11 @@ def _chunks(
     size = max(1, _CHUNK // n)
     for begin in range(0, draws * rows, size):
         ids = np.arange(begin, min(begin + size, draws * rows))
-        yield ids, x[ids % rows] + scale * _draw(noise, generator, ids, n, x.dtype)
+        yield ids, x[ids % rows] + scale * draw(noise, generator, ids, n, x.dtype)
 
 
-def _draw(noise: Noise, rng: Philox, ids: Any, n: int, dtype: Any) -> Any:
+def draw(noise: Noise, rng: Philox, ids: Any, n: int, dtype: Any) -> Any:
+    """Return noise (ids, n): a row for each id."""
     match noise:
         case Normal():
             return rng.normal(ids, n, dtype)

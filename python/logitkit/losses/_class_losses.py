@@ -9,6 +9,7 @@ import numpy as np
 
 from ..reference.losses._classes import (
     accuracy_phi,
+    beta_bernoulli_phi,
     focal_phi,
     generalized_phi,
     logarithm_phi,
@@ -43,12 +44,26 @@ def _accuracy(told: Information) -> tuple[Any, Any]:
     return told.wrong, told.p
 
 
+def _beta_bernoulli(told: Information, prior: float, share: float) -> tuple[Any, Any]:
+    mixed = share * prior + (1.0 - share) * told.p
+    if share == 0.0:
+        return _logarithm(told)
+    return -np.log(mixed), (1.0 - share) * told.p / mixed
+
+
 def _logarithm(told: Information) -> tuple[Any, Any]:
     return told.nats, np.ones_like(told.nats)
 
 
 FOCAL = class_loss("focal", _focal, focal_phi, ("gamma", "float"))
 POLY = class_loss("poly", _poly, poly_phi, ("epsilon", "float"))
+BETA_BERNOULLI = class_loss(
+    "beta_bernoulli",
+    _beta_bernoulli,
+    beta_bernoulli_phi,
+    ("prior", "float"),
+    ("share", "float"),
+)
 GENERALIZED = class_loss("generalized_cross_entropy", _generalized, generalized_phi, ("q", "float"))
 LOG_LOSS = class_loss("log_loss", _logarithm, logarithm_phi)
 SMOOTH_ACCURACY = class_loss("smooth_accuracy", _accuracy, accuracy_phi, stretched=LOG_LOSS)
@@ -64,7 +79,7 @@ def _terms(
     rows = class_rows(logits, target, **common)
     numbers = {"label_smoothing": label_smoothing, "z_loss": z_loss, **own}
     arrays = rows.logits, rows.target, rows.weight
-    return RowTerms(row_loss, arrays, rows.weighting, rows.dtype, rows.undo, numbers)
+    return RowTerms(row_loss, arrays, rows.weighting, rows.dtype, rows.undo, numbers, classes=rows)
 
 
 def _number(name: str, value: float, least: float) -> float:
@@ -280,6 +295,89 @@ def generalized_cross_entropy(
     if not 0.0 <= float(q) <= 1.0:
         raise ValueError(f"expected 0 <= q <= 1, not {q}")
     return _terms(GENERALIZED, logits, target, common, q=float(q))
+
+
+@loss
+def beta_bernoulli(
+    logits: Any,
+    target: Any,
+    *,
+    share: float = 0.1,
+    prior: float | None = None,
+    axis: int = -1,
+    weight: Any = None,
+    mask: Any = None,
+    ignore_index: int | None = -100,
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+    sample_weight: Any = None,
+    reduction: Reduction = "mean",
+    denominator: float | None = None,
+) -> RowTerms:
+    r"""
+    Cross-entropy that is bounded, by the posterior mean of a Beta-Bernoulli model.
+
+    .. math:: -\log\bigl(w \theta + (1 - w) p_y\bigr), \qquad p = \operatorname{softmax}(s)
+
+    Parameters
+    ----------
+    logits : array_like or Tensor, shape (..., n, ...)
+        Scores of `n` classes, in nats. Times a gain above 1 they bring the loss closer to a step.
+    target : array_like or Tensor, shape of `logits` without `axis`, or of `logits`
+        The true class of each row, or probabilities of the classes, which sum to 1.
+    share : float, default 0.1
+        The share `w` of the prior, from 0, cross-entropy, to below 1.
+    prior : float, optional
+        The probability :math:`\theta` of the true class before, above 0 and at most 1. Default:
+        ``1 / n``.
+    <class rows>
+
+    <returns>
+
+    See Also
+    --------
+    generalized_cross_entropy : Another bounded loss.
+    sigmoid_zero_one : An error rate that is smooth.
+
+    Notes
+    -----
+    A Beta prior of mean :math:`\theta` that is worth a share `w` of all observations has this
+    posterior mean. The loss is at most :math:`-\log(w \theta)`, so that a row that is all wrong,
+    maybe by its label, counts no more than that. The form for two classes is that of [1]_; the
+    one for more classes is its extension here.
+
+    References
+    ----------
+    .. [1] M. K. Hasan and C. J. Pal, "A new smooth approximation to the zero one loss with a
+       probabilistic interpretation", arXiv:1511.05643, 2015.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from logitkit import losses
+    >>> value = losses.beta_bernoulli([[0.0, 700.0]], [0], share=0.5)
+    >>> float(np.exp(-value).round(12))
+    0.25
+    """
+    common = {
+        "axis": axis,
+        "weight": weight,
+        "mask": mask,
+        "ignore_index": ignore_index,
+        "label_smoothing": label_smoothing,
+        "z_loss": z_loss,
+        "sample_weight": sample_weight,
+        "reduction": reduction,
+        "denominator": denominator,
+    }
+    if not 0.0 <= float(share) < 1.0:
+        raise ValueError(f"expected 0 <= share < 1, not {share}")
+    if prior is not None and not 0.0 < float(prior) <= 1.0:
+        raise ValueError(f"expected 0 < prior <= 1, not {prior}")
+    terms = _terms(BETA_BERNOULLI, logits, target, common, prior=0.0, share=float(share))
+    classes = max(terms.arrays[0].shape[-1], 1)
+    numbers = {**terms.numbers, "prior": 1.0 / classes if prior is None else float(prior)}
+    return replace(terms, numbers=numbers)
 
 
 @loss

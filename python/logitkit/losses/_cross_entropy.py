@@ -3,42 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from .. import _cpu
-from .._softmax_stats import softmax_stats
 from ..reference.losses._classes import class_formula, logarithm_phi
 from ._class_losses import LOG_LOSS
 from ._class_rows import ClassRows, check_classes, class_rows, kept_rows
-from ._documentation import documented
-from ._namespace import cast, floating, like, namespace_of
+from ._namespace import floating, like, namespace_of
 from ._reduction import Reduction
 from ._row_loss import RowLoss
 from ._terms import RowTerms, loss
-
-
-class CrossEntropyAux(NamedTuple):
-    """
-    Cross-entropy, and what the rows of its logits are like.
-
-    Parameters
-    ----------
-    loss : float or array or Tensor
-        The loss.
-    logsumexp : array or Tensor
-        Log-sum-exp of the logits of each row, in nats.
-    accuracy : array or Tensor
-        1 where the first of the largest logits is that of the class of largest target, else 0.
-    entropy : array or Tensor
-        Entropy of the softmax of each row, in nats.
-    """
-
-    loss: Any
-    logsumexp: Any
-    accuracy: Any
-    entropy: Any
 
 
 def _formula(
@@ -152,7 +128,9 @@ def _terms(
     rows = _rows(logits, target, **common)
     numbers = {"label_smoothing": label_smoothing, "z_loss": z_loss}
     arrays = rows.logits, rows.target, rows.weight
-    return RowTerms(CROSS_ENTROPY, arrays, rows.weighting, rows.dtype, rows.undo, numbers)
+    return RowTerms(
+        CROSS_ENTROPY, arrays, rows.weighting, rows.dtype, rows.undo, numbers, classes=rows
+    )
 
 
 @loss
@@ -232,83 +210,3 @@ def cross_entropy(
         denominator=denominator,
     )
     return terms
-
-
-def cross_entropy_with_aux(
-    logits: Any,
-    target: Any,
-    *,
-    axis: int = -1,
-    weight: Any = None,
-    mask: Any = None,
-    ignore_index: int | None = -100,
-    label_smoothing: float = 0.0,
-    z_loss: float = 0.0,
-    sample_weight: Any = None,
-    reduction: Reduction = "mean",
-    denominator: float | None = None,
-) -> CrossEntropyAux:
-    """
-    Cross-entropy, with log-sum-exp, accuracy and entropy of each row.
-
-    Parameters
-    ----------
-    logits : array_like or Tensor, shape (..., n, ...)
-        Scores of `n` classes, in nats. ``-inf`` hides a class.
-    target : array_like or Tensor, shape of `logits` without `axis`, or of `logits`
-        The true class of each row, or probabilities of the classes, which sum to 1.
-    <class rows>
-
-    Returns
-    -------
-    CrossEntropyAux
-        A named tuple: `loss`, as `cross_entropy` returns it; and `logsumexp`, `accuracy` and
-        `entropy`, one number for each row, 0 for those left out.
-
-    Raises
-    ------
-    ValueError
-        If shapes differ, or the target or an option has a value that it may not have.
-    TypeError
-        If an argument does not hold numbers of the kind that is expected.
-
-    See Also
-    --------
-    cross_entropy : The loss alone.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from logitkit import losses
-    >>> x = np.log([[0.5, 0.25, 0.25], [0.25, 0.25, 0.5]])
-    >>> aux = losses.cross_entropy_with_aux(x, [0, 1])
-    >>> aux.accuracy
-    array([1., 0.])
-    >>> aux.entropy / np.log(2.0)
-    array([1.5, 1.5])
-    """
-    terms = _terms(
-        logits,
-        target,
-        axis=axis,
-        weight=weight,
-        mask=mask,
-        ignore_index=ignore_index,
-        label_smoothing=label_smoothing,
-        z_loss=z_loss,
-        sample_weight=sample_weight,
-        reduction=reduction,
-        denominator=denominator,
-    )
-    x, t, _ = terms.arrays
-    xp = namespace_of(x)
-    stats = softmax_stats(x, -1)
-    label = t if t.ndim < x.ndim else t.argmax(-1)
-    results = stats.logsumexp, cast(x.argmax(-1) == label, x.dtype), stats.entropy
-    kept = terms.weighting.kept
-    if kept is not None:
-        results = tuple(xp.where(kept, r, xp.zeros_like(r)) for r in results)
-    return CrossEntropyAux(terms.value(), *(cast(r, terms.dtype) for r in results))
-
-
-cross_entropy_with_aux.__doc__ = documented(cross_entropy_with_aux.__doc__)

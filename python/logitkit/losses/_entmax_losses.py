@@ -138,7 +138,7 @@ def entmax_loss(
     )
     numbers = {"alpha": alpha, "label_smoothing": label_smoothing}
     arrays = rows.logits, rows.target
-    return RowTerms(ENTMAX, arrays, rows.weighting, rows.dtype, rows.undo, numbers)
+    return RowTerms(ENTMAX, arrays, rows.weighting, rows.dtype, rows.undo, numbers, classes=rows)
 
 
 @loss

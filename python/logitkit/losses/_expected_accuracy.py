@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ..distributions._normal_argmax import equal_noise_log_probability, genz, log_probability
 from ..reference.losses._expected_accuracy import log_accuracy_formula
 from ._class_rows import check_classes, class_rows
 from ._namespace import cast, first_index, is_host_known, like, namespace_of
-from ._normal_argmax import equal_noise_log_probability, genz, log_probability
 from ._reduction import Reduction, Weighting
 from ._row_loss import RowLoss
 from ._terms import RowTerms, loss
@@ -266,6 +266,7 @@ def expected_accuracy(
         rows.dtype,
         rows.undo[:1],
         numbers,
+        classes=rows,
     )
 
 

@@ -36,13 +36,19 @@ def law_of(name: str) -> Noise:
     return made
 
 
+def is_named(noise: Noise) -> bool:
+    """Return whether there is a name for `law_of`."""
+    kind = type(noise).__name__
+    return kind in _NAMED and isinstance(noise, getattr(distributions, kind))
+
+
 def name_of(noise: Noise) -> str:
     """Return the name for `law_of`, or raise an error if there is none."""
     kind = type(noise).__name__
-    if kind not in _NAMED or not isinstance(noise, getattr(distributions, kind)):
+    if not is_named(noise):
         names = ", ".join(_NAMED)
         raise TypeError(f"expected noise of {names} for tensors, not {kind}: pass arrays")
-    return f"{kind} {noise.df!r}" if kind == "StudentT" else kind
+    return f"{kind} {noise.df!r}" if isinstance(noise, distributions.StudentT) else kind
 
 
 def _formula(xp: Any, x: Any, target: Any, *, noise: Any, scale: float) -> Any:
@@ -54,9 +60,9 @@ def _formula(xp: Any, x: Any, target: Any, *, noise: Any, scale: float) -> Any:
         from .. import reference
 
         return reference.noise_argmax_expected_max(x, noise, scale=scale) - inner
-    from ..torch._expected_max import differentiable_expected_max
+    from ..torch._noise_argmax import expected_max as of_tensors
 
-    return differentiable_expected_max(x, noise, scale) - inner
+    return of_tensors(x, noise, scale) - inner
 
 
 def _kernel(
@@ -183,7 +189,9 @@ def fenchel_young(
     )
     key = law if namespace_of(rows.logits) is np else name_of(law)
     arrays, numbers = (rows.logits, rows.target), {"noise": key, "scale": scale}
-    return RowTerms(FENCHEL_YOUNG, arrays, rows.weighting, rows.dtype, rows.undo, numbers)
+    return RowTerms(
+        FENCHEL_YOUNG, arrays, rows.weighting, rows.dtype, rows.undo, numbers, classes=rows
+    )
 
 
 def _has_mean(noise: Noise) -> bool:

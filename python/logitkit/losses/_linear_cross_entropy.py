@@ -10,8 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from ._cross_entropy import CrossEntropyAux
-from ._documentation import documented
 from ._layer_arguments import (
     check_layer,
     computing,
@@ -81,6 +79,24 @@ class LayerTerms:
         values, gradients = values_and_gradients(self.arrays, self.numbers, g, argnums)
         total = self.weighting.reduced(values.reshape(self.shape))
         return cast(total, self.dtype), tuple(self.undo[i](gradients[i]) for i in argnums)
+
+    def value_and_stats(self) -> tuple[Any, tuple[Any, ...]]:
+        """Return the loss, and statistics of the rows by the same pass; constants of tensors."""
+        labels, targets = self.arrays.labels, self.arrays.targets
+        if (bridge := operators_for(self.arrays.input)) is not None:
+            found = bridge.layer_stats(self.arrays, self.numbers)
+            value = self.value()
+        else:
+            found = row_stats(self.arrays, self.numbers, aux=True)
+            values = row_values(self.arrays, self.numbers, found).reshape(self.shape)
+            value = cast(self.weighting.reduced(values), self.dtype)
+        right = found.best == (labels if targets is None else targets.argmax(-1))
+        xp, lse = namespace_of(found.logsumexp), found.logsumexp
+        results = (
+            cast(xp.where(labels < 0, xp.zeros_like(lse), r), self.dtype)
+            for r in (lse, cast(right, lse.dtype), found.entropy)
+        )
+        return value, tuple(r.reshape(self.shape) for r in results)
 
 
 @loss
@@ -211,110 +227,3 @@ def linear_cross_entropy(
     wanted = {i: partial(undo, name) for i, name in GRADIENTS.items() if name in given}
     weighting = Weighting(reduction, sample_weight, kept, norm, denominator)
     return LayerTerms(arrays, numbers, weighting, shape, dtype, wanted)
-
-
-def linear_cross_entropy_with_aux(
-    input: Any,
-    linear_weight: Any,
-    target: Any,
-    *,
-    linear_bias: Any = None,
-    softcap: float | None = None,
-    weight: Any = None,
-    mask: Any = None,
-    ignore_index: int | None = -100,
-    label_smoothing: float = 0.0,
-    z_loss: float = 0.0,
-    sample_weight: Any = None,
-    reduction: Reduction = "mean",
-    denominator: float | None = None,
-) -> CrossEntropyAux:
-    """
-    Cross-entropy of a linear layer, with log-sum-exp, accuracy and entropy of each row.
-
-    Parameters
-    ----------
-    input : array_like or Tensor, shape (..., d)
-        Features of the rows.
-    linear_weight : array_like or Tensor, shape (n, d)
-        A row for each class.
-    target : array_like or Tensor, shape (...) or (..., n)
-        The true class of each row, or probabilities of the classes, which sum to 1.
-    linear_bias : array_like or Tensor, shape (n,), optional
-        Added to the logits; ``-inf`` hides a class.
-    softcap : float, optional
-        Logits become :math:`c \tanh(s / c)`, and so lie between `-c` and `c`.
-    weight : array_like or Tensor, shape (n,), optional
-        Weights of the classes. A mean divides by those of the classes in `target`, as in PyTorch.
-    mask : array_like or Tensor of bool, optional
-        Which rows count, broadcast against the values. Others may hold anything, even NaN.
-    ignore_index : int or None, default -100
-        A class in `target` for rows that do not count.
-    label_smoothing : float, default 0
-        How much of each target to spread over all classes.
-    z_loss : float, default 0
-        Factor of the square of log-sum-exp, which is added to the value of each row.
-    <rows>
-
-    Returns
-    -------
-    CrossEntropyAux
-        A named tuple: `loss`, as `linear_cross_entropy` returns it; and `logsumexp`, `accuracy`
-        and `entropy`, one number for each row, 0 for those left out. Of tensors these three are
-        constants.
-
-    Raises
-    ------
-    ValueError
-        If shapes differ, or the target or an option has a value that it may not have.
-    TypeError
-        If an argument does not hold numbers of the kind that is expected.
-
-    See Also
-    --------
-    linear_cross_entropy : The loss alone.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from logitkit import losses
-    >>> weight = np.log([[0.5], [0.25], [0.25]])
-    >>> aux = losses.linear_cross_entropy_with_aux(np.ones((2, 1)), weight, [0, 1])
-    >>> aux.accuracy
-    array([1., 0.])
-    """
-    terms: LayerTerms = vars(linear_cross_entropy)["terms"](
-        input,
-        linear_weight,
-        target,
-        linear_bias=linear_bias,
-        softcap=softcap,
-        weight=weight,
-        mask=mask,
-        ignore_index=ignore_index,
-        label_smoothing=label_smoothing,
-        z_loss=z_loss,
-        sample_weight=sample_weight,
-        reduction=reduction,
-        denominator=denominator,
-    )
-    if (bridge := operators_for(terms.arrays.input)) is not None:
-        stats = bridge.layer_stats(terms.arrays, terms.numbers)
-    else:
-        stats = row_stats(terms.arrays, terms.numbers, aux=True)
-    labels, targets = terms.arrays.labels, terms.arrays.targets
-    right = stats.best == (labels if targets is None else targets.argmax(-1))
-    xp = namespace_of(stats.logsumexp)
-    results = (
-        cast(xp.where(labels < 0, xp.zeros_like(stats.logsumexp), r), terms.dtype)
-        for r in (stats.logsumexp, cast(right, stats.logsumexp.dtype), stats.entropy)
-    )
-    if bridge is None:
-        values = row_values(terms.arrays, terms.numbers, stats).reshape(terms.shape)
-        value = cast(terms.weighting.reduced(values), terms.dtype)
-    else:
-        value = terms.value()
-    return CrossEntropyAux(value, *(r.reshape(terms.shape) for r in results))
-
-
-linear_cross_entropy_with_aux.__doc__ = documented(linear_cross_entropy_with_aux.__doc__)

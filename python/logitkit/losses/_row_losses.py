@@ -1,11 +1,12 @@
 """The definitions that become operators of PyTorch."""
 
-from ._class_losses import FOCAL, GENERALIZED, LOG_LOSS, POLY, SMOOTH_ACCURACY
+from ._class_losses import BETA_BERNOULLI, FOCAL, GENERALIZED, LOG_LOSS, POLY, SMOOTH_ACCURACY
 from ._cross_entropy import CROSS_ENTROPY
 from ._entmax_losses import ENTMAX
 from ._expected_accuracy import EXPECTED_ACCURACY, LOG_EXPECTED_ACCURACY
 from ._fenchel_young import FENCHEL_YOUNG
 from ._grouped_kernel import GROUPED
+from ._leads import HINGE, POLYNOMIAL, SIGMOID
 from ._metric_kernels import AUC, F_SCORE, IOU, MATTHEWS, PRECISION, RECALL
 from ._multilabel import MULTILABEL
 from ._multilabel_decoding import EXCESS, SYMMETRIC_KL
@@ -14,6 +15,7 @@ from ._top_k import TOP_K, Z_LOSS
 
 ROW_LOSSES = (
     AUC,
+    BETA_BERNOULLI,
     CIRCLE,
     COMBINATORIAL,
     CROSS_ENTROPY,
@@ -23,10 +25,13 @@ ROW_LOSSES = (
     FENCHEL_YOUNG,
     FOCAL,
     GENERALIZED,
+    HINGE,
     LOG_EXPECTED_ACCURACY,
     LOG_LOSS,
     MULTILABEL,
     POLY,
+    POLYNOMIAL,
+    SIGMOID,
     SMOOTH_ACCURACY,
     SYMMETRIC_KL,
     TOP_K,

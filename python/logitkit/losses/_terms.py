@@ -10,6 +10,8 @@ from typing import Any, ParamSpec, Protocol
 
 import numpy as np
 
+from .._softmax_stats import softmax_stats
+from ._class_rows import ClassRows
 from ._documentation import documented
 from ._namespace import cast, namespace_of
 from ._reduction import Weighting
@@ -27,6 +29,9 @@ class Terms(Protocol):
 
     def value_and_grad(self, argnums: tuple[int, ...]) -> tuple[Any, tuple[Any, ...]]:
         """Return the loss of NumPy's arrays, and its gradient for each argument in `argnums`."""
+
+    def value_and_stats(self) -> tuple[Any, tuple[Any, ...]]:
+        """Return the loss, and log-sum-exp, accuracy and entropy of each row of classes."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,8 @@ class RowTerms:
         The numbers of `loss`, by name.
     stretch : bool
         Whether to take -log(1 - value) of each value.
+    classes : ClassRows, optional
+        The logits and the target as they were given, if rows have one class each.
     """
 
     loss: RowLoss
@@ -60,6 +67,7 @@ class RowTerms:
     undo: tuple[Undo, ...]
     numbers: Mapping[str, Any] = field(default_factory=dict)
     stretch: bool = False
+    classes: ClassRows | None = None
 
     def value(self) -> Any:
         """Return the loss."""
@@ -82,6 +90,18 @@ class RowTerms:
         g = outer * self.weighting.cotangent(values)
         gradients = (self.undo[i](scaled(g, s)) for i, s in zip(argnums, slopes, strict=True))
         return cast(self.weighting.reduced(values), self.dtype), tuple(gradients)
+
+    def value_and_stats(self) -> tuple[Any, tuple[Any, ...]]:
+        """Return the loss, and statistics of the logits, zero for rows that are left out."""
+        if self.classes is None:
+            raise TypeError(f"expected a loss of one class in each row, not {self.loss.name}")
+        x, t = self.classes.logits, self.classes.target
+        found, label = softmax_stats(x, -1), t if t.ndim < x.ndim else t.argmax(-1)
+        results = found.logsumexp, cast(x.argmax(-1) == label, x.dtype), found.entropy
+        xp, kept = namespace_of(x), self.weighting.kept
+        if kept is not None:
+            results = tuple(xp.where(kept, r, xp.zeros_like(r)) for r in results)
+        return self.value(), tuple(cast(r, self.dtype) for r in results)
 
 
 def loss(prepare: Callable[P, Terms]) -> Callable[P, Any]:

@@ -130,7 +130,8 @@ def smooth_top_k_accuracy(
     if rows.target.ndim == rows.logits.ndim:
         raise ValueError("expected a class for each row in target, not probabilities")
     arrays = rows.logits, rows.target
-    return RowTerms(TOP_K, arrays, rows.weighting, rows.dtype, rows.undo[:1], {"k": int(k)})
+    numbers = {"k": int(k)}
+    return RowTerms(TOP_K, arrays, rows.weighting, rows.dtype, rows.undo[:1], numbers, classes=rows)
 
 
 @loss
@@ -201,7 +202,10 @@ def smooth_balanced_accuracy(
     weight = xp.where(count > 0, 1.0 / (xp.where(count > 0, count, 1) * present), 0.0)
     weighting = Weighting("sum", cast(weight, x.dtype)[y], kept)
     numbers = {"label_smoothing": 0.0, "z_loss": 0.0}
-    return RowTerms(SMOOTH_ACCURACY, (x, y, None), weighting, rows.dtype, rows.undo[:1], numbers)
+    arrays = x, y, None
+    return RowTerms(
+        SMOOTH_ACCURACY, arrays, weighting, rows.dtype, rows.undo[:1], numbers, classes=rows
+    )
 
 
 @loss

@@ -32,6 +32,7 @@ from ._attention import (
     estimate_kappa,
     merge_attention,
 )
+from ._correlated_argmax_noise import CorrelatedArgmaxNoise
 from ._diffusion_update import diffusion_update
 from ._entropy_temperature import entropy_temperature
 from ._gumbel import gumbel_argmax, gumbel_top_k
@@ -53,6 +54,7 @@ from ._softmax_stats import softmax_stats
 
 __all__ = [
     "ArgmaxNoise",
+    "CorrelatedArgmaxNoise",
     "attention",
     "attention_entropy_profile",
     "attention_vjp",

@@ -12,50 +12,27 @@ from torch.autograd.function import once_differentiable
 
 from ..distributions import _argmax_noise, _sampling
 from ..distributions._noise import Noise
-from ._tensors import as_array, as_tensor, compute_type, result_type
+from ..losses._fenchel_young import is_named, name_of
+from ._noise_argmax import expected_max, log_probability, probabilities
+from ._tensors import as_array, as_tensor, compute_type, is_memory, result_type
 
 
-class _Probs(torch.autograd.Function):
-    """Probabilities; their Jacobian is symmetric."""
+class _FirstOrder(torch.autograd.Function):
+    """
+    What a distribution of arrays computes, with its first derivative.
 
-    @staticmethod
-    def forward(ctx: Any, logits: Any, law: Any) -> Any:
-        ctx.law = law
-        return as_tensor(law.probs)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, g: Any) -> Any:
-        return as_tensor(ctx.law.vjp(as_array(g.contiguous()))), None
-
-
-class _LogProb(torch.autograd.Function):
-    """Logarithms of the probabilities of classes; the gradient comes of a second call."""
+    For laws that an operator knows no name of, and for the rule of the article.
+    """
 
     @staticmethod
-    def forward(ctx: Any, logits: Any, law: Any, value: Any) -> Any:
-        ctx.law, ctx.value = law, value
-        return as_tensor(law.log_prob(value))
+    def forward(ctx: Any, logits: Any, value: Any, pullback: Any) -> Any:
+        ctx.pullback, ctx.shape = pullback, logits.shape
+        return as_tensor(value())
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, g: Any) -> Any:
-        gradient = g[..., None] * as_tensor(ctx.law.score(ctx.value))
-        return gradient.sum_to_size(ctx.law.logits.shape), None, None
-
-
-class _ExpectedMax(torch.autograd.Function):
-    """The expected maximum, whose gradient is the probabilities."""
-
-    @staticmethod
-    def forward(ctx: Any, logits: Any, law: Any) -> Any:
-        ctx.law = law
-        return as_tensor(law.expected_max())
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, g: Any) -> Any:
-        return g[..., None] * as_tensor(ctx.law.probs), None
+        return ctx.pullback(g).sum_to_size(ctx.shape), None, None
 
 
 class ArgmaxNoise(_argmax_noise.ArgmaxNoise):
@@ -63,8 +40,9 @@ class ArgmaxNoise(_argmax_noise.ArgmaxNoise):
     The law of the class with the largest logit and noise, for a tensor of logits.
 
     What `logitkit.distributions.ArgmaxNoise` is for such logits. `probs`, `log_prob`,
-    `expected_max`, `entropy`, `cross_entropy`, `kl_divergence` and `rsample` have first
-    derivatives with respect to them; the other results have none.
+    `expected_max`, `entropy`, `cross_entropy`, `kl_divergence` and `rsample` have derivatives
+    with respect to them: two, but one alone for uniform noise and for a law of the user's own;
+    the other results have none. The second ones are computed in NumPy.
 
     Parameters
     ----------
@@ -94,7 +72,6 @@ class ArgmaxNoise(_argmax_noise.ArgmaxNoise):
     """
 
     _tensor: Any
-    _arrays: Any
 
     def __init__(
         self,
@@ -106,41 +83,73 @@ class ArgmaxNoise(_argmax_noise.ArgmaxNoise):
         nodes: int = 32,
     ) -> None:
         tensor = torch.atleast_1d(logits).to(compute_type(result_type(logits)))
-        array = as_array(tensor.contiguous())
-        super().__init__(array, noise, scale, rule=rule, nodes=nodes)
-        twin = _argmax_noise.ArgmaxNoise(array, noise, scale, rule=rule, nodes=nodes)
-        for name, value in [("logits", logits), ("_tensor", tensor), ("_arrays", twin)]:
-            object.__setattr__(self, name, value)
+        if is_memory(tensor):  # what a compiler or a transform is at work on is not looked at
+            _argmax_noise.check_logits(as_array(tensor))
+        self._set(logits, noise, scale, rule, nodes)
+        object.__setattr__(self, "_tensor", tensor)
 
     @property
     def batch_shape(self) -> tuple[int, ...]:
         """The shape of `logits` without the classes."""
-        return self._arrays.batch_shape  # type: ignore[no-any-return]
+        return tuple(self._tensor.shape[:-1])
 
     @property
     def num_classes(self) -> int:
         """The number of classes."""
-        return self._arrays.num_classes  # type: ignore[no-any-return]
+        return int(self._tensor.shape[-1])
+
+    @property
+    def _arrays(self) -> Any:
+        """The same distribution of arrays."""
+        array = as_array(self._tensor.detach().contiguous())
+        return _argmax_noise.ArgmaxNoise(
+            array, self.noise, self.scale, rule=self.rule, nodes=self.nodes
+        )
+
+    @property
+    def _named(self) -> str | None:
+        """The name by which operators know the law of the noise."""
+        return None if self.rule == "quantile" or not is_named(self.noise) else name_of(self.noise)
 
     @property
     def probs(self) -> Any:
         """The probabilities of all classes, in the shape and type of `logits`."""
-        return self._typed(_Probs.apply(self._tensor, self._arrays))
+        if (name := self._named) is not None:
+            return self._typed(probabilities(self._tensor, name, self.scale))
+        arrays = self._arrays
+
+        def pullback(g: Any) -> Any:
+            return as_tensor(arrays.vjp(as_array(g.contiguous())))
+
+        return self._typed(_FirstOrder.apply(self._tensor, lambda: arrays.probs, pullback))
 
     @property
     def mode(self) -> Any:
         """The most probable class."""
-        return as_tensor(self._arrays.mode)
+        return self._tensor.argmax(dim=-1)
 
     def _typed(self, result: Any) -> Any:
         return result.to(result_type(self.logits))
 
     def log_prob(self, value: Any) -> Any:
         """Return the logarithm of the probability of classes, a tensor or an array of integers."""
-        value = np.asarray(value)
         if self.rule == "quantile" and self._tensor.requires_grad:
             raise RuntimeError("log_prob has no derivative with rule='quantile': pass 'adaptive'")
-        return self._typed(_LogProb.apply(self._tensor, self._arrays, value))
+        value = value if isinstance(value, torch.Tensor) else torch.as_tensor(np.asarray(value))
+        if is_memory(value):
+            _argmax_noise.check_classes(as_array(value), self.num_classes)
+        if (name := self._named) is not None:
+            shape = torch.broadcast_shapes(value.shape, self._tensor.shape[:-1])
+            rows = self._tensor.expand(*shape, self.num_classes)
+            classes = value.to(torch.int64).expand(shape)
+            return self._typed(log_probability(rows, classes, name, self.scale))
+        arrays, classes = self._arrays, as_array(value)
+
+        def pullback(g: Any) -> Any:
+            return g[..., None] * as_tensor(arrays.score(classes))
+
+        log_prob = _FirstOrder.apply(self._tensor, lambda: arrays.log_prob(classes), pullback)
+        return self._typed(log_prob)
 
     def score(self, value: Any) -> Any:
         """Return the gradient of `log_prob` with respect to the logits."""
@@ -153,7 +162,14 @@ class ArgmaxNoise(_argmax_noise.ArgmaxNoise):
 
     def expected_max(self) -> Any:
         """Return the expected maximum of logits and noise."""
-        return self._typed(_ExpectedMax.apply(self._tensor, self._arrays))
+        if (name := self._named) is not None:
+            return self._typed(expected_max(self._tensor, name, self.scale))
+        arrays = self._arrays
+
+        def pullback(g: Any) -> Any:
+            return g[..., None] * as_tensor(arrays.probs)
+
+        return self._typed(_FirstOrder.apply(self._tensor, arrays.expected_max, pullback))
 
     def _expected(self, other: Any, term: Any) -> Any:
         if other.num_classes != self.num_classes:
@@ -194,9 +210,9 @@ class ArgmaxNoise(_argmax_noise.ArgmaxNoise):
         """Draw relaxed one-hot vectors; with `straight_through` hard ones of the same gradient."""
         if not 0.0 < temperature < math.inf:
             raise ValueError(f"expected 0 < temperature < inf, not {temperature}")
-        shape = self._sample_shape(sample_shape)
-        zeros = np.zeros_like(self._arrays._rows)
-        noise = as_tensor(_sampling.sums(zeros, math.prod(shape), *self._law, rng))
+        shape = _argmax_noise.shape_of_sample(sample_shape)
+        zeros = torch.zeros_like(self._tensor).reshape(-1, self.num_classes)
+        noise = as_tensor(_sampling.sums(as_array(zeros), math.prod(shape), *self._law, rng))
         sums = self._tensor + noise.reshape(*shape, *self._tensor.shape)
         y = torch.softmax(sums / temperature, dim=-1)
         if straight_through:

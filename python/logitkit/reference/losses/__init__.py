@@ -1,6 +1,7 @@
 """What every loss computes, in NumPy and float64: row by row, without what is left out."""
 
 from ._classes import (
+    beta_bernoulli,
     focal,
     generalized_cross_entropy,
     logit_adjusted_cross_entropy,
@@ -8,6 +9,7 @@ from ._classes import (
     smooth_accuracy,
 )
 from ._cross_entropy import cross_entropy, linear_cross_entropy
+from ._exact_training import standardized, standardized_vjp, truncate_classes
 from ._expected_accuracy import expected_accuracy
 from ._fenchel_young import (
     fenchel_young,
@@ -22,6 +24,7 @@ from ._implicit import (
     sparsemax_loss,
     z_loss,
 )
+from ._leads import hinge, polynomial_zero_one, sigmoid_zero_one
 from ._metrics import (
     smooth_auc,
     smooth_f_score,
@@ -41,8 +44,10 @@ from ._subsets import (
     circle_loss,
     combinatorial_cross_entropy,
 )
+from ._with_aux import with_aux
 
 __all__ = [
+    "beta_bernoulli",
     "circle_loss",
     "combinatorial_cross_entropy",
     "cross_entropy",
@@ -53,10 +58,13 @@ __all__ = [
     "focal",
     "generalized_cross_entropy",
     "grouped_cross_entropy",
+    "hinge",
     "linear_cross_entropy",
     "logit_adjusted_cross_entropy",
     "multilabel_cross_entropy",
     "poly",
+    "polynomial_zero_one",
+    "sigmoid_zero_one",
     "smooth_accuracy",
     "smooth_auc",
     "smooth_balanced_accuracy",
@@ -69,6 +77,10 @@ __all__ = [
     "span_cross_entropy",
     "sparse_multilabel_cross_entropy",
     "sparsemax_loss",
+    "standardized",
+    "standardized_vjp",
     "symmetric_kl",
+    "truncate_classes",
+    "with_aux",
     "z_loss",
 ]

@@ -106,6 +106,13 @@ def generalized_phi(xp: Any, information: Any, *, q: float = 0.7) -> Any:
     return -xp.expm1(-q * information) / q if q else information
 
 
+def beta_bernoulli_phi(xp: Any, information: Any, *, prior: float, share: float) -> Any:
+    """-log(share * prior + (1 - share) * p)."""
+    if share == 0.0:
+        return information
+    return -xp.log(share * prior + (1.0 - share) * xp.exp(-information))
+
+
 def accuracy_phi(xp: Any, information: Any) -> Any:
     """1 - p."""
     return -xp.expm1(-information)
@@ -121,6 +128,24 @@ poly = of_classes(poly_phi)
 generalized_cross_entropy = of_classes(generalized_phi)
 smooth_accuracy = of_classes(accuracy_phi)
 log_loss = of_classes(logarithm_phi)
+
+
+def beta_bernoulli(
+    logits: ArrayLike,
+    target: ArrayLike,
+    *,
+    share: float = 0.1,
+    prior: float | None = None,
+    **common: Any,
+) -> Any:
+    """-log(share * prior + (1 - share) * p), where the prior is 1 / n by default."""
+    given = 1.0 / np.shape(logits)[common.get("axis", -1)] if prior is None else prior
+
+    def value(x: Any, t: Any, w: Any, smoothing: float, z: float) -> Any:
+        numbers = {"prior": given, "share": share}
+        return class_formula(np, beta_bernoulli_phi, x, np.asarray(t), w, smoothing, z, **numbers)
+
+    return loss_of_classes(value, logits, target, **common)
 
 
 def logit_adjusted_cross_entropy(

@@ -88,6 +88,30 @@ def log_probability(m: Any, steep: Any, other: Any, slopes: bool) -> tuple[Any, 
     return value, of_m, of_steep
 
 
+def class_log_probability(x: Any, scale: Any, index: int, *, slopes: bool) -> tuple[Any, Any, Any]:
+    """
+    Return log P(x_index + scale_index eps is the largest), and its slopes for x and scale.
+
+    Rows `x` (rows, n) are of ``float64``, with -inf for the same classes in each, and `scale`
+    (n,) is that of the classes.
+    """
+    if x[0, index] == -np.inf:
+        return np.full(len(x), -np.inf), np.zeros(x.shape), np.zeros(x.shape)
+    own = scale[index]
+    other = (x > -np.inf) & (np.arange(x.shape[-1]) != index)
+    lead = np.where(other, x[:, index, None] - x, 0.0)
+    steep = np.broadcast_to(own / scale, x.shape)
+    value, of_lead, of_steep = log_probability(lead / scale, steep, other, slopes)
+    if not slopes:
+        return value, None, None
+    of_lead, of_steep = of_lead / scale, of_steep / scale
+    of_scale = -(of_lead * lead + of_steep * own) / scale
+    of_scale[:, index] = of_steep.sum(-1)
+    of_x = -of_lead
+    of_x[:, index] = of_lead.sum(-1)
+    return value, of_x, of_scale
+
+
 def _log_integrand(z: Any, m: Any, steep: Any, other: Any) -> Any:
     factors = log_ndtr(m + steep * z[:, None])
     return np.sum(factors, axis=-1, where=other) - 0.5 * z * z

@@ -1,0 +1,191 @@
+"""The class with the largest logit under noise that is shared in part, over tensors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..distributions import _correlated_argmax_noise
+from ..distributions._correlated_argmax_noise import ProbsWithError
+from ..distributions._noise import Noise
+from ..losses._expected_accuracy import LOG_EXPECTED_ACCURACY
+from ..losses._fenchel_young import name_of
+from ._losses import row_loss
+from ._noise_argmax import expected_max, log_probability, probabilities
+from ._tensors import as_array, as_tensor, compute_type, result_type
+
+
+class CorrelatedArgmaxNoise(_correlated_argmax_noise.CorrelatedArgmaxNoise):
+    r"""
+    The law of the class with the largest logit under noise of covariance D + B B^T.
+
+    What `logitkit.distributions.CorrelatedArgmaxNoise` is for a tensor of logits. `probs`,
+    `log_prob` and `expected_max` have the derivatives of `ArgmaxNoise`, with respect to the
+    logits, the factor and the scale: whichever of them are tensors.
+
+    Parameters
+    ----------
+    logits : Tensor, shape (..., n)
+        The logits, in main memory.
+    factor : array_like or Tensor, shape (n, r) or (..., n, r)
+        The factor B.
+    noise : Noise, optional
+        The law of the independent noise, one of this package; normal by default.
+    scale : float or array_like or Tensor of shape (n,), optional
+        Its scale.
+    points : int, optional
+        How many values of the common noise there may be.
+    rng : int or logitkit.random.Philox, optional
+        What shifts a lattice.
+
+    See Also
+    --------
+    logitkit.distributions.CorrelatedArgmaxNoise : The same for arrays, with explanations.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from logitkit.distributions import CorrelatedArgmaxNoise
+    >>> factor = torch.tensor([[1.0], [0.0]], requires_grad=True)
+    >>> CorrelatedArgmaxNoise(torch.tensor([1.0, 0.0]), factor).probs[0].backward()
+    >>> factor.grad
+    tensor([[-0.0650],
+            [ 0.0650]])
+    """
+
+    _arrays: Any
+    _tensors: tuple[Any, Any, Any]
+
+    def __init__(
+        self,
+        logits: Any,
+        factor: Any,
+        noise: Noise | None = None,
+        scale: Any = 1.0,
+        *,
+        points: int = 2**14,
+        rng: Any = None,
+    ) -> None:
+        dtype = compute_type(result_type(logits))
+        given = torch.atleast_1d(logits), factor, scale
+        tensors = [
+            x if isinstance(x, torch.Tensor) else torch.as_tensor(np.asarray(x, np.float64))
+            for x in given
+        ]
+        x, b, sigma = (as_array(x.to(torch.float64).contiguous()) for x in tensors)
+        arrays = _correlated_argmax_noise.CorrelatedArgmaxNoise(
+            x, b, noise, sigma, points=points, rng=rng
+        )
+        name_of(arrays.noise)  # raises an error for a law that operators do not know
+        for name, value in (
+            ("logits", logits),
+            ("factor", factor),
+            ("noise", arrays.noise),
+            ("scale", scale),
+            ("points", arrays.points),
+            ("rng", arrays.rng),
+            ("_arrays", arrays),
+            ("_tensors", tuple(x.to(dtype) for x in tensors)),
+        ):
+            object.__setattr__(self, name, value)
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        """The shape of `logits` without the classes."""
+        return self._arrays.batch_shape  # type: ignore[no-any-return]
+
+    @property
+    def num_classes(self) -> int:
+        """The number of classes."""
+        return self._arrays.num_classes  # type: ignore[no-any-return]
+
+    @property
+    def rank(self) -> int:
+        """The number of common factors."""
+        return self._arrays.rank  # type: ignore[no-any-return]
+
+    @property
+    def probs(self) -> Any:
+        """The probabilities of all classes, in the shape and type of the logits."""
+        return self.probs_with_error().probs
+
+    def probs_with_error(self) -> ProbsWithError:
+        """Return the probabilities of all classes, and how far off they may be."""
+        means = [self._arrays.row_nodes(row) for row in range(math.prod(self.batch_shape))]
+        results = [
+            self._tensor(mean.weights) @ self._given_probs(self._sums(row, mean.z))
+            for row, mean in enumerate(means)
+        ]
+        probs = self._stacked(results, self._tensors[0].shape)
+        errors = np.reshape([mean.error for mean in means], self.batch_shape)
+        return ProbsWithError(probs, as_tensor(errors))
+
+    def expected_max(self) -> Any:
+        """Return the expected largest sum of logit and noise."""
+        if self._tensors[2].ndim:
+            raise NotImplementedError("expected_max of tensors needs one scale for all classes")
+        name, sigma = name_of(self.noise), self._tensors[2]
+        results = []
+        for row in range(math.prod(self.batch_shape)):
+            mean = self._arrays.row_nodes(row)
+            sums = self._sums(row, mean.z) / sigma
+            results.append(sigma * (self._tensor(mean.weights) @ expected_max(sums, name, 1.0)))
+        return self._stacked(results, self.batch_shape)
+
+    def log_prob(self, value: Any) -> Any:
+        """Return the logarithm of the probability of classes, a tensor or an array of integers."""
+        rows, classes, shape = self._arrays._pairs(np.asarray(value))
+        results = []
+        for row, i in zip(rows, classes, strict=True):
+            nodes = self._arrays.class_nodes(row, i)
+            logs = self._given_log_prob(self._sums(row, nodes.z), i)
+            results.append(torch.logsumexp(self._tensor(nodes.log_weights) + logs, 0))
+        return self._stacked(results, shape)
+
+    def score(self, value: Any) -> Any:
+        """Return the gradient of `log_prob` with respect to the logits."""
+        return as_tensor(self._arrays.score(np.asarray(value))).to(result_type(self.logits))
+
+    def vjp(self, cotangent: Any) -> Any:
+        """Return the product of a cotangent with the Jacobian of `probs`, as tensors."""
+        found = self._arrays.vjp(as_array(torch.as_tensor(cotangent)))
+        return type(found)(*(as_tensor(x).to(result_type(self.logits)) for x in found))
+
+    def sample(self, sample_shape: int | Sequence[int] = (), *, rng: Any) -> Any:
+        """Draw classes."""
+        return as_tensor(self._arrays.sample(sample_shape, rng=rng))
+
+    def _tensor(self, x: Any) -> Any:
+        return as_tensor(x).to(self._tensors[0].dtype)
+
+    def _stacked(self, results: list[Any], shape: Any) -> Any:
+        empty = self._tensors[0].new_empty(0)
+        return (
+            (torch.stack(results) if results else empty).reshape(shape).to(result_type(self.logits))
+        )
+
+    def _sums(self, row: int, z: Any) -> Any:
+        """Return mu + B z of one row for all z, (k, n)."""
+        x, b, _ = self._tensors
+        n, rank = self.num_classes, self.rank
+        own = b.expand(*self.batch_shape, n, rank).reshape(-1, n, rank)[row]
+        return x.reshape(-1, n)[row] + self._tensor(z) @ own.T
+
+    def _given_probs(self, x: Any) -> Any:
+        sigma = self._tensors[2]
+        if sigma.ndim == 0:
+            return probabilities(x / sigma, name_of(self.noise), 1.0)
+        logs = [self._given_log_prob(x, i) for i in range(self.num_classes)]
+        return torch.stack(logs, -1).exp()
+
+    def _given_log_prob(self, x: Any, i: int) -> Any:
+        sigma = self._tensors[2]
+        index = torch.full(x.shape[:-1], i)
+        if sigma.ndim == 0:
+            return log_probability(x / sigma, index, name_of(self.noise), 1.0)
+        loss = row_loss(LOG_EXPECTED_ACCURACY)
+        return -loss(x, sigma.expand(x.shape), index, math.inf, 0, 0)
