@@ -371,6 +371,24 @@ def diffusion_update(
     threads: int = 0,
     isa: Isa | None = None,
 ) -> None: ...
+def combine(
+    arrays: tuple[Any, ...], factors: tuple[float | NDArray[np.float64], ...], /
+) -> Any: ...
+def combine_with_noise(
+    arrays: tuple[Any, ...],
+    factors: tuple[float | NDArray[np.float64], ...],
+    c: float | NDArray[np.float64] | None,
+    seed: int,
+    step: int,
+    ids: NDArray[np.int64] | None,
+    *,
+    threads: int = 0,
+    isa: Isa | None = None,
+) -> Any: ...
+def update(
+    x: object, y: object, a: object, b: object, lower: float, upper: float, out: object, /
+) -> Any: ...
+def fits(value: object, x: object, /) -> bool: ...
 @overload
 def noise_argmax_probs(
     logits: NDArray[np.float32],

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
+from array_api_compat import is_numpy_array, is_torch_array
 
+from .. import _cpu
 from ._arrays import Array, Time, namespace, placed
-from ._predictions import KINDS, Kind, Prediction
-from ._update import host_view
+from ._predictions import KINDS, Kind, Prediction, new_prediction
 
 
 class PredictionError(ValueError):
@@ -48,6 +47,8 @@ class Predictor:
         What the samples shall be: handed on to the network as it is.
     guidance : Guidance, optional
         How predictions with and without the condition become one.
+    memory : object, optional
+        What the guidance remembers of the steps before; see `State`.
 
     Raises
     ------
@@ -73,6 +74,7 @@ class Predictor:
     kind: Kind = "eps"
     condition: Any = None
     guidance: Any = None
+    memory: Any = None
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -84,7 +86,10 @@ class Predictor:
             guided: Prediction = self.guidance(self, x, t)
             return guided
         if self.condition is None:
-            return self._checked(self.network(x, self._time_for(x, t)), x, t)
+            value = self.network(x, t if type(t) is float else _time_for(x, t))
+            if self.kind == "logits" or not _cpu.fits(value, x):
+                self._check(value, x, t)
+            return new_prediction((value, self.kind, x, t, None, None, None))
         return self.conditional(x, t, self.condition)
 
     def conditional(self, x: Array, t: Time, condition: Any) -> Prediction:
@@ -105,17 +110,15 @@ class Predictor:
         Prediction
             What it says.
         """
-        return self._checked(self.network(x, self._time_for(x, t), condition), x, t)
-
-    @staticmethod
-    def _time_for(x: Array, t: Time) -> Any:
-        if isinstance(t, float):
-            return t
-        xp = namespace(x)
-        real = xp.isdtype(x.dtype, "real floating")
-        return placed(t, x, None if real else xp.float32)
+        return self._checked(self.network(x, _time_for(x, t), condition), x, t)
 
     def _checked(self, value: Array, x: Array, t: Time) -> Prediction:
+        if self.kind == "logits" or not _cpu.fits(value, x):
+            self._check(value, x, t)
+        return new_prediction((value, self.kind, x, t, None, None, None))
+
+    def _check(self, value: Array, x: Array, t: Time) -> None:
+        """Say what is wrong with a prediction, if anything is."""
         shape = getattr(value, "shape", None)
         fits = shape is not None and (
             tuple(shape[:-1] if self.kind == "logits" else shape) == tuple(x.shape)
@@ -133,12 +136,21 @@ class Predictor:
             )
         if _has_nan(value):
             raise PredictionError(f"the prediction holds NaN at t={t}")
-        return Prediction(value, self.kind, x, t)
+
+
+def _time_for(x: Array, t: Time) -> Any:
+    """Return a time as the network wants it."""
+    if isinstance(t, float):
+        return t
+    xp = namespace(x)
+    real = xp.isdtype(x.dtype, "real floating")
+    return placed(t, x, None if real else xp.float32)
 
 
 def _has_nan(value: Array) -> bool:
     """Return whether there is NaN in an array in main memory: elsewhere a look would wait for it."""
-    view = host_view(value)
-    if view is None:
+    here = is_numpy_array(value) or (is_torch_array(value) and value.device.type == "cpu")
+    xp = namespace(value)
+    if not here or not xp.isdtype(value.dtype, "real floating"):
         return False
-    return math.isnan(np.vdot(view, view))  # inf where a value is, and NaN where one is NaN
+    return bool(xp.any(xp.isnan(value)))

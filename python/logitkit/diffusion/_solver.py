@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, ClassVar, TypeAlias
+from dataclasses import replace
+from functools import partial
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +17,11 @@ from ._draws import Draws
 from ._predictions import Prediction
 from ._update import update, update_with_noise
 
+Rng: TypeAlias = int | Philox
 Predict: TypeAlias = Callable[[Array, Time], Prediction]
 
 
-@dataclass(frozen=True)
-class State:
+class State(NamedTuple):
     """
     Samples on their way, and all that a solver remembers: it can be pickled and resumed.
 
@@ -36,6 +37,8 @@ class State:
         Number of steps taken.
     history : tuple, default ()
         What a multistep solver remembers of the steps before, the latest first.
+    memory : object, optional
+        What a guidance remembers of them, from what its `begin` returns on; None for nothing.
 
     Examples
     --------
@@ -50,6 +53,43 @@ class State:
     rows: NDArray[np.int64]
     step: int = 0
     history: tuple[Any, ...] = ()
+    memory: Any = None
+
+    def draws(self, rng: Rng) -> Draws:
+        """
+        Give the random numbers of the next step.
+
+        Parameters
+        ----------
+        rng : int or logitkit.random.Philox
+            Seed, or generator.
+
+        Returns
+        -------
+        Draws
+            Those of these samples: step 0 is that of the noise to begin with.
+        """
+        return Draws(rng, self.step + 1, self.rows)
+
+
+class _Recorder:
+    """Predictions of one step, by a guidance that remembers: the first one tells what."""
+
+    def __init__(self, predict: Any, memory: Any) -> None:
+        self._predict = replace(predict, memory=memory)
+        self._asked = False
+        self.memory = memory
+
+    def __call__(self, x: Array, t: Time) -> Prediction:
+        prediction: Prediction = self._predict(x, t)
+        if not self._asked and prediction.memory is not None:
+            self.memory = prediction.memory
+        self._asked = True
+        return prediction
+
+
+# Without the function of a NamedTuple that sorts its arguments: a tenth of a small step.
+_new_state: Callable[[tuple[Any, ...]], State] = partial(tuple.__new__, State)
 
 
 class Solver(ABC):
@@ -83,7 +123,7 @@ class Solver(ABC):
         return True
 
     def step(
-        self, state: State, predict: Predict, t: Time, s: Time, *, process: Any, rng: int | Philox
+        self, state: State, predict: Predict, t: Time, s: Time, *, process: Any, rng: Rng
     ) -> State:
         """
         Carry samples from one time to another.
@@ -106,25 +146,28 @@ class Solver(ABC):
         State
             Samples at `s`.
         """
-        t, s = as_time(t), as_time(s)
-        draws = Draws(rng, state.step + 1, state.rows)  # 0 is that of the samples to begin with
-        x, history = self._advance(state, predict, t, s, process, draws)
-        return State(x, s, state.rows, state.step + 1, history)
+        t = t if type(t) is float else as_time(t)
+        s = s if type(s) is float else as_time(s)
+        memory = state.memory
+        if memory is None:
+            x, history = self._advance(state, predict, t, s, process, rng)
+        else:
+            recorder = _Recorder(predict, memory)
+            x, history = self._advance(state, recorder, t, s, process, rng)
+            memory = recorder.memory
+        return _new_state((x, s, state.rows, state.step + 1, history, memory))
 
     @abstractmethod
     def _advance(
-        self, state: State, predict: Predict, t: Time, s: Time, process: Any, draws: Draws
+        self, state: State, predict: Predict, t: Time, s: Time, process: Any, rng: Rng
     ) -> tuple[Array, tuple[Any, ...]]:
         """Return the samples at `s` and the history for the next step."""
 
 
-def noisy(prediction: Prediction, weights: tuple[Any, Any], std: Any, draws: Draws) -> Array:
+def noisy(prediction: Prediction, a: Any, b: Any, std: Any, draws: Draws) -> Array:
     """Return a x + b prediction + std noise, its mean shifted where a guidance asks for it."""
-    (a, b), x, value = weights, prediction.x, prediction.value
-    if isinstance(std, float) and std == 0.0:
-        return update(a, x, b, value)
     if prediction.shift is None:
-        return update_with_noise(a, x, b, value, std, draws)
-    mean = update(a, x, b, value)
+        return update_with_noise(a, prediction.x, b, prediction.value, std, draws)
+    mean = update(a, prediction.x, b, prediction.value)
     shift = prediction.shift(spread(np.square(std), mean), mean)
     return update_with_noise(1.0, mean, 1.0, shift, std, draws)

@@ -24,6 +24,11 @@ class _Around(Guidance):
 
     check.__doc__ = Guidance.check.__doc__
 
+    def begin(self) -> Any:
+        return None if self.inner is None else self.inner.begin()
+
+    begin.__doc__ = Guidance.begin.__doc__
+
 
 def _inner(guidance: Guidance | None, predictor: Predictor, x: Array, t: Time) -> Prediction:
     return replace(predictor, guidance=guidance)(x, t)
@@ -62,19 +67,17 @@ class Interval(_Around):
         plain = self.inner.plain(predictor, x, t)
         inside = (np.asarray(t) > self.low) & (np.asarray(t) <= self.high)
         if not inside.any():
-            return replace(plain, unguided=plain.value)
+            return plain._replace(unguided=plain.value)
         result = _inner(self.inner, predictor, x, t)
         if inside.all():
             return result
         if result.kind != plain.kind:
-            plain = replace(
-                plain, value=predictor.process.convert(plain, result.kind), kind=result.kind
-            )
+            value = predictor.process.convert(plain, result.kind)
+            plain = plain._replace(value=value, kind=result.kind)
         xp = namespace(plain.value)
         mask = spread(inside.astype(np.float64), plain.value) > 0.5
         there = spread(inside.astype(np.float64), x) > 0.5
-        return replace(
-            result,
+        return result._replace(
             value=xp.where(mask, result.value, plain.value),
             x=xp.where(there, result.x, x),
         )
@@ -129,7 +132,6 @@ class DynamicThreshold(_Around):
         s = xp.reshape(s, (-1,) + (1,) * (data.ndim - 1))
         value = xp.minimum(xp.maximum(data, -s), s) * (self.limit / s)
         unguided = prediction.value if prediction.unguided is None else prediction.unguided
-        other = replace(prediction, value=unguided)
-        return replace(
-            prediction, value=value, kind="x0", unguided=predictor.process.convert(other, "x0")
-        )
+        other = prediction._replace(value=unguided)
+        unguided = predictor.process.convert(other, "x0")
+        return prediction._replace(value=value, kind="x0", unguided=unguided)
