@@ -12,6 +12,7 @@ constexpr std::size_t large_bytes = std::size_t{8} << 20;
 const AllUpdateLoops& update_loops(Isa isa) {
   switch (isa) {
 #if defined(LOGITKIT_HAS_AVX512)
+    case Isa::amx:
     case Isa::avx512: return avx512::update_loops;
 #endif
 #if defined(LOGITKIT_HAS_AVX2)
