@@ -8,6 +8,11 @@
 #include <immintrin.h>
 #include <intrin.h>
 #endif
+#if defined(LOGITKIT_HAS_AMX)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 namespace logitkit {
 namespace {
@@ -17,8 +22,9 @@ Isa parse(const std::string& name) {
   if (name == "neon") return Isa::neon;
   if (name == "avx2") return Isa::avx2;
   if (name == "avx512") return Isa::avx512;
-  throw std::runtime_error("LOGITKIT_ISA must be 'scalar', 'neon', 'avx2' or 'avx512', not '" +
-                           name + "'");
+  if (name == "amx") return Isa::amx;
+  throw std::runtime_error(
+      "LOGITKIT_ISA must be 'scalar', 'neon', 'avx2', 'avx512' or 'amx', not '" + name + "'");
 }
 
 Isa choose() {
@@ -60,6 +66,20 @@ bool has_avx512() {
 #endif
 #endif
 
+#if defined(LOGITKIT_HAS_AMX)
+// The operating system keeps tile registers for a process that has asked for them, as it takes
+// more memory for signals then. To ask again changes nothing.
+bool has_amx() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0) return false;
+  constexpr unsigned amx_bf16 = 1u << 22, amx_tile = 1u << 24;
+  if ((d & amx_bf16) == 0 || (d & amx_tile) == 0) return false;
+  constexpr long request_permission = 0x1023, tile_data = 18;
+  return __builtin_cpu_supports("avx512bf16") &&
+         syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
+}
+#endif
+
 }  // namespace
 
 std::vector<Isa> supported_isas() {
@@ -72,6 +92,9 @@ std::vector<Isa> supported_isas() {
 #endif
 #if defined(LOGITKIT_HAS_AVX512)
   if (has_avx2() && has_avx512()) isas.push_back(Isa::avx512);
+#endif
+#if defined(LOGITKIT_HAS_AMX)
+  if (isas.back() == Isa::avx512 && has_amx()) isas.push_back(Isa::amx);
 #endif
   return isas;
 }

@@ -5,7 +5,9 @@
 
 namespace logitkit {
 
-enum class Isa { scalar, neon, avx2, avx512 };  // weakest first
+/// Weakest first. That of amx are the tile registers for bfloat16, on top of all of avx512: an op
+/// that has no loops for it runs those.
+enum class Isa { scalar, neon, avx2, avx512, amx };
 
 /// Every Isa that both this build and this machine can run, weakest first.
 std::vector<Isa> supported_isas();

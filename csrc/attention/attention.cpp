@@ -34,7 +34,7 @@ class Forward {
         with_mean_(output.entropy.data != nullptr) {
     std::size_t panels = 0;
     for (const auto& of_sequence : tiles_.panels) panels += of_sequence.size() * in_.key_heads;
-    group_ = std::clamp<std::size_t>(panels / enough_tasks, 1, max_group);
+    group_ = std::clamp<std::size_t>(panels / enough_tasks, 1, tiles_.bfloat16 != nullptr ? 24 : max_group);
     parts_are_tasks_ = panels < enough_tasks;
     for (std::size_t s = 0; s < tiles_.panels.size(); ++s)
       for (std::size_t h = 0; h < in_.key_heads; ++h)
@@ -109,11 +109,32 @@ class Forward {
         panel.state = State(f, arena);
         panel.before = State(f, arena);
         panel.factor = arena.take(f.tiles_.lanes);
+        if (f.tiles_.bfloat16 == nullptr) continue;
+        panel.pairs = pairs.take(Tiles::whole_blocks(f.in_.head_dim) / 2 * f.tiles_.lanes);
+        panel.pair_factors = pair_factors.take(f.tiles_.lanes);
       }
     }
     Arena<T> arena;
+    Arena<std::uint32_t> pairs;
+    Arena<float> pair_factors;
     typename Tiles::Space space;
     std::vector<Panel> panels;
+  };
+
+  // Holds the registers of Bfloat16Loops, if they are used.
+  class TileRegisters {
+   public:
+    explicit TileRegisters(const Bfloat16Loops* loops) : loops_(loops) {
+      if (loops_ != nullptr) loops_->begin();
+    }
+    ~TileRegisters() {
+      if (loops_ != nullptr) loops_->end();
+    }
+    TileRegisters(const TileRegisters&) = delete;
+    TileRegisters& operator=(const TileRegisters&) = delete;
+
+   private:
+    const Bfloat16Loops* loops_;
   };
 
   std::size_t parts_of(const PanelTask& task) const {
@@ -146,6 +167,7 @@ class Forward {
   // Goes over one part of the keys that the panels of a task see.
   void run_part(const PanelTask& task, std::size_t part, Workspace& w) const {
     const FlushDenormals flush(FlushDenormals::What::results_and_operands);
+    const TileRegisters registers(tiles_.bfloat16);
     const Sequence& s = in_.sequences[task.sequence];
     std::int64_t begin = unlimited, end = 0;
     for (std::size_t p = 0; p < task.panels; ++p) {
@@ -163,22 +185,41 @@ class Forward {
     const std::int64_t tiles = (static_cast<std::int64_t>(s.keys) + step - 1) / step;
     begin = std::max(begin / step * step, tiles * index / parts * step);
     end = std::min(end, tiles * (index + 1) / parts * step);
+    const auto many = static_cast<std::int64_t>(tiles_.step_keys(w.panels[0]));
+    for (; begin < end; begin = (begin / many + 1) * many) {
+      Tiles::forget_keys(w.space);
+      for (std::size_t p = 0; p < task.panels; ++p)
+        add_keys(s, task.key_head, begin, std::min(end, (begin / many + 1) * many), w.panels[p],
+                 w.space);
+    }
+  }
+
+  // Adds the keys from `begin` to `end`, of whole tiles, to a panel.
+  void add_keys(const Sequence& s, std::size_t key_head, std::int64_t begin, std::int64_t end,
+                Panel& panel, typename Tiles::Space& w) const {
+    constexpr auto step = static_cast<std::int64_t>(tile_keys);
+    PackedWeights weights;
     for (std::int64_t key = begin; key < end; key += step) {
       const auto count = static_cast<std::size_t>(
           std::min<std::int64_t>(step, static_cast<std::int64_t>(s.keys) - key));
-      bool loaded = false;
-      for (std::size_t p = 0; p < task.panels; ++p) {
-        Panel& panel = w.panels[p];
-        Segments segments;
-        segments.count = panel.band.segments(key, count, segments.data);
-        if (segments.count == 0 || !tiles_.load_terms(s, panel, key, count, w.space)) continue;
-        if (!loaded)
-          tiles_.load_keys(s, task.key_head, static_cast<std::size_t>(key), count, w.space);
-        loaded = true;
-        tiles_.make_tile(s, panel, key, count, segments, w.space);
-        add_tile(panel, count, segments, w.space);
+      const Segments segments = tiles_.cut(panel, key, count);
+      if (segments.count == 0 || !tiles_.load_terms(s, panel, key, count, w)) continue;
+      tiles_.load_keys(s, panel, key_head, static_cast<std::size_t>(key), count, w);
+      tiles_.make_tile(s, panel, key, count, segments, w);
+      // Only now, for what one product stores the other loops would have to wait for.
+      weigh_packed(weights, panel, w);
+      if (!tiles_.uses_bfloat16(panel)) {
+        add_tile(panel, count, segments, w);
+      } else if (w.now_packed->finite || !tiles_.hides(panel, w)) {
+        weights = {w.now_packed, segments};
+        soften_packed(panel, w);
+        weigh_packed(weights, panel, w);
+      } else {
+        tiles_.widen_values(count, w);
+        add_tile(panel, count, segments, w);
       }
     }
+    weigh_packed(weights, panel, w);
   }
 
   // Adds to one state of a panel another, over other keys.
@@ -234,6 +275,38 @@ class Forward {
                             panel.state.sums, panel.few ? 1 : tiles_.lanes, panel.few ? stride : 1);
       // The sums are rescaled once.
       std::fill_n(panel.factor + g.first * loops.width, g.vectors * loops.width, T{1});
+    }
+  }
+
+  // Weights that are not yet added to the sums of a panel.
+  struct PackedWeights {
+    const typename Tiles::PackedTile* tile = nullptr;  // null if there are none
+    Segments segments;
+  };
+
+  // AttentionLoops::soften() and weigh(), by Bfloat16Loops.
+  void soften_packed(Panel& panel, typename Tiles::Space& w) const {
+    if constexpr (sizeof(T) == sizeof(float)) {
+      const State& state = panel.state;
+      const float* factors = tiles_.late_factors(panel, w);
+      for (std::size_t v = 0; v < panel.band.vectors(); ++v) {
+        const std::size_t begin = panel.band.begins[v], lane = v * tiles_.loops.width;
+        if (begin == panel.band.ends[v]) continue;
+        tiles_.bfloat16->soften(w.tile + lane, begin, panel.band.ends[v],
+                                factors == nullptr ? nullptr : factors + lane, state.max + lane,
+                                state.sum + lane, with_mean_ ? state.mean + lane : nullptr,
+                                panel.factor + lane, reinterpret_cast<std::uint32_t*>(w.tile) + lane);
+      }
+    }
+  }
+  void weigh_packed(PackedWeights& weights, const Panel& panel, typename Tiles::Space& w) const {
+    if constexpr (sizeof(T) == sizeof(float)) {
+      for (std::size_t k = 0; weights.tile != nullptr && k < weights.segments.count; ++k) {
+        const Segment& g = weights.segments.data[k];
+        tiles_.bfloat16->weigh(reinterpret_cast<std::uint32_t*>(w.tile), weights.tile->values, g.begin, g.end,
+                               in_.value_dim, g.first, g.vectors, panel.factor, panel.state.sums);
+      }
+      weights.tile = nullptr;
     }
   }
 
@@ -308,6 +381,7 @@ class Forward {
 const AllAttentionLoops& attention_loops(Isa isa) {
   switch (isa) {
 #if defined(LOGITKIT_HAS_AVX512)
+    case Isa::amx:
     case Isa::avx512: return avx512::attention_loops;
 #endif
 #if defined(LOGITKIT_HAS_AVX2)
@@ -318,6 +392,14 @@ const AllAttentionLoops& attention_loops(Isa isa) {
 #endif
     default: return scalar::attention_loops;
   }
+}
+
+const Bfloat16Loops* bfloat16_loops(Isa isa) {
+#if defined(LOGITKIT_HAS_AMX)
+  if (isa == Isa::amx) return &amx::bfloat16_loops;
+#endif
+  static_cast<void>(isa);
+  return nullptr;
 }
 
 template <>

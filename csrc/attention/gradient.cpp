@@ -145,14 +145,12 @@ class Backward {
       const auto count = static_cast<std::size_t>(
           std::min<std::int64_t>(step, static_cast<std::int64_t>(s.keys) - key));
       const auto first = static_cast<std::size_t>(key);
-      bool loaded = false;
+      Tiles::forget_keys(w.space);
       for (std::size_t p = 0; p < task.panels; ++p) {
         Panel& panel = w.panels[p];
-        Segments segments;
-        segments.count = panel.band.segments(key, count, segments.data);
+        const Segments segments = tiles_.cut(panel, key, count);
         if (segments.count == 0 || !tiles_.load_terms(s, panel, key, count, w.space)) continue;
-        if (!loaded) tiles_.load_keys(s, task.key_head, first, count, w.space);
-        loaded = true;
+        tiles_.load_keys(s, panel, task.key_head, first, count, w.space);
         tiles_.make_tile(s, panel, key, count, segments, w.space);
         add_tile(panel, first, count, segments, w, sums.key + first * key_depth_,
                  sums.value + first * value_depth_);

@@ -14,6 +14,10 @@
 
 namespace logitkit {
 
+// Tiles of keys and values that are packed at a time, for several panels: 128 KiB for 64
+// dimensions, in the second-level cache.
+constexpr std::size_t packed_tiles = 8;
+
 constexpr double ln_2 = 0.693147180559945309417232121458;
 constexpr double log2_e = 1.44269504088896340735992468100;
 
@@ -35,8 +39,19 @@ class LogitTiles {
     std::size_t count;
     std::size_t heads[max_queries], queries_at[max_queries];  // of each lane
     PanelBand band;
-    bool few;    // whether lanes are dimensions
+    bool few;  // whether lanes are dimensions: it is the only panel of its queries then
     T* queries;  // [dim][lane], or [lane][whole vectors of dimensions] of few
+    // Of Bfloat16Loops, if they are used: [dim / 2][lane], and what scores are multiplied by.
+    std::uint32_t* pairs;
+    float* pair_factors;
+    bool scales_late;  // whether these factors are for soften(), which wants positive ones
+  };
+
+  /// A tile of keys and values for Bfloat16Loops.
+  struct PackedTile {
+    bool loaded = false, finite = false;  // `finite` is about the values
+    std::uint16_t *keys, *values;
+    const std::uint16_t* value_rows[tile_keys];
   };
 
   /// What a thread needs to make a tile.
@@ -54,7 +69,10 @@ class LogitTiles {
           ends(arena.take(tiles.lanes)),
           slopes(arena.take(tiles.lanes)),
           positions(arena.take(tiles.lanes)),
-          factors(arena.take(tiles.lanes)) {
+          factors(arena.take(tiles.lanes)),
+          packed_keys(tiles.packed_size(tiles.in.head_dim) * packed_tiles),
+          packed_values(tiles.packed_size(tiles.in.value_dim) * packed_tiles),
+          weights(tiles.bfloat16 != nullptr ? tile_keys / 2 * tiles.lanes : 0) {
       std::fill_n(zeros, std::max(tiles.in.head_dim, tiles.in.value_dim), T{0});
     }
     T *tile, *terms, *more_terms;  // [key][lane]
@@ -64,19 +82,27 @@ class LogitTiles {
     T *begins, *ends, *slopes, *positions, *factors;
     T* capped = nullptr;  // if not null: where a copy of the capped scores goes
     const T *key_rows[tile_keys], *value_rows[tile_keys];
+    // Of Bfloat16Loops: the last tiles, and which one it is.
+    Aligned<std::uint16_t> packed_keys, packed_values;
+    Aligned<std::uint32_t> weights;
+    PackedTile packed[packed_tiles];
+    PackedTile* now_packed = nullptr;  // null if the tile is not
     bool has_tile_terms = false;               // `terms` holds those of the tile
+    bool loaded = false;                       // whether these rows are those of the tile
     bool checked = false, all_finite = false;  // of the rows that were loaded last
   };
 
-  /// `few` says that panels of few queries are computed with dimensions as lanes.
-  LogitTiles(const AttentionInput<T>& input, bool few, Isa isa)
+  /// `forward` says that panels of few queries are computed with dimensions as lanes, and others
+  /// of bfloat16 by Bfloat16Loops, if there are.
+  LogitTiles(const AttentionInput<T>& input, bool forward, Isa isa)
       : in(input),
         all_loops(attention_loops(isa)),
         loops(attention_loops_for<T>(isa)),
         lanes(panel_vectors * loops.width),
         group_heads(input.heads / input.key_heads),
         is_half(input.element == Element::float16 || input.element == Element::bfloat16),
-        most_few_(few ? std::min(few_queries, loops.width) : 0),
+        bfloat16(forward && in.element == Element::bfloat16 ? bfloat16_loops(isa) : nullptr),
+        most_few_(forward ? std::min(few_queries, loops.width) : 0),
         has_terms_(input.mask.data != nullptr || input.terms[0].data != nullptr ||
                    input.terms[1].data != nullptr) {
     for (const Sequence& sequence : in.sequences)
@@ -88,6 +114,7 @@ class LogitTiles {
   const AttentionLoops<T>& loops;
   const std::size_t lanes, group_heads;
   const bool is_half;
+  const Bfloat16Loops* const bfloat16;  // null if not used
   /// Of each sequence, for any of its key heads.
   std::vector<std::vector<PanelRows>> panels;
 
@@ -104,17 +131,21 @@ class LogitTiles {
   void start(const Sequence& s, std::size_t key_head, const PanelRows& panel_rows, Panel& panel,
              Space& w) const {
     const T* rows[max_queries];
+    const std::uint16_t* half_rows[max_queries];
     KeyRange ranges[max_queries];
     std::size_t head = key_head * group_heads + panel_rows.first / s.queries;
     std::size_t query = panel_rows.first % s.queries;
     panel.count = panel_rows.count;
+    panel.few = panel.count <= most_few_;
+    const bool packs = uses_bfloat16(panel);
     for (std::size_t i = 0; i < panel.count; ++i) {
       panel.heads[i] = head;
       panel.queries_at[i] = query;
       const void* from = static_cast<const char*>(in.query.data) +
                          bytes_to(in.query, s.query_batch, head, s.first_query + query);
       rows[i] = static_cast<const T*>(from);
-      if (is_half) rows[i] = widened(from, in.head_dim, w.rows + i * in.head_dim);
+      half_rows[i] = static_cast<const std::uint16_t*>(from);
+      if (is_half && !packs) rows[i] = widened(from, in.head_dim, w.rows + i * in.head_dim);
       const double scale = *in.scale.at(s.query_batch, head, s.first_query + query);
       // Scores in units of ln 2, or of the cap.
       w.factors[i] = static_cast<T>(in.softcap > 0 ? scale / in.softcap : scale * log2_e);
@@ -125,7 +156,13 @@ class LogitTiles {
       }
     }
     panel.band = PanelBand(ranges, panel.count, loops.width);
-    panel.few = panel.count <= most_few_;
+    if (packs) {
+      panel.scales_late = in.softcap == 0 && in.slopes == nullptr &&
+                          *std::min_element(w.factors, w.factors + panel.count) > 0;
+      std::fill_n(panel.pair_factors, lanes, 0.0f);
+      std::copy_n(w.factors, panel.count, panel.pair_factors);
+      return bfloat16->pack_queries(half_rows, panel.count, in.head_dim, panel.pairs);
+    }
     if (!panel.few) return loops.pack(rows, w.factors, panel.count, in.head_dim, panel.queries);
     const std::size_t stride = whole_vectors(in.head_dim);
     std::fill_n(panel.queries, panel.count * stride, T{0});
@@ -134,10 +171,60 @@ class LogitTiles {
         panel.queries[i * stride + d] = rows[i][d] * w.factors[i];
   }
 
-  // Where the keys and values of a tile lie.
-  void load_keys(const Sequence& s, std::size_t key_head, std::size_t first, std::size_t count,
-                 Space& w) const {
+  /// Puts the keys and values of a tile where loops expect those of such a panel, if they are not
+  /// there: of packed tiles the last ones are remembered until forget_keys().
+  void load_keys(const Sequence& s, const Panel& panel, std::size_t key_head, std::size_t first,
+                 std::size_t count, Space& w) const {
+    if (uses_bfloat16(panel)) return load_packed(s, key_head, first, count, w);
+    if (w.loaded) return;
+    w.loaded = true;
     w.checked = false;
+    for_each_run(s, first, count, [&](std::size_t batch, std::size_t row, std::size_t j,
+                                      std::size_t run) {
+      load_rows(in.key, bytes_to(in.key, batch, key_head, row), run, in.head_dim, w.key_rows + j,
+                w.keys + j * in.head_dim);
+      load_rows(in.value, bytes_to(in.value, batch, key_head, row), run, in.value_dim,
+                w.value_rows + j, w.values + j * in.value_dim);
+    });
+  }
+
+  /// The keys of a step: what load_keys() remembers is forgotten between them.
+  std::size_t step_keys(const Panel& panel) const {
+    return uses_bfloat16(panel) ? packed_tiles * tile_keys : tile_keys;
+  }
+  static void forget_keys(Space& w) {
+    w.loaded = false;
+    for (PackedTile& tile : w.packed) tile.loaded = false;
+  }
+
+  void load_packed(const Sequence& s, std::size_t key_head, std::size_t first, std::size_t count,
+                   Space& w) const {
+    const std::size_t slot = first / tile_keys % packed_tiles;
+    PackedTile& tile = w.packed[slot];
+    w.now_packed = &tile;
+    if (tile.loaded) return;
+    tile.loaded = true;
+    tile.keys = w.packed_keys.data() + slot * packed_size(in.head_dim);
+    tile.values = w.packed_values.data() + slot * packed_size(in.value_dim);
+    const std::uint16_t* key_rows[tile_keys];
+    for_each_run(s, first, count, [&](std::size_t batch, std::size_t row, std::size_t j,
+                                      std::size_t run) {
+      for (std::size_t k = 0; k < run; ++k) {
+        key_rows[j + k] = half_row(in.key, bytes_to(in.key, batch, key_head, row + k));
+        tile.value_rows[j + k] = half_row(in.value, bytes_to(in.value, batch, key_head, row + k));
+      }
+    });
+    bfloat16->pack_keys(key_rows, count, in.head_dim, tile.keys);
+    tile.finite = bfloat16->pack_values(tile.value_rows, count, in.value_dim, tile.values);
+  }
+
+  static const std::uint16_t* half_row(const Rows<const void>& x, std::ptrdiff_t bytes) {
+    return reinterpret_cast<const std::uint16_t*>(static_cast<const char*>(x.data) + bytes);
+  }
+
+  // Calls f(batch, row, j, run) for keys first + j to first + j + run - 1 that lie in one block.
+  template <class F>
+  void for_each_run(const Sequence& s, std::size_t first, std::size_t count, const F& f) const {
     std::size_t batch = s.key_batch, row = s.first_key + first, run = count;
     for (std::size_t j = 0; j < count; j += run) {
       if (in.block_table != nullptr) {
@@ -146,10 +233,7 @@ class LogitTiles {
         row = (first + j) % in.block_size;
         run = std::min(count - j, in.block_size - row);
       }
-      load_rows(in.key, bytes_to(in.key, batch, key_head, row), run, in.head_dim, w.key_rows + j,
-                w.keys + j * in.head_dim);
-      load_rows(in.value, bytes_to(in.value, batch, key_head, row), run, in.value_dim,
-                w.value_rows + j, w.values + j * in.value_dim);
+      f(batch, row, j, run);
     }
   }
 
@@ -218,7 +302,9 @@ class LogitTiles {
                  const Segments& segments, Space& w) const {
     for (std::size_t k = 0; k < segments.count; ++k) {
       const Segment& g = segments.data[k];
-      if (panel.few)
+      if (uses_bfloat16(panel))
+        score_bfloat16(panel, g, w);
+      else if (panel.few)
         loops.score_few(panel.queries, panel.count, whole_vectors(in.head_dim),
                         w.key_rows + g.begin, g.end - g.begin, in.head_dim,
                         w.tile + g.begin * lanes);
@@ -227,6 +313,29 @@ class LogitTiles {
                     g.vectors, w.tile + g.begin * lanes);
     }
     change_scores(s, panel, first, count, w);
+  }
+
+  /// Cuts a tile to what a panel sees of it.
+  Segments cut(Panel& panel, std::int64_t first, std::size_t count) const {
+    Segments segments;
+    segments.count = uses_bfloat16(panel) ? panel.band.columns(first, count, segments.data)
+                                          : panel.band.segments(first, count, segments.data);
+    return segments;
+  }
+
+  bool uses_bfloat16(const Panel& panel) const { return bfloat16 != nullptr && !panel.few; }
+
+  /// Of a tile that was made: what soften() multiplies by, or null.
+  const float* late_factors(const Panel& panel, const Space& w) const {
+    return panel.scales_late && !hides(panel, w) ? panel.pair_factors : nullptr;
+  }
+
+  /// The values of a packed tile as w.value_rows.
+  void widen_values(std::size_t count, Space& w) const {
+    w.checked = false;
+    for (std::size_t j = 0; j < count; ++j)
+      w.value_rows[j] =
+          widened(w.now_packed->value_rows[j], in.value_dim, w.values + j * in.value_dim);
   }
 
   /// Whether a lane of the tile may not see what another one does.
@@ -268,7 +377,13 @@ class LogitTiles {
   }
   /// Elements of a panel of rows of `dim` elements, in either form.
   std::size_t panel_size(std::size_t dim) const {
-    return std::max(dim * lanes, most_few_ * whole_vectors(dim));
+    return std::max((bfloat16 != nullptr ? whole_vectors(dim) : dim) * lanes,
+                    most_few_ * whole_vectors(dim));
+  }
+  /// What Bfloat16Loops round a number of dimensions up to, and so many rows of a tile.
+  static std::size_t whole_blocks(std::size_t dim) { return (dim + 31) / 32 * 32; }
+  std::size_t packed_size(std::size_t dim) const {
+    return bfloat16 != nullptr ? tile_keys * whole_blocks(dim) : 0;
   }
 
   /// n elements of a half type as T, which is float then, and back.
@@ -277,10 +392,20 @@ class LogitTiles {
     return to;
   }
   void narrowed(const T* from, std::size_t n, void* to) const {
+    if constexpr (sizeof(T) == sizeof(float))
+      if (bfloat16 != nullptr)
+        return bfloat16->narrow(from, n, static_cast<std::uint16_t*>(to));
     if constexpr (sizeof(T) == sizeof(float)) narrow(in.element, all_loops, from, n, to);
   }
 
  private:
+  void score_bfloat16(const Panel& panel, const Segment& g, Space& w) const {
+    if constexpr (sizeof(T) == sizeof(float))
+      bfloat16->score(panel.pairs, w.now_packed->keys, g.begin, g.end, in.head_dim, g.first,
+                      g.vectors, late_factors(panel, w) != nullptr ? nullptr : panel.pair_factors,
+                      w.tile);
+  }
+
   // The panels of rows * heads queries that share their keys.
   static std::vector<PanelRows> cut_into_panels(std::size_t queries, std::size_t heads,
                                                 std::size_t width) {

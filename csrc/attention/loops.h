@@ -100,7 +100,53 @@ struct AllAttentionLoops {
   void (*narrow_float16)(const float* from, std::size_t n, std::uint16_t* to);
 };
 
+/// Products of bfloat16 whose sums are floats, of whole blocks of a matrix unit. Panels and tiles
+/// are those of AttentionLoops<float> for vectors of 16, but panels of queries are in pairs of
+/// dimensions, pairs[d / 2][lane], of a depth that is rounded up to 32.
+struct Bfloat16Loops {
+  /// Come before and after all others, in each thread.
+  void (*begin)();
+  void (*end)();
+
+  /// pairs[d / 2][i] = rows[i][d] and rows[i][d + 1], 0 beyond `count` and `depth`.
+  void (*pack_queries)(const std::uint16_t* const* rows, std::size_t count, std::size_t depth,
+                       std::uint32_t* pairs);
+
+  /// keys[j][d] = rows[j][d], with a depth that is rounded up to 32 and a count that is to 16.
+  void (*pack_keys)(const std::uint16_t* const* rows, std::size_t count, std::size_t depth,
+                    std::uint16_t* keys);
+
+  /// values[d][j] = rows[j][d]; both are rounded up to 32, and the row stride is tile_keys. Returns
+  /// whether all are finite.
+  bool (*pack_values)(const std::uint16_t* const* rows, std::size_t count, std::size_t depth,
+                      std::uint16_t* values);
+
+  /// tile[j][i] = factors[i] * sum over d of queries[i][d] * keys[j][d] for begin <= j < end, and
+  /// anything in the rows around that make blocks of 16. Null factors are 1.
+  void (*score)(const std::uint32_t* queries, const std::uint16_t* keys, std::size_t begin,
+                std::size_t end, std::size_t depth, std::size_t first, std::size_t vectors,
+                const float* factors, float* tile);
+
+  /// AttentionLoops::soften() of the rows from `begin` to `end` of the tile times factors, which are
+  /// positive, or null for 1; but the weights go, rounded to bfloat16, to weights[j / 2][i] in pairs of keys, with zeros around that
+  /// make blocks of 32. The sum is of what was not rounded.
+  void (*soften)(const float* tile, std::size_t begin, std::size_t end, const float* factors,
+                 float* max, float* sum, float* mean, float* factor, std::uint32_t* weights);
+
+  /// out[d][i] = out[d][i] * factor[i] + sum over begin <= j < end of values[d][j] * weights[j][i],
+  /// for d < depth, rounded up to 16.
+  void (*weigh)(const std::uint32_t* weights, const std::uint16_t* values, std::size_t begin,
+                std::size_t end, std::size_t depth, std::size_t first, std::size_t vectors,
+                const float* factor, float* out);
+
+  /// n numbers to bfloat16, to nearest, ties to even.
+  void (*narrow)(const float* from, std::size_t n, std::uint16_t* to);
+};
+
 const AllAttentionLoops& attention_loops(Isa isa);
+
+/// Null where the instruction set has no products of bfloat16.
+const Bfloat16Loops* bfloat16_loops(Isa isa);
 
 template <class T>
 const AttentionLoops<T>& attention_loops_for(Isa isa);
@@ -109,5 +155,6 @@ namespace scalar { extern const AllAttentionLoops attention_loops; }
 namespace neon { extern const AllAttentionLoops attention_loops; }
 namespace avx2 { extern const AllAttentionLoops attention_loops; }
 namespace avx512 { extern const AllAttentionLoops attention_loops; }
+namespace amx { extern const Bfloat16Loops bfloat16_loops; }
 
 }  // namespace logitkit

@@ -110,6 +110,16 @@ class PanelBand {
     return found;
   }
 
+  /// The same in segments of one vector each, or one that is all of it.
+  std::size_t columns(std::int64_t first_key, std::size_t count, Segment* columns) {
+    std::size_t found = segments(first_key, count, columns);
+    if (found <= 1) return found;
+    found = 0;
+    for (std::size_t v = 0; v < vectors_; ++v)
+      if (begins[v] < ends[v]) columns[found++] = {begins[v], ends[v], v, 1};
+    return found;
+  }
+
   /// Of the tile that segments() was last called for: whether a query does not see a key of
   /// its segments, and the rows that each vector has.
   bool partial() const { return partial_; }

@@ -170,6 +170,7 @@ class Rows {
 const AllCrossEntropyLoops& cross_entropy_loops(Isa isa) {
   switch (isa) {
 #if defined(LOGITKIT_HAS_AVX512)
+    case Isa::amx:
     case Isa::avx512: return avx512::cross_entropy_loops;
 #endif
 #if defined(LOGITKIT_HAS_AVX2)

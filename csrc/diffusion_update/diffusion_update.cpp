@@ -22,6 +22,7 @@ std::size_t useful_threads(std::size_t threads, std::size_t bytes, std::size_t d
 const AllUpdateLoops& update_loops(Isa isa) {
   switch (isa) {
 #if defined(LOGITKIT_HAS_AVX512)
+    case Isa::amx:
     case Isa::avx512: return avx512::update_loops;
 #endif
 #if defined(LOGITKIT_HAS_AVX2)

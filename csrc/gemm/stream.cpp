@@ -29,6 +29,7 @@ struct Buffers {
 const ScoreLoops& score_loops(Isa isa) {
   switch (isa) {
 #if defined(LOGITKIT_HAS_AVX512)
+    case Isa::amx:
     case Isa::avx512: return avx512::score_loops;
 #endif
 #if defined(LOGITKIT_HAS_AVX2)

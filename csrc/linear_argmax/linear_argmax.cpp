@@ -30,6 +30,7 @@ void prefer_nan(const Tile& tile, std::size_t lanes, const float* bias, Running&
 const ArgmaxLoops& argmax_loops(Isa isa) {
   switch (isa) {
 #if defined(LOGITKIT_HAS_AVX512)
+    case Isa::amx:
     case Isa::avx512: return avx512::argmax_loops;
 #endif
 #if defined(LOGITKIT_HAS_AVX2)

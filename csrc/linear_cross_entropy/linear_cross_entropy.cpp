@@ -29,6 +29,7 @@ struct Workspace {
 const AllLayerLossLoops& layer_loss_loops(Isa isa) {
   switch (isa) {
 #if defined(LOGITKIT_HAS_AVX512)
+    case Isa::amx:
     case Isa::avx512: return avx512::layer_loss_loops;
 #endif
 #if defined(LOGITKIT_HAS_AVX2)

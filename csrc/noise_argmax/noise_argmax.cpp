@@ -202,6 +202,7 @@ const NoiseLoops& noise_loops(Isa isa) {
     case Isa::avx2: return avx2::noise_loops;
 #endif
 #if defined(LOGITKIT_HAS_AVX512)
+    case Isa::amx:
     case Isa::avx512: return avx512::noise_loops;
 #endif
     default: return scalar::noise_loops;

@@ -14,6 +14,7 @@ namespace logitkit {
 const AllRandomLoops& random_loops(Isa isa) {
   switch (isa) {
 #if defined(LOGITKIT_HAS_AVX512)
+    case Isa::amx:
     case Isa::avx512: return avx512::random_loops;
 #endif
 #if defined(LOGITKIT_HAS_AVX2)

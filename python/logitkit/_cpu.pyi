@@ -9,6 +9,7 @@ class Isa(enum.Enum):
     neon = 1
     avx2 = 2
     avx512 = 3
+    amx = 4
 
 class NoiseLaw:
     normal: NoiseLaw
