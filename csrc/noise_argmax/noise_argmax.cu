@@ -1,0 +1,321 @@
+#include "noise_argmax/noise_argmax_cuda.h"
+
+#include "cuda/launch.h"
+#include "noise_argmax/gauss_legendre.h"
+#include "noise_argmax/row_integrals_cuda.h"
+
+namespace logitkit::cuda {
+namespace {
+
+// The least probability that counts.
+constexpr double least_probability = 1e-299, log_least_probability = -688.4729390880061;
+
+enum class Wanted { probabilities, log_probabilities, vjp, expected_max, log_prob };
+
+/// What a kernel is to do, for rows of any type.
+struct Task {
+  Elements logits, cotangents, out, gradients;  // null data: none
+  const std::int64_t* index;
+  std::size_t rows, classes;
+  double scale;
+  Wanted wanted;
+  NoiseAccuracy accuracy;
+  PanelRules rules;
+  double* integrals;  // [blocks][classes]
+};
+
+/// The integrals of a row by the threads of a block.
+template <class Law>
+class NoiseRow {
+ public:
+  __device__ NoiseRow(IntegralMemory& memory, const Task& task, std::size_t row)
+      : memory_(memory),
+        task_(task),
+        row_(row),
+        first_(row * task.classes),
+        integrals_(task.integrals + std::size_t{blockIdx.x} * task.classes),
+        row_integrals_(memory, task.rules, task.logits, first_, task.classes, task.scale) {}
+
+  __device__ void compute() {
+    const bool has_meaning = row_integrals_.take();
+    for_classes([&](std::size_t i) { integrals_[i] = 0.0; });
+    switch (task_.wanted) {
+      case Wanted::expected_max: return expected_max(has_meaning);
+      case Wanted::log_prob: return log_prob(has_meaning);
+      default: return of_all_classes(has_meaning);
+    }
+  }
+
+ private:
+  template <class F>
+  __device__ void for_classes(const F& f) {
+    for (std::size_t i = threadIdx.x; i < task_.classes; i += integral_threads) f(i);
+    __syncthreads();
+  }
+  __device__ double nan() const { return infinity<double>() - infinity<double>(); }
+
+  /// Masses of the next tile: weights times G. Returns how many there are.
+  __device__ unsigned next_masses() {
+    const unsigned count = row_integrals_.next_tile();
+    if (count == 0) return 0;
+    row_integrals_.sum_log_cdfs(count);
+    if (threadIdx.x < count) memory_.masses[threadIdx.x] *= exp(memory_.sums[threadIdx.x]);
+    __syncthreads();
+    return count;
+  }
+
+  __device__ void of_all_classes(bool has_meaning) {
+    const bool is_vjp = task_.wanted == Wanted::vjp;
+    if (has_meaning) {
+      row_integrals_.place(task_.accuracy);
+      for (unsigned count; (count = next_masses()) != 0;) {
+        if (is_vjp) row_integrals_.sum_ratios(count, task_.cotangents);
+        if (threadIdx.x < count) {
+          // r_m G (g_m R - T), R = sum_i r_i, T = sum_i g_i r_i
+          const unsigned k = threadIdx.x;
+          const double mass = memory_.masses[k];
+          memory_.by_cotangent[k] = is_vjp ? mass * memory_.sums[k] : 0.0;
+          memory_.alone[k] = is_vjp ? -mass * memory_.weighted[k] : mass;
+        }
+        __syncthreads();
+        row_integrals_.integrate(count, task_.cotangents, integrals_);
+      }
+    }
+    for_classes([&](std::size_t i) {
+      const double value = has_meaning ? integrals_[i] : nan();
+      task_.out.set(first_ + i, is_vjp ? value / task_.scale : probability(value));
+    });
+  }
+
+  __device__ double probability(double p) const {
+    if (p != p) return p;
+    p = fmin(p, 1.0);
+    if (task_.wanted == Wanted::probabilities) return p < least_probability ? 0.0 : p;
+    const double log_p = log(p);
+    return log_p < log_least_probability ? -infinity<double>() : log_p;
+  }
+
+  __device__ void expected_max(bool has_meaning) {
+    double mean = Law::begins_at_zero && Law::has_breaks ? -0.5 : 0.0;  // uniform noise
+    if (Law::is_heavy) mean = infinity<double>();
+    if (has_meaning && !Law::is_heavy) {
+      row_integrals_.place(task_.accuracy);
+      for (unsigned count; (count = next_masses()) != 0;) {
+        row_integrals_.sum_ratios(count, Elements{nullptr, ElementType::f64});
+        // The density of u is G R.
+        const unsigned k = threadIdx.x;
+        mean += row_integrals_.total(
+            k < count ? memory_.masses[k] * memory_.sums[k] * memory_.nodes[k] : 0.0);
+      }
+    }
+    if (threadIdx.x == 0)
+      task_.out.set(row_, has_meaning ? row_integrals_.max() + task_.scale * mean : nan());
+  }
+
+  /// Masses of the next tile for one class: weights times its integrand over e^top.
+  __device__ unsigned next_masses_of_class(double logit, double top) {
+    if (Law::is_heavy) {
+      const unsigned count = next_masses();
+      if (threadIdx.x < count)
+        memory_.masses[threadIdx.x] *= Law::ratio(memory_.nodes[threadIdx.x] - logit);
+      __syncthreads();
+      return count;
+    }
+    const unsigned count = row_integrals_.next_tile();
+    if (count == 0) return 0;
+    row_integrals_.sum_log_cdfs(count);
+    if (threadIdx.x < count) {
+      const unsigned k = threadIdx.x;
+      const double log =
+          row_integrals_.log_integrand(memory_.nodes[k], logit, memory_.sums[k]);
+      memory_.masses[k] *= exp(log - top);
+    }
+    __syncthreads();
+    return count;
+  }
+
+  __device__ void log_prob(bool has_meaning) {
+    const std::int64_t index = task_.index[row_];
+    has_meaning = has_meaning && 0 <= index && index < static_cast<std::int64_t>(task_.classes);
+    const double logit =
+        has_meaning ? row_integrals_.shifted(static_cast<std::size_t>(index)) : nan();
+    const bool is_uniform = Law::begins_at_zero && Law::has_breaks;
+    const bool can_win = logit > -infinity<double>() && !(is_uniform && logit <= -1.0);
+    double top = 0.0, total = 0.0;
+    if (can_win) {
+      if (Law::is_heavy)  // whose integrands have several maxima
+        row_integrals_.place({1e-14, -600.0});
+      else
+        top = row_integrals_.place_for_class(logit);
+      for (unsigned count; (count = next_masses_of_class(logit, top)) != 0;) {
+        const double mass = threadIdx.x < count ? memory_.masses[threadIdx.x] : 0.0;
+        total += row_integrals_.total(mass);
+        if (task_.gradients.data == nullptr) continue;
+        if (threadIdx.x < count) {
+          memory_.by_cotangent[threadIdx.x] = 0.0;
+          memory_.alone[threadIdx.x] = mass;
+        }
+        __syncthreads();
+        row_integrals_.integrate(count, Elements{nullptr, ElementType::f64}, integrals_);
+      }
+    }
+    if (threadIdx.x == 0)
+      task_.out.set(row_, !has_meaning ? nan() : can_win ? top + log(total) : -infinity<double>());
+    if (task_.gradients.data != nullptr) write_gradient(index, has_meaning, can_win, total);
+  }
+
+  /// d log P_y / d mu_m = -E_y[r_m] for m != y, where u has the density r_y G / P_y; the gradient
+  /// sums to zero.
+  __device__ void write_gradient(std::int64_t index, bool has_meaning, bool can_win,
+                                 double total) {
+    double own = 0.0;
+    for_classes([&](std::size_t i) {
+      double value = !has_meaning ? nan() : can_win ? integrals_[i] / total : 0.0;
+      if (static_cast<std::int64_t>(i) == index && has_meaning) value = 0.0;
+      own += value;
+      task_.gradients.set(first_ + i, -value / task_.scale);
+    });
+    own = row_integrals_.total(own);
+    if (threadIdx.x == 0 && has_meaning)
+      task_.gradients.set(first_ + static_cast<std::size_t>(index), own / task_.scale);
+  }
+
+  IntegralMemory& memory_;
+  const Task& task_;
+  std::size_t row_, first_;
+  double* integrals_;
+  RowIntegrals<Law> row_integrals_;
+};
+
+template <class Law>
+__global__ void __launch_bounds__(integral_threads) noise_rows(Task task) {
+  __shared__ IntegralMemory memory;
+  for (std::size_t row = blockIdx.x; row < task.rows; row += gridDim.x) {
+    NoiseRow<Law>(memory, task, row).compute();
+    __syncthreads();
+  }
+}
+
+PanelRules make_panel_rules() {
+  PanelRules rules;
+  std::size_t next = 0;
+  for (const std::size_t size : {4, 8, 16}) {
+    const GaussLegendre rule(size);
+    for (std::size_t k = 0; k < size; ++k, ++next) {
+      rules.nodes[next] = rule.nodes[k];
+      rules.weights[next] = rule.weights[k];
+    }
+  }
+  return rules;
+}
+const PanelRules& panel_rules() {
+  static const PanelRules rules = make_panel_rules();
+  return rules;
+}
+
+ElementType type_of(const float*) { return ElementType::f32; }
+ElementType type_of(const double*) { return ElementType::f64; }
+ElementType type_of(const __half*) { return ElementType::f16; }
+ElementType type_of(const __nv_bfloat16*) { return ElementType::bf16; }
+template <class S>
+Elements elements(const S* x) {
+  return {const_cast<S*>(x), type_of(x)};
+}
+
+/// As many blocks as a GPU has room for, or fewer where rows are long; a function of the shape
+/// alone.
+std::size_t blocks_for(std::size_t rows, std::size_t classes) {
+  constexpr std::size_t least = 264, most = 1056, elements = std::size_t{1} << 25;
+  std::size_t blocks = elements / (classes + 1);
+  blocks = blocks < least ? least : blocks > most ? most : blocks;
+  return blocks < rows ? blocks : rows;
+}
+
+template <class S>
+Task task_for(const NoisyLogits<S>& x, Wanted wanted, void* workspace) {
+  const bool is_double = sizeof(S) == sizeof(double) || wanted == Wanted::expected_max;
+  Task task = {};
+  task.logits = elements(x.logits);
+  task.rows = x.rows;
+  task.classes = x.classes;
+  task.scale = x.scale;
+  task.wanted = wanted;
+  task.accuracy = is_double ? NoiseAccuracy{1e-11, -690.0} : NoiseAccuracy{1e-7, -90.0};
+  task.rules = panel_rules();
+  task.integrals = static_cast<double*>(workspace);
+  return task;
+}
+
+cudaError_t run(const Task& task, NoiseLaw law, cudaStream_t stream) {
+  const Launch how = {dim3(static_cast<unsigned>(blocks_for(task.rows, task.classes))),
+                      dim3(integral_threads), 0, stream};
+  switch (law) {
+    case NoiseLaw::normal: return launch(&noise_rows<NormalNoise>, how, task);
+    case NoiseLaw::logistic: return launch(&noise_rows<LogisticNoise>, how, task);
+    case NoiseLaw::laplace: return launch(&noise_rows<LaplaceNoise>, how, task);
+    case NoiseLaw::cauchy: return launch(&noise_rows<CauchyNoise>, how, task);
+    case NoiseLaw::uniform: return launch(&noise_rows<UniformNoise>, how, task);
+    case NoiseLaw::exponential: return launch(&noise_rows<ExponentialNoise>, how, task);
+  }
+  return cudaErrorInvalidValue;
+}
+
+}  // namespace
+
+std::size_t noise_argmax_workspace(std::size_t rows, std::size_t classes) {
+  return blocks_for(rows, classes) * classes * sizeof(double);
+}
+
+template <class S>
+cudaError_t noise_argmax(const NoisyLogits<S>& x, bool logarithms, S* out, void* workspace,
+                         cudaStream_t stream) {
+  Task task = task_for(x, logarithms ? Wanted::log_probabilities : Wanted::probabilities, workspace);
+  task.out = elements(out);
+  return run(task, x.law, stream);
+}
+
+template <class S>
+cudaError_t noise_argmax_vjp(const NoisyLogits<S>& x, const S* cotangents, S* gradients,
+                             void* workspace, cudaStream_t stream) {
+  Task task = task_for(x, Wanted::vjp, workspace);
+  task.cotangents = elements(cotangents);
+  task.out = elements(gradients);
+  return run(task, x.law, stream);
+}
+
+template <class S>
+cudaError_t noise_argmax_expected_max(const NoisyLogits<S>& x, S* values, void* workspace,
+                                      cudaStream_t stream) {
+  Task task = task_for(x, Wanted::expected_max, workspace);
+  task.out = elements(values);
+  return run(task, x.law, stream);
+}
+
+template <class S>
+cudaError_t noise_argmax_log_prob(const NoisyLogits<S>& x, const std::int64_t* index, S* log_probs,
+                                  S* gradients, void* workspace, cudaStream_t stream) {
+  Task task = task_for(x, Wanted::log_prob, workspace);
+  task.index = index;
+  task.out = elements(log_probs);
+  task.gradients = elements(gradients);
+  return run(task, x.law, stream);
+}
+
+template cudaError_t noise_argmax(const NoisyLogits<float>&, bool, float*, void*, cudaStream_t);
+template cudaError_t noise_argmax_vjp(const NoisyLogits<float>&, const float*, float*, void*, cudaStream_t);
+template cudaError_t noise_argmax_expected_max(const NoisyLogits<float>&, float*, void*, cudaStream_t);
+template cudaError_t noise_argmax_log_prob(const NoisyLogits<float>&, const std::int64_t*, float*, float*, void*, cudaStream_t);
+template cudaError_t noise_argmax(const NoisyLogits<double>&, bool, double*, void*, cudaStream_t);
+template cudaError_t noise_argmax_vjp(const NoisyLogits<double>&, const double*, double*, void*, cudaStream_t);
+template cudaError_t noise_argmax_expected_max(const NoisyLogits<double>&, double*, void*, cudaStream_t);
+template cudaError_t noise_argmax_log_prob(const NoisyLogits<double>&, const std::int64_t*, double*, double*, void*, cudaStream_t);
+template cudaError_t noise_argmax(const NoisyLogits<__half>&, bool, __half*, void*, cudaStream_t);
+template cudaError_t noise_argmax_vjp(const NoisyLogits<__half>&, const __half*, __half*, void*, cudaStream_t);
+template cudaError_t noise_argmax_expected_max(const NoisyLogits<__half>&, __half*, void*, cudaStream_t);
+template cudaError_t noise_argmax_log_prob(const NoisyLogits<__half>&, const std::int64_t*, __half*, __half*, void*, cudaStream_t);
+template cudaError_t noise_argmax(const NoisyLogits<__nv_bfloat16>&, bool, __nv_bfloat16*, void*, cudaStream_t);
+template cudaError_t noise_argmax_vjp(const NoisyLogits<__nv_bfloat16>&, const __nv_bfloat16*, __nv_bfloat16*, void*, cudaStream_t);
+template cudaError_t noise_argmax_expected_max(const NoisyLogits<__nv_bfloat16>&, __nv_bfloat16*, void*, cudaStream_t);
+template cudaError_t noise_argmax_log_prob(const NoisyLogits<__nv_bfloat16>&, const std::int64_t*, __nv_bfloat16*, __nv_bfloat16*, void*, cudaStream_t);
+
+}  // namespace logitkit::cuda

@@ -1,0 +1,65 @@
+// The distribution of argmax(mu + scale * noise) on a GPU, as noise_argmax.h has it.
+//
+// All functions take dense rows of n >= 1 logits on the device, each with a finite maximum; -inf
+// leaves a class out. The work is done in double, by one block of threads for each row, whose
+// classes are all evaluated at all nodes: O(n nodes), some hundred nodes, and some for each class
+// whose logit lies within the integrals of Laplace, uniform or Cauchy noise. 0 < scale < inf. The
+// bits of a row do not depend on the others.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "cuda/element.h"
+
+namespace logitkit::cuda {
+
+/// The laws with kernels here; those of logitkit::NoiseLaw but for tables.
+enum class NoiseLaw { normal, logistic, laplace, cauchy, uniform, exponential };
+
+/// Rows of logits and their noise; S is float, double, __half or __nv_bfloat16.
+template <class S>
+struct NoisyLogits {
+  const S* logits;
+  std::size_t rows, classes;
+  NoiseLaw law;
+  double scale;
+};
+
+/// Bytes of memory on the device that each of the functions needs.
+std::size_t noise_argmax_workspace(std::size_t rows, std::size_t classes);
+
+/// probabilities[i] = P(argmax = i), or their logarithms.
+///   Error:    relative for probabilities, absolute for logarithms: 1e-9 in double and 1e-5 in
+///             float where the probability is above 1e-30; below 1e-299 it is 0. Half types are
+///             computed as floats are, and rounded.
+template <class S>
+cudaError_t noise_argmax(const NoisyLogits<S>& x, bool logarithms, S* out, void* workspace,
+                         cudaStream_t stream);
+
+/// gradients[m] = sum_i cotangents[i] d probabilities[i] / d logits[m].
+///   Error:    2e-9 max |cotangents| / scale in double, 2e-6 in float
+template <class S>
+cudaError_t noise_argmax_vjp(const NoisyLogits<S>& x, const S* cotangents, S* gradients,
+                             void* workspace, cudaStream_t stream);
+
+/// values[row] = E max(mu + scale * noise), whose gradient is the probabilities; infinite for
+/// Cauchy noise.
+///   Error:    1e-9 (scale + |value|) in double, 1e-6 in float
+template <class S>
+cudaError_t noise_argmax_expected_max(const NoisyLogits<S>& x, S* values, void* workspace,
+                                      cudaStream_t stream);
+
+/// log_probs[row] = log P(argmax = index[row]), on nodes for this class alone; and gradients, if
+/// they are not null: d log_probs[row] / d logits[row, m]. An index that is out of range gives
+/// NaN.
+///   Error:    1e-12 max(1, |log_prob|) in double down to -1e4, 2e-6 in float; of gradients 1e-9
+///             and 2e-6 of the largest
+///   Specials: -inf where the class cannot win, with a gradient of zero
+template <class S>
+cudaError_t noise_argmax_log_prob(const NoisyLogits<S>& x, const std::int64_t* index, S* log_probs,
+                                  S* gradients, void* workspace, cudaStream_t stream);
+
+}  // namespace logitkit::cuda

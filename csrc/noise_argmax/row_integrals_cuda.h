@@ -1,0 +1,418 @@
+// The integrals over u of one row by a block of threads:
+//   P(class i is the largest) = int r_i(u) G(u) du, G(u) = prod_j F(u - mu_j),
+//   r_i(u) = f(u - mu_i) / F(u - mu_i),
+// by Gauss-Legendre rules on panels, a tile of nodes at a time. All threads compute what decides
+// where nodes lie, from the same numbers; quadrature.h says why they lie there.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "cuda/warp.h"
+#include "noise_argmax/laws_cuda.h"
+
+namespace logitkit::cuda {
+
+constexpr unsigned integral_threads = 256;
+constexpr unsigned tile_nodes = 128;
+constexpr unsigned samples = 48;  // with which the ends of the integrals are found
+
+/// Elements of a type that is known when the kernel runs.
+enum class ElementType { f32, f64, f16, bf16 };
+struct Elements {
+  void* data;
+  ElementType type;
+
+  __device__ double operator[](std::size_t j) const {
+    switch (type) {
+      case ElementType::f32: return static_cast<const float*>(data)[j];
+      case ElementType::f64: return static_cast<const double*>(data)[j];
+      case ElementType::f16: return load(static_cast<const __half*>(data)[j]);
+      default: return load(static_cast<const __nv_bfloat16*>(data)[j]);
+    }
+  }
+  __device__ void set(std::size_t j, double x) const {
+    switch (type) {
+      case ElementType::f32: static_cast<float*>(data)[j] = static_cast<float>(x); break;
+      case ElementType::f64: static_cast<double*>(data)[j] = x; break;
+      case ElementType::f16:
+        static_cast<__half*>(data)[j] = stored<__half>(static_cast<float>(x));
+        break;
+      default: static_cast<__nv_bfloat16*>(data)[j] = stored<__nv_bfloat16>(static_cast<float>(x));
+    }
+  }
+};
+
+/// The Gauss-Legendre rules with 4, 8 and 16 nodes from -1 to 1, one after the other.
+struct PanelRules {
+  double nodes[28], weights[28];
+};
+
+/// How exact the integrals are to be, and down to which probabilities.
+struct NoiseAccuracy {
+  double error;  // relative
+  double floor;  // the logarithm of the least probability that matters
+};
+
+/// What the threads of a block share.
+struct IntegralMemory {
+  double points[integral_threads], weights[integral_threads];  // of a tile of classes
+  double partial[2][integral_threads];
+  double nodes[tile_nodes], masses[tile_nodes];
+  double sums[tile_nodes], weighted[tile_nodes];
+  double by_cotangent[tile_nodes], alone[tile_nodes];  // factors of integrate()
+  double at[2 * samples], sample_nodes[2 * samples], log_max_cdfs[2 * samples];
+  double logs[samples];
+  double of_warp[2][integral_threads / warp_size];
+};
+
+template <class Law>
+class RowIntegrals {
+ public:
+  struct Range {
+    double low, high;  // coordinates
+  };
+
+  __device__ RowIntegrals(IntegralMemory& memory, const PanelRules& rules, const Elements& logits,
+                          std::size_t first, std::size_t classes, double scale)
+      : memory_(memory),
+        rules_(rules),
+        logits_(logits),
+        first_(first),
+        classes_(classes),
+        scale_(scale) {}
+
+  /// Finds the largest and the least logit that count. Returns whether the row has a meaning.
+  __device__ bool take() {
+    double max = -infinity<double>(), good = 1.0;
+    for (std::size_t j = threadIdx.x; j < classes_; j += integral_threads) {
+      const double logit = logits_[first_ + j];
+      if (!(logit < infinity<double>())) good = 0.0;
+      max = fmax(max, logit);
+    }
+    max_ = largest(max);
+    good = smallest(good);
+    double least = 0.0;
+    for (std::size_t j = threadIdx.x; j < classes_; j += integral_threads) {
+      const double point = shifted(j);
+      if (point >= Law::lowest && point > -infinity<double>()) least = fmin(least, point);
+    }
+    least_ = smallest(least);
+    return good == 1.0 && max_ > -infinity<double>();
+  }
+  __device__ double max() const { return max_; }
+  /// A logit in units of the scale, the largest being 0.
+  __device__ double shifted(std::size_t j) const { return (logits_[first_ + j] - max_) / scale_; }
+
+  /// Panels that suit all classes with a probability above exp(accuracy.floor).
+  __device__ void place(const NoiseAccuracy& accuracy) {
+    const Range range = range_of_max(accuracy);
+    begin_panels(range);
+  }
+  /// Panels for the class with this shifted logit; returns the logarithm of its integrand at
+  /// the highest sample.
+  __device__ double place_for_class(double logit) {
+    double top;
+    const Range range = range_of_class(logit, top);
+    begin_panels(range);
+    // Over a smooth integrand from e^-46 of its maximum to e^-46.
+    if (Law::is_smooth) fixed_width_ = (high_ - u_) / 32.0;
+    return top;
+  }
+
+  /// Fills the nodes of the next tile, with weights as masses; returns how many there are.
+  __device__ unsigned next_tile() {
+    __syncthreads();
+    unsigned count = 0;
+    while (u_ < high_ && count + 16 <= tile_nodes) {
+      double change;
+      const double end = end_of_panel(change);
+      if (!(end > u_)) {
+        u_ = high_;
+        break;
+      }
+      const bool flat = Law::has_breaks && !Law::is_heavy && change < 0.5;
+      const unsigned size = flat ? change < 0.1 ? 4 : 8 : 16;
+      if (threadIdx.x < size) {
+        const double half = 0.5 * (end - u_);
+        const unsigned k = size - 4 + threadIdx.x;  // 4 + 8 = 16 - 4
+        memory_.nodes[count + threadIdx.x] = u_ + half * (1.0 + rules_.nodes[k]);
+        memory_.masses[count + threadIdx.x] = half * rules_.weights[k];
+      }
+      count += size;
+      u_ = end;
+    }
+    __syncthreads();
+    return count;
+  }
+
+  /// memory.sums[k] = log G of the first nodes.
+  __device__ void sum_log_cdfs(unsigned count) { log_cdf_sums(memory_.nodes, count, memory_.sums); }
+
+  /// memory.sums[k] = sum_j r_j, memory.weighted[k] = sum_j weights[j] r_j at the first nodes; null
+  /// weights are not read, and the second sums are zero.
+  [[gnu::noinline]] __device__ void sum_ratios(unsigned count, const Elements& weights) {
+    const Slices slices(count, tile_nodes);
+    double sum = 0.0, weighted = 0.0;
+    const double u = memory_.nodes[slices.lane < count ? slices.lane : 0];
+    for (std::size_t begin = 0; begin < classes_; begin += integral_threads) {
+      const unsigned size = load_points(begin);
+      if (weights.data != nullptr && threadIdx.x < size)
+        memory_.weights[threadIdx.x] = weights[first_ + begin + threadIdx.x];
+      __syncthreads();
+      for (unsigned j = slices.slice; slices.lane < count && j < size; j += slices.count) {
+        const double r = Law::ratio(u - memory_.points[j]);
+        sum += r;
+        if (weights.data != nullptr) weighted = fma(memory_.weights[j], r, weighted);
+      }
+    }
+    add_slices(slices, 0, sum);
+    add_slices(slices, 1, weighted);
+    __syncthreads();
+    if (threadIdx.x < count) {
+      memory_.sums[threadIdx.x] = sum_of_slices(slices, 0, threadIdx.x);
+      memory_.weighted[threadIdx.x] = sum_of_slices(slices, 1, threadIdx.x);
+    }
+    __syncthreads();
+  }
+
+  /// integrals[i] += sum_k (weights[i] by_cotangent[k] + alone[k]) r_i(nodes[k]).
+  [[gnu::noinline]] __device__ void integrate(unsigned count, const Elements& weights,
+                                              double* integrals) {
+    const Slices slices(classes_, integral_threads);
+    for (std::size_t begin = 0; begin < classes_; begin += slices.width) {
+      const std::size_t i = begin + slices.lane;
+      double sum = 0.0;
+      if (i < classes_) {
+        const double point = shifted(i);
+        const double weight = weights.data != nullptr ? weights[first_ + i] : 0.0;
+        for (unsigned k = slices.slice; k < count; k += slices.count)
+          sum = fma(fma(weight, memory_.by_cotangent[k], memory_.alone[k]),
+                    Law::ratio(memory_.nodes[k] - point), sum);
+      }
+      if (slices.count > 1) {  // and there is but one round
+        add_slices(slices, 0, sum);
+        __syncthreads();
+        if (slices.slice == 0) sum = sum_of_slices(slices, 0, slices.lane);
+      }
+      if (slices.slice == 0 && i < classes_) integrals[i] += sum;
+    }
+    __syncthreads();
+  }
+
+  /// log (r_i G) of the class with this logit, from log G.
+  __device__ static double log_integrand(double u, double logit, double log_max_cdf) {
+    const double density = Law::log_density(u - logit);
+    return density == -infinity<double>() ? density
+                                          : log_max_cdf - Law::log_cdf(u - logit) + density;
+  }
+
+  // Of a number that each thread has, in all threads.
+  __device__ double largest(double x) {
+    return reduce(x, [](double a, double b) { return fmax(a, b); });
+  }
+  __device__ double smallest(double x) {
+    return reduce(x, [](double a, double b) { return fmin(a, b); });
+  }
+  __device__ double total(double x) {
+    return reduce(x, [](double a, double b) { return a + b; });
+  }
+
+ private:
+  template <class Merge>
+  __device__ double reduce(double x, const Merge& merge) {
+    turn_ ^= 1;  // memory that is not read any more, as a barrier has passed since
+    return reduce_block<integral_threads>(x, memory_.of_warp[turn_], merge);
+  }
+
+  /// Threads as `width` lanes, one for each of `items` if they are so few, times slices.
+  struct Slices {
+    unsigned width, count, lane, slice;
+    __device__ Slices(std::size_t items, unsigned most) : width(warp_size) {
+      while (width < most && width < items) width *= 2;
+      count = integral_threads / width;
+      lane = threadIdx.x % width;
+      slice = threadIdx.x / width;
+    }
+  };
+  __device__ void add_slices(const Slices& slices, unsigned which, double sum) {
+    memory_.partial[which][slices.slice * slices.width + slices.lane] = sum;
+  }
+  __device__ double sum_of_slices(const Slices& slices, unsigned which, unsigned lane) const {
+    double sum = 0.0;
+    for (unsigned s = 0; s < slices.count; ++s)
+      sum += memory_.partial[which][s * slices.width + lane];
+    return sum;
+  }
+
+  /// Puts the shifted logits from `begin` on into memory; the next barrier makes them visible.
+  __device__ unsigned load_points(std::size_t begin) {
+    const std::size_t rest = classes_ - begin;
+    const unsigned size = rest < integral_threads ? static_cast<unsigned>(rest) : integral_threads;
+    __syncthreads();
+    if (threadIdx.x < size) memory_.points[threadIdx.x] = shifted(begin + threadIdx.x);
+    return size;
+  }
+
+  [[gnu::noinline]] __device__ void log_cdf_sums(const double* nodes, unsigned count,
+                                                 double* sums) {
+    __syncthreads();
+    const Slices slices(count, tile_nodes);
+    double sum = 0.0;
+    const double u = nodes[slices.lane < count ? slices.lane : 0];
+    for (std::size_t begin = 0; begin < classes_; begin += integral_threads) {
+      const unsigned size = load_points(begin);
+      __syncthreads();
+      for (unsigned j = slices.slice; slices.lane < count && j < size; j += slices.count)
+        sum += Law::log_cdf(u - memory_.points[j]);
+    }
+    add_slices(slices, 0, sum);
+    __syncthreads();
+    if (threadIdx.x < count) sums[threadIdx.x] = sum_of_slices(slices, 0, threadIdx.x);
+    __syncthreads();
+  }
+
+  /// Coordinates of equal distance from `begin` on, whose log G evaluate() gives.
+  __device__ void sample(unsigned begin, Range range, unsigned count) {
+    const double step = (range.high - range.low) / static_cast<double>(count - 1);
+    __syncthreads();
+    if (threadIdx.x < count) {
+      const double at = range.low + step * static_cast<double>(threadIdx.x);
+      memory_.at[begin + threadIdx.x] = at;
+      memory_.sample_nodes[begin + threadIdx.x] = Law::node_at(at);
+    }
+  }
+  __device__ void evaluate(unsigned count) {
+    log_cdf_sums(memory_.sample_nodes, count, memory_.log_max_cdfs);
+  }
+
+  /// The last of the samples [begin, end) that is not above the level, but the very last.
+  __device__ unsigned find(unsigned begin, unsigned end, double level) const {
+    unsigned k = begin;
+    while (k + 2 < end && memory_.log_max_cdfs[k + 1] <= level) ++k;
+    return k;
+  }
+
+  /// How small G may be where it still matters: the smallest probability is at least
+  /// G(u) P(mu_min + noise > u), for every u; the noise is symmetric.
+  __device__ double needed_floor(const NoiseAccuracy& accuracy) {
+    const double margin = log(accuracy.error);
+    if (Law::begins_at_zero && !Law::has_breaks) return margin - 20.0;  // exponential noise
+    double least = accuracy.floor;
+    if (threadIdx.x < samples) {
+      const double middle = Law::begins_at_zero ? 1.0 : 0.0;  // twice the median
+      const double tail = Law::log_cdf(middle + least_ - memory_.sample_nodes[threadIdx.x]);
+      least = fmax(least, memory_.log_max_cdfs[threadIdx.x] + tail);
+    }
+    return fmin(largest(least), 0.0) + margin;
+  }
+
+  /// The quantiles of G between which the integrals run.
+  __device__ Range range_of_max(const NoiseAccuracy& accuracy) {
+    double mass = accuracy.error / static_cast<double>(classes_);
+    // Where tails are heavy, those of classes far below the largest reach as far above it.
+    if (Law::is_heavy) mass /= 1.0 + fmin(-least_, 1e100);
+    const double lowest = Law::lower_bound(accuracy.floor + log(accuracy.error));
+    sample(0, {Law::coordinate_of(lowest), Law::coordinate_of(Law::upper_bound(mass))}, samples);
+    evaluate(samples);
+    const double floor = needed_floor(accuracy);
+    const unsigned low = find(0, samples, floor), high = find(0, samples, -mass);
+    const Range lows = {memory_.at[low], memory_.at[low + 1]};
+    const Range highs = {memory_.at[high], memory_.at[high + 1]};
+    constexpr unsigned half = samples / 2;
+    sample(0, lows, half);  // once more, within the two intervals
+    sample(half, highs, half);
+    evaluate(samples);
+    return {memory_.at[find(0, half, floor)], memory_.at[find(half, samples, -mass) + 1]};
+  }
+
+  /// Where the integrand of one class is above e^-drop of its maximum. It is log-concave, so that
+  /// the samples beside the highest enclose the maximum.
+  __device__ Range range_of_class(double logit, double& top) {
+    constexpr double drop = 46.0;
+    double high = Law::upper_bound(exp(-drop) / static_cast<double>(classes_));
+    if (Law::has_breaks && Law::begins_at_zero) high = fmin(high, logit + 1.0);
+    const double low = Law::begins_at_zero ? Law::lower_bound(-600.0)
+                                           : logit + Law::lower_bound(-drop);
+    Range range = {Law::coordinate_of(low), Law::coordinate_of(high)};
+    for (int pass = 0; pass < 60; ++pass) {
+      sample(0, range, samples);
+      evaluate(samples);
+      double log = -infinity<double>();
+      if (threadIdx.x < samples) {
+        const unsigned k = threadIdx.x;
+        log = log_integrand(memory_.sample_nodes[k], logit, memory_.log_max_cdfs[k]);
+        if (Law::begins_at_zero) log += memory_.at[k];  // du = u d log u
+        memory_.logs[k] = log;
+      }
+      top = largest(log);  // and a barrier
+      unsigned first = 0, last = samples - 1;
+      while (first + 1 < samples && memory_.logs[first + 1] < top - drop) ++first;
+      while (last > first + 1 && memory_.logs[last - 1] < top - drop &&
+             memory_.logs[last] < top - drop)
+        --last;
+      range = {memory_.at[first], memory_.at[last]};
+      if (last - first >= samples / 3 || !(range.high - range.low > 0.0)) break;
+    }
+    return range;
+  }
+
+  __device__ void begin_panels(Range range) {
+    sample(0, range, 2 * samples);
+    evaluate(2 * samples);
+    low_ = u_ = Law::node_at(range.low);
+    high_ = Law::node_at(range.high);
+    fixed_width_ = 0.0;
+    sample_ = 0;
+  }
+
+  /// The next break points on both sides of u_, or peaks of densities where tails are heavy.
+  __device__ void find_breaks(double& before, double& after) {
+    before = -infinity<double>();
+    after = infinity<double>();
+    for (std::size_t j = threadIdx.x; j < classes_; j += integral_threads) {
+      const double at = shifted(j) + Law::break_shift;
+      if (!Law::is_heavy && !(at > low_ && at < high_)) continue;
+      if (at <= u_)
+        before = fmax(before, at);
+      else
+        after = fmin(after, at);
+    }
+    before = largest(before);
+    after = smallest(after);
+  }
+
+  /// Where the panel from u_ on ends, and how much the integrands change in it.
+  __device__ double end_of_panel(double& change) {
+    // log G is concave, or nearly so for heavy tails: its slope before u bounds what follows.
+    const double *log_g = memory_.log_max_cdfs, *at = memory_.sample_nodes;
+    while (sample_ + 2 < 2 * samples && at[sample_ + 1] <= u_) ++sample_;
+    double rate = 0.0;
+    for (unsigned i = sample_ < 1 ? 0 : sample_ - 1; i <= sample_; ++i) {
+      const double slope = (log_g[i + 1] - log_g[i]) / (at[i + 1] - at[i]);
+      rate = slope > rate ? slope : rate;
+    }
+    if (sample_ == 0) rate *= 4.0;
+    double before = -infinity<double>(), after = infinity<double>();
+    if (Law::has_breaks) find_breaks(before, after);
+    const double above = after - u_;
+    double width =
+        fixed_width_ > 0.0 ? fixed_width_ : Law::panel_width(u_, rate, {u_ - before, above});
+    if (above < 1.25 * width && !Law::is_heavy) width = above;
+    const double end = fmin(high_, width == above ? after : u_ + width);
+    change = (end - u_) * (rate + 1.0);
+    return end;
+  }
+
+  IntegralMemory& memory_;
+  const PanelRules& rules_;
+  const Elements& logits_;
+  std::size_t first_, classes_;
+  double scale_, max_ = 0.0, least_ = 0.0;
+  double low_ = 0.0, high_ = 0.0, u_ = 0.0, fixed_width_ = 0.0;
+  unsigned sample_ = 0, turn_ = 0;
+};
+
+}  // namespace logitkit::cuda
