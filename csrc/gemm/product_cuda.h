@@ -42,12 +42,24 @@ template <class S>
 struct Factor {
   const S* data;
   std::size_t rows, stride;
+  /// Of a factor that is not stored by terms: those of a negative label are not read, and are 0.
+  const std::int64_t* labels = nullptr;
 
   /// Whether every run of whole packs along the stored rows is aligned to 16 bytes.
   __host__ __device__ bool is_aligned() const {
     return reinterpret_cast<std::uintptr_t>(data) % 16 == 0 && stride * sizeof(S) % 16 == 0;
   }
 };
+
+/// How many elements there are from (line, at) on, in the order in which a factor is stored.
+template <bool by_term, class S>
+__device__ std::size_t elements_from(const Factor<S>& factor, std::size_t terms, std::size_t line,
+                                     std::size_t at) {
+  if (line >= (by_term ? factor.rows : terms)) return 0;
+  if (!by_term && factor.labels != nullptr && factor.labels[line] < 0) return 0;
+  const std::size_t end = by_term ? terms : factor.rows;
+  return at < end ? end - at : 0;
+}
 
 /// Reads `count` elements that lie one beside the other, of which the first `there` exist; the
 /// others are 0.
@@ -59,11 +71,6 @@ __device__ Pack<S, count> load_pack(const S* from, std::size_t there, bool is_al
   for (int i = 0; i < count; ++i)
     pack.element[i] = static_cast<std::size_t>(i) < there ? from[i] : stored<S>(0);
   return pack;
-}
-
-/// The part of [0, end) from `begin` on.
-inline __host__ __device__ std::size_t beyond(std::size_t begin, std::size_t end) {
-  return begin < end ? end - begin : 0;
 }
 
 /// Calls f(r, c) for the elements of a thread.

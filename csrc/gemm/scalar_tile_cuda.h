@@ -78,9 +78,7 @@ struct ScalarTile {
         const unsigned index = p * threads + threadIdx.x;
         const std::size_t line = index / packs_of_line, at = index % packs_of_line * pack;
         const std::size_t outer = (by_term ? first : k) + line, inner = (by_term ? k : first) + at;
-        const std::size_t lines = by_term ? factor.rows : terms;
-        const std::size_t length = by_term ? terms : factor.rows;
-        const std::size_t there = outer < lines ? beyond(inner, length) : 0;
+        const std::size_t there = elements_from<by_term>(factor, terms, outer, inner);
         held[p] = load_pack<pack>(factor.data + (there > 0 ? outer * factor.stride + inner : 0),
                                   there, is_aligned);
       }

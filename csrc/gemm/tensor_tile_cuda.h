@@ -111,9 +111,7 @@ struct TensorTile {
         const unsigned line = index / chunks_of_line, chunk = index % chunks_of_line;
         const std::size_t outer = (by_term ? first : k) + line;
         const std::size_t inner = (by_term ? k : first) + chunk * pack;
-        const std::size_t lines = by_term ? factor.rows : terms;
-        const std::size_t length = by_term ? terms : factor.rows;
-        const std::size_t there = outer < lines ? beyond(inner, length) : 0;
+        const std::size_t there = elements_from<by_term>(factor, terms, outer, inner);
         const S* from = factor.data + (there > 0 ? outer * factor.stride + inner : 0);
         unsigned char* place_of = to + place(line, chunk);
         if (is_aligned)

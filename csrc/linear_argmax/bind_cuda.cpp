@@ -26,8 +26,8 @@ void linear_topk(const py::object& from, const py::object& of_classes, const py:
   const std::size_t k = values.shape(1);
   indices.expect({static_cast<std::int64_t>(x.shape(0)), static_cast<std::int64_t>(k)});
   const std::size_t classes = weight.shape(0);
-  if (classes == 0 || classes >= std::size_t{1} << 31)
-    weight.fail("does not have from 1 to 2^31 - 1 rows");
+  if (classes == 0 || classes > (std::size_t{1} << 31) - 256)
+    weight.fail("does not have from 1 to 2^31 - 256 rows");
   if (k == 0 || k > classes) values.fail("does not have from 1 to n columns");
   with_element(x, [&](auto* type) {
     using S = std::remove_pointer_t<decltype(type)>;

@@ -60,28 +60,45 @@ struct Pass {
 
 /// Takes what a tile has of one row into the list of the row. All lanes of a warp come here.
 template <class Tile, class T>
-__device__ void take_row(Tile& tile, unsigned r, std::size_t first_column,
-                         std::size_t columns, Candidate<T> limit, Candidate<T>* list, unsigned k) {
-  Candidate<T> last = list[k - 1];
+__device__ void take_row(Tile& tile, unsigned r, int first_column, int columns, Candidate<T> limit,
+                         Candidate<T>* list, unsigned k) {
+  constexpr unsigned count = Tile::column_count, all = count == 32 ? ~0u : (1u << count) - 1;
+  const Candidate<T> last = list[k - 1];
   bool may_insert = last.index == nobody_index;
 #pragma unroll
-  for (unsigned c = 0; c < Tile::column_count; ++c) may_insert |= !(tile.value(r, c) <= last.score);
+  for (unsigned c = 0; c < count; ++c) may_insert |= !(tile.value(r, c) <= last.score);
   if (!__any_sync(all_lanes, may_insert)) return;
-  for (;;) {
-    Candidate<T> best = nobody<T>();
+
+  unsigned taken = 0;  // a bit for each that is not, or not any more, a candidate
+  if (limit.index >= 0 || columns - first_column < static_cast<int>(Tile::columns)) {
 #pragma unroll
-    for (unsigned c = 0; c < Tile::column_count; ++c) {
-      const std::size_t column = first_column + Tile::column(c);
-      const Candidate<T> candidate = {tile.value(r, c), static_cast<int>(column)};
-      if (column < columns && ahead(limit, candidate)) best = first_of(best, candidate);
+    for (unsigned c = 0; c < count; ++c) {
+      const int column = first_column + static_cast<int>(Tile::column(c));
+      if (column >= columns || !ahead(limit, {tile.value(r, c), column})) taken |= 1u << c;
     }
-    best = reduce_lanes<Tile::lanes>(best, [](auto a, auto b) { return first_of(a, b); });
+  }
+  for (;;) {
+    T score = -infinity<T>();
+    int at = __ffs(static_cast<int>(~taken & all)) - 1;  // the first of -inf, if all are that
+#pragma unroll
+    for (unsigned c = 0; c < count; ++c) {
+      const T value = tile.value(r, c);
+      if (!(taken >> c & 1) && !(value <= score) && !isnan(score)) {
+        score = value;
+        at = static_cast<int>(c);
+      }
+    }
+    Candidate<T> mine = nobody<T>();
+    if (at >= 0)
+      mine = {score, first_column + static_cast<int>(Tile::column(static_cast<unsigned>(at)))};
+    const Candidate<T> best =
+        reduce_lanes<Tile::lanes>(mine, [](auto a, auto b) { return first_of(a, b); });
     const bool is_in = best.index != nobody_index && ahead(best, list[k - 1]);
     __syncwarp();
     if (!__any_sync(all_lanes, is_in)) return;
     if (is_in && threadIdx.x % Tile::lanes == 0) insert(list, k, best);
     __syncwarp();
-    limit = best;
+    if (at >= 0 && mine.index == best.index) taken |= 1u << at;
   }
 }
 
@@ -116,12 +133,12 @@ __global__ void __launch_bounds__(Tile::threads)
     for (unsigned r = 0; r < Tile::row_count; ++r) {
       const unsigned row = Tile::row(r);
       const std::size_t of_matrix = min(first_row + row, in.rows - 1);
-      take_row(tile, r, first_column, in.classes, pass.limit(of_matrix),
+      take_row(tile, r, static_cast<int>(first_column), static_cast<int>(in.classes), pass.limit(of_matrix),
                      lists + row * pass.k, pass.k);
     }
   }
   __syncthreads();
-  const std::size_t there = min(beyond(first_row, in.rows), std::size_t{Tile::rows});
+  const std::size_t there = min(in.rows - first_row, std::size_t{Tile::rows});
   Candidate<T>* to = partial + (blockIdx.y * in.rows + first_row) * pass.k;
   for (unsigned i = threadIdx.x; i < there * pass.k; i += Tile::threads) to[i] = lists[i];
 }

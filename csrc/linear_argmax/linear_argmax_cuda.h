@@ -13,7 +13,7 @@
 namespace logitkit::cuda {
 
 /// x (rows, depth), weight (classes, depth) and bias (classes) or null, dense and of one type; the
-/// scores are s[i, j] = sum_k x[i, k] * weight[j, k] + bias[j]. `classes` is from 1 to 2^31 - 1.
+/// scores are s[i, j] = sum_k x[i, k] * weight[j, k] + bias[j]. `classes` is from 1 to 2^31 - 256.
 template <class S>
 struct LinearScores {
   const S *x, *weight, *bias;
