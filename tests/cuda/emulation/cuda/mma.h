@@ -1,0 +1,101 @@
+// csrc/cuda/mma.h on the processor.
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include <cstring>
+
+#include "cuda_runtime.h"
+
+namespace logitkit::cuda {
+namespace emulated {
+
+inline float half_element(unsigned bits, const __half*) {
+  return __half2float({static_cast<std::uint16_t>(bits)});
+}
+inline float half_element(unsigned bits, const __nv_bfloat16*) {
+  return __bfloat162float({static_cast<std::uint16_t>(bits)});
+}
+
+// Element k of 32 bytes, of which four lanes hold a word each of the first 16, and of the others.
+template <class S>
+float element(const unsigned (&low)[4], const unsigned (&high)[4], int k) {
+  if constexpr (sizeof(S) == 4) {
+    // The tensor cores do not see the last bits.
+    return __uint_as_float((k < 4 ? low : high)[k % 4] & 0xffffe000u);
+  } else {
+    const unsigned word = (k < 8 ? low : high)[k % 8 / 2];
+    return half_element(word >> k % 2 * 16, static_cast<const S*>(nullptr));
+  }
+}
+
+}  // namespace emulated
+
+template <class S>
+void multiply_add(float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2], const S*) {
+  struct Operands {
+    unsigned a[4], b[2];
+  } mine;
+  std::memcpy(mine.a, a, sizeof a);
+  std::memcpy(mine.b, b, sizeof b);
+  const auto& all = emulation::exchange(&mine, sizeof mine);
+  const unsigned g = emulation::lane() / 4, t = emulation::lane() % 4;
+  for (unsigned i = 0; i < 4; ++i) {
+    const unsigned column = 2 * t + i % 2;
+    unsigned words[4][4];  // of row and column, low and high bytes
+    for (unsigned k = 0; k < 4; ++k) {
+      const auto of_row = emulation::from_lane<Operands>(all, 4 * g + k);
+      const auto of_column = emulation::from_lane<Operands>(all, 4 * column + k);
+      words[0][k] = of_row.a[i / 2];
+      words[1][k] = of_row.a[2 + i / 2];
+      words[2][k] = of_column.b[0];
+      words[3][k] = of_column.b[1];
+    }
+    double sum = c[i];
+    for (int k = 0; k < 32 / static_cast<int>(sizeof(S)); ++k)
+      sum += double{emulated::element<S>(words[0], words[1], k)} *
+             double{emulated::element<S>(words[2], words[3], k)};
+    c[i] = static_cast<float>(sum);
+  }
+}
+
+inline void load_matrices(unsigned (&x)[4], const void* row) {
+  const auto& all = emulation::exchange(&row, sizeof row);
+  const unsigned g = emulation::lane() / 4, t = emulation::lane() % 4;
+  for (unsigned k = 0; k < 4; ++k)
+    std::memcpy(&x[k], emulation::from_lane<const unsigned char*>(all, 8 * k + g) + 4 * t, 4);
+}
+
+inline void load_transposed(unsigned (&x)[4], const void* row) {
+  const auto& all = emulation::exchange(&row, sizeof row);
+  const unsigned g = emulation::lane() / 4, t = emulation::lane() % 4;
+  for (unsigned k = 0; k < 4; ++k) {
+    std::uint16_t pair[2];
+    for (unsigned i = 0; i < 2; ++i)
+      std::memcpy(
+          &pair[i],
+          emulation::from_lane<const unsigned char*>(all, 8 * k + 2 * t + i) + 2 * g, 2);
+    x[k] = pair[0] | unsigned{pair[1]} << 16;
+  }
+}
+
+inline unsigned packed(float first, float second, const __half*) {
+  return __float2half_rn(first).bits | unsigned{__float2half_rn(second).bits} << 16;
+}
+inline unsigned packed(float first, float second, const __nv_bfloat16*) {
+  return __float2bfloat16_rn(first).bits | unsigned{__float2bfloat16_rn(second).bits} << 16;
+}
+
+inline unsigned to_tf32(float x) {
+  const unsigned bits = __float_as_uint(x);
+  if ((bits & 0x7f800000u) == 0x7f800000u) return bits;
+  return (bits + 0x1000u) & 0xffffe000u;
+}
+
+inline float fast_exp2(float x) {
+  const float result = std::exp2(x);
+  return result < 0x1p-126f ? 0.0f : result;
+}
+
+}  // namespace logitkit::cuda
