@@ -22,17 +22,21 @@ constexpr dlpack::DeviceType device_type = dlpack::cpu;
 constexpr dlpack::DeviceType device_type = dlpack::cuda;
 #endif
 
+/// Whether an array is dense and in the order of rows, or has steps of its own.
+enum class Order { rows, any };
+
 /// An array that lives while `capsule` does: the caller's arguments outlive the call, and who
 /// frees memory that a stream still reads takes care of that, as everywhere with streams.
 class DeviceArray {
  public:
   /// Reads array.__dlpack__(stream=-1), which waits for nothing; refuses what needs a copy.
-  DeviceArray(const pybind11::handle& array, const char* name)
+  DeviceArray(const pybind11::handle& array, const char* name, Order order = Order::rows)
       : name_(name),
         capsule_(array.attr("__dlpack__")(pybind11::arg("stream") = -1).cast<pybind11::capsule>()) {
     tensor_ = &capsule_.get_pointer<dlpack::Managed>()->tensor;
     if (tensor_->device.type != device_type) fail("is not in the memory of a GPU");
     if (tensor_->type.lanes != 1) fail("does not hold plain numbers");
+    if (order == Order::any) return;
     std::int64_t dense = 1;
     for (int k = tensor_->ndim - 1; k >= 0; --k) {
       if (tensor_->strides && tensor_->shape[k] != 1 && tensor_->strides[k] != dense && size() > 0)
@@ -44,6 +48,14 @@ class DeviceArray {
   int device() const { return tensor_->device.index; }
   int ndim() const { return tensor_->ndim; }
   std::size_t shape(int axis) const { return static_cast<std::size_t>(tensor_->shape[axis]); }
+  /// Elements from one index of an axis to the next; 0 along one that is broadcast.
+  std::ptrdiff_t step(int axis) const {
+    if (shape(axis) == 1) return 0;
+    if (tensor_->strides) return static_cast<std::ptrdiff_t>(tensor_->strides[axis]);
+    std::ptrdiff_t product = 1;
+    for (int k = axis + 1; k < ndim(); ++k) product *= static_cast<std::ptrdiff_t>(shape(k));
+    return product;
+  }
   std::size_t size() const {
     std::size_t product = 1;
     for (int k = 0; k < tensor_->ndim; ++k) product *= shape(k);
