@@ -48,7 +48,6 @@ __device__ inline void multiply_add(float (&c)[4], const unsigned (&a)[4], const
 #endif
 }
 
-/// The same of float32 with 10 bits after the first, 16 x 8 times 8 x 8. Compute capability 8.0.
 /// The same of tf32, which is float32 with 11 bits, 16 x 8 times 8 x 8. Compute capability 8.0.
 __device__ inline void multiply_add(float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2],
                                     const float*) {
