@@ -1,6 +1,7 @@
 """csrc/noise_argmax against logitkit.reference, closed forms and its own contract."""
 
 import math
+from functools import cache
 
 import numpy as np
 import pytest
@@ -157,6 +158,33 @@ def test_vjp_is_within_contract(isa, law, n, dtype):
     actual = vjp(x.astype(dtype), g.astype(dtype), law, 0.5, isa=isa)
     expected = reference.noise_argmax_vjp(x, g, NOISES[law], scale=0.5)
     assert np.max(np.abs(actual - expected)) <= VJP_ERROR[dtype] * np.max(np.abs(g)) / 0.5
+
+
+@cache
+def close_logits(n, spread):
+    """Return logits of uniform noise, a cotangent, and what the reference makes of them."""
+    x, g = logits(1, n, spread=spread), logits(1, n, seed=1)
+    noise = NOISES["uniform"]
+    return (
+        x,
+        g,
+        reference.noise_argmax_probs(x, noise),
+        reference.noise_argmax_vjp(x, g, noise),
+        reference.noise_argmax_expected_max(x, noise),
+    )
+
+
+@by_type
+@pytest.mark.parametrize(("n", "spread"), [(200, 1e-3), (250, 0.04)])
+def test_close_logits_with_uniform_noise(isa, n, spread, dtype):
+    """Each class adds a break point near the upper end, where all of the mass is."""
+    x, g, p, product, largest = close_logits(n, spread)
+    x = x.astype(dtype)
+    assert_probabilities(probs(x, "uniform", isa=isa), p)
+    error = (2e-9 if dtype == np.float64 else 2e-6) * np.max(np.abs(g))
+    assert np.max(np.abs(vjp(x, g.astype(dtype), "uniform", isa=isa) - product)) <= error
+    actual = expected_max(x, "uniform", isa=isa)
+    assert np.all(np.abs(actual - largest) <= MAX_ERROR[dtype] * (1.0 + np.abs(largest)))
 
 
 @by_law

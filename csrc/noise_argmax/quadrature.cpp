@@ -24,6 +24,7 @@ bool agree(double coarse, double fine, double error) {
 
 void RowQuadrature::sum_log_cdfs(const std::vector<double>& nodes,
                                  std::vector<double>& sums) const {
+  if (sweeping_ && &nodes == &nodes_) return sweep_.log_cdf_sums(cells_.weights(), sums);
   sums.resize(nodes.size());
   loops_.log_cdf_sums(noise_, cells_.points().data(), cells_.weights().data(),
                       cells_.points().size(), nodes.data(), nodes.size(), sums.data());
@@ -31,6 +32,7 @@ void RowQuadrature::sum_log_cdfs(const std::vector<double>& nodes,
 
 void RowQuadrature::sum_ratios(const std::vector<double>& weights,
                                std::vector<double>& sums) const {
+  if (sweeping_) return sweep_.ratio_sums(weights, sums);
   sums.resize(nodes_.size());
   loops_.ratio_sums(noise_, cells_.points().data(), weights.data(), cells_.points().size(),
                     nodes_.data(), nodes_.size(), sums.data());
@@ -38,6 +40,7 @@ void RowQuadrature::sum_ratios(const std::vector<double>& weights,
 
 void RowQuadrature::integrate(const std::vector<double>& factors,
                               std::vector<double>& integrals) const {
+  if (sweeping_) return sweep_.ratio_integrals(factors, integrals);
   integrals.resize(cells_.points().size());
   loops_.ratio_integrals(noise_, nodes_.data(), factors.data(), nodes_.size(),
                          cells_.points().data(), cells_.points().size(), integrals.data());
@@ -46,6 +49,7 @@ void RowQuadrature::integrate(const std::vector<double>& factors,
 template <class T>
 void RowQuadrature::place(const T* logits, std::size_t n, double scale,
                           const NoiseAccuracy& accuracy) {
+  sweeping_ = false;
   cells_.take(logits, n, scale);
   cells_.divide(limits(infinity, 0.0));
   const Range range = range_of_max(accuracy);
@@ -64,7 +68,10 @@ void RowQuadrature::place(const T* logits, std::size_t n, double scale,
 /// to lose, and those between stay points of their own.
 void RowQuadrature::cut_into_parts() {
   constexpr std::size_t nodes_of_part = 512;
-  const std::size_t size = law_ == NoiseLaw::uniform ? nodes_of_part : all_nodes_.size();
+  sweeping_ = law_ == NoiseLaw::uniform && all_nodes_.size() > nodes_of_part &&
+              UniformSweep::suits(all_nodes_.front());
+  const bool whole = law_ != NoiseLaw::uniform || sweeping_;
+  const std::size_t size = whole ? all_nodes_.size() : nodes_of_part;
   parts_.clear();
   for (std::size_t begin = 0; begin < all_nodes_.size(); begin += size) {
     const std::size_t end = std::min(begin + size, all_nodes_.size());
@@ -79,6 +86,10 @@ void RowQuadrature::select_nodes(std::size_t index) {
   nodes_.assign(all_nodes_.begin() + begin, all_nodes_.begin() + end);
   masses_.assign(all_masses_.begin() + begin, all_masses_.begin() + end);
   if (law_ != NoiseLaw::uniform) return;
+  if (sweeping_) {
+    cells_.divide({1.0, infinity, infinity, std::max(above_minus_one, part.low - 1.0)});
+    return sweep_.take(cells_.points(), nodes_);
+  }
   // Cells that are small beside their distance from u, where log F is singular, and that end
   // at v - 1.
   const double depth = std::max(0.0, 1.0 - part.high);
@@ -91,7 +102,10 @@ void RowQuadrature::select_nodes(std::size_t index) {
 
 void RowQuadrature::select(std::size_t part) {
   if (parts_.size() == 1 && nodes_.size() == all_nodes_.size() && !probabilities_.empty()) return;
-  select_nodes(part);
+  if (sweeping_)
+    masses_ = all_masses_;  // the nodes were selected for the integrands
+  else
+    select_nodes(part);
   integrate(masses_, probabilities_);
 }
 
@@ -179,6 +193,7 @@ double RowQuadrature::trapezoids_of_class(Range range, double logit) {
 template <class T>
 double RowQuadrature::log_prob(const T* logits, std::size_t n, double scale, std::size_t index) {
   probabilities_.clear();
+  sweeping_ = false;
   cells_.take(logits, n, scale);
   const double logit = (static_cast<double>(logits[index]) - cells_.max()) / scale;
   if (logit == -infinity || (law_ == NoiseLaw::uniform && logit <= -1.0)) {

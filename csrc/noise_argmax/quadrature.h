@@ -6,6 +6,7 @@
 
 #include "noise_argmax/class_cells.h"
 #include "noise_argmax/loops.h"
+#include "noise_argmax/uniform_sweep.h"
 
 namespace logitkit {
 
@@ -35,8 +36,9 @@ class RowQuadrature {
   double log_prob(const T* logits, std::size_t n, double scale, std::size_t index);
 
   /// The nodes are given in parts, to be selected one after the other: one part, but for uniform
-  /// noise, where what cells may stand for changes from node to node. What follows is about the
-  /// part that was selected; integrals are the sums of those of all parts.
+  /// noise, where what cells may stand for changes from node to node; unless these are so close
+  /// to each other that classes are summed in their order. What follows is about the part that was
+  /// selected; integrals are the sums of those of all parts.
   std::size_t parts() const { return parts_.size(); }
   void select(std::size_t part);
 
@@ -97,6 +99,8 @@ class RowQuadrature {
   double lower_end_ = 0.0, upper_end_ = 0.0;
   const NoiseLoops& loops_;
   ClassCells cells_;
+  UniformSweep sweep_;
+  bool sweeping_ = false;  // whether it stands for the loops at the selected nodes
   std::vector<Part> parts_;
   std::vector<double> all_nodes_, all_masses_;          // of all parts
   std::vector<double> nodes_, masses_, probabilities_;  // of the selected one

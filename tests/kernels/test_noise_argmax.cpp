@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "expect.h"
+#include "noise_argmax/uniform_sweep.h"
 
 namespace logitkit::test {
 namespace {
@@ -117,9 +118,61 @@ void test_gradients(Isa isa) {
   }
 }
 
+/// Sums over classes in their order against those by definition, with points above and below
+/// all nodes, equal ones, and nodes beside them.
+void test_uniform_sweep() {
+  std::mt19937_64 random(5);
+  for (const double depth : {1e-6, 1e-3, 0.05, 0.2}) {
+    std::uniform_real_distribution<double> uniform(0.0, depth);
+    std::vector<double> points = {0.0, 0.0, -0.5 * depth, -0.5 * depth, -2.0 * depth}, nodes;
+    for (int j = 0; j < 200; ++j) points.push_back(-uniform(random));
+    for (int k = 0; k < 300; ++k) nodes.push_back(1.0 - uniform(random));
+    nodes.push_back(1.0 - depth);
+    std::sort(nodes.begin(), nodes.end());
+    std::vector<double> weights(points.size()), factors(nodes.size());
+    for (double& w : weights) w = uniform(random) / depth;
+    for (double& f : factors) f = uniform(random) / depth;
+    expect(UniformSweep::suits(nodes.front()), "the series is short enough");
+    UniformSweep sweep;
+    sweep.take(points, nodes);
+    std::vector<double> logs, ratios, integrals;
+    sweep.log_cdf_sums(weights, logs);
+    sweep.ratio_sums(weights, ratios);
+    sweep.ratio_integrals(factors, integrals);
+    std::vector<long double> sums(points.size(), 0.0L);
+    bool logs_hold = true, ratios_hold = true, integrals_hold = true;
+    // Rounding of a few hundred sums of positive terms, of which points and nodes have 2^-53.
+    const long double error = 1e-13L;
+    for (std::size_t k = 0; k < nodes.size(); ++k) {
+      long double log = 0.0L, ratio = 0.0L;
+      for (std::size_t c = 0; c < points.size(); ++c) {
+        const long double f = static_cast<long double>(nodes[k]) - points[c];
+        if (f >= 1.0L) continue;
+        log += weights[c] * std::log(f);
+        ratio += weights[c] / f;
+        sums[c] += factors[k] / f;
+      }
+      logs_hold = logs_hold && std::abs(logs[k] - log) <= error * std::abs(log) + 1e-14L * ratio;
+      ratios_hold = ratios_hold && std::abs(ratios[k] - ratio) <= error * ratio;
+    }
+    for (std::size_t c = 0; c < points.size(); ++c)
+      integrals_hold = integrals_hold && std::abs(integrals[c] - sums[c]) <= error * sums[c];
+    expect(logs_hold, "sums of log F");
+    expect(ratios_hold, "sums of f / F over classes");
+    expect(integrals_hold, "sums of f / F over nodes");
+  }
+  expect(!UniformSweep::suits(0.5), "the series is too long");
+  UniformSweep sweep;
+  std::vector<double> nothing;
+  sweep.take({}, {});
+  sweep.ratio_sums({}, nothing);
+  expect(nothing.empty(), "no nodes");
+}
+
 }  // namespace
 
 void test_noise_argmax() {
+  test_uniform_sweep();
   for (const Isa isa : supported_isas()) {
     test_normal_law(isa);
     test_closed_forms<float>(isa);
