@@ -329,7 +329,8 @@ void test_single_terms(const SumExpLoops<T>& loops) {
                    rest = in_t * (is_double ? 0x1p-54 : 0x1p-25);
       const std::vector<double> exponents(n, exponent), scales(n, in_t), rests(n, rest);
       std::vector<T> y(n, T{5});
-      loops.softmax(columns, {exponents.data(), scales.data(), rests.data()}, y.data());
+      loops.softmax(columns, {exponents.data(), scales.data(), rests.data()}, y.data(),
+                    Store::cached);
       bool holds = true;
       for (std::size_t i = 0; i < n; ++i) {
         const long double r =
