@@ -32,6 +32,14 @@ double inverse_rest(double sum, double rest, int power, double inverse) {
   return inverse * (std::fma(-sum * twice, inverse, 1.0) - rest * twice * inverse);
 }
 
+/// Whether items are rows that softmax is made of at once. The shortest, of less than a vector, are
+/// better transposed.
+template <class T>
+bool rows_at_once(const Layout& layout) {
+  const std::size_t bytes = layout.terms * sizeof(T);
+  return layout.inner == 1 && bytes > 64 && bytes <= bytes_at_once;
+}
+
 /// Softmax of an item that the loops have not been made for.
 template <class T>
 void softmax_of_item(const Block<T>& block, std::size_t item, double max, double sum, T* y) {
@@ -48,15 +56,31 @@ void softmax_of_item(const Block<T>& block, std::size_t item, double max, double
 template <class T>
 void softmax(const T* x, const Layout& layout, T* y, std::size_t threads, Isa isa) {
   const AllSumExpLoops& loops = sum_exp_loops(isa);
+  const bool at_once = rows_at_once<T>(layout);
+  // What is kept of each item: the scale of its results, 0 where they are made one by one, or that
+  // they are made.
+  constexpr double made = -1.0;
   BlockTask<T> task;
   task.sum = [&](const Block<T>& block, const ItemSums& sums) {
     const FlushDenormals flush(FlushDenormals::What::results_and_operands);
-    loops_for<T>(loops).sum_and_max(block, sums.sums());
+    if (!at_once) return loops_for<T>(loops).sum_and_max(block, sums.sums());
+    double* all_made = sums.result();
+    loops_for<T>(loops).softmax_at_once(block, same_place(block.x, x, y), store_for(x, layout, y),
+                                        all_made);
+    for_each_run(
+        block.items, [&](std::size_t i) { return all_made[i] == 0.0; },
+        [&](std::size_t begin, std::size_t count) {
+          loops_for<T>(loops).sum_and_max(block.part(begin, count), sums.sums().from(begin));
+        });
   };
   task.finish = [&](const Block<T>& block, const ItemSums& sums, std::size_t) {
     const SumExp of = sums.sums();
     for (std::size_t i = 0; i < block.items; ++i) {
       double& scale = sums.result()[i];
+      if (at_once && scale == 1.0) {
+        scale = made;
+        continue;
+      }
       if (!sums.usable(i)) {
         const LoneItem item = lone_item(block, i, loops);
         of.max[i] = item.max;
@@ -85,7 +109,7 @@ void softmax(const T* x, const Layout& layout, T* y, std::size_t threads, Isa is
                                   store_for(x, layout, y));
     });
     for (std::size_t i = 0; i < block.items; ++i)
-      if (!usable(i)) softmax_of_item(block, i, of.max[i], of.sum[i], to);
+      if (sums.result()[i] == 0.0) softmax_of_item(block, i, of.max[i], of.sum[i], to);
   };
   for_each_block(x, layout, loops, threads, task);
 }

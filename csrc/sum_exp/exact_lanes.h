@@ -29,9 +29,10 @@ struct ExactLanes {
 
   static constexpr size_t expected_terms = 0;
   void expect(F64) {}
+  static F64 chosen(F64 x) { return x; }
 
-  template <size_t count>
-  void add(const Vectors<F64, count>& x) {
+  template <size_t count, class Ahead>
+  void add(const Vectors<F64, count>& x, const Ahead&) {
 #pragma GCC unroll 2
     for (size_t k = 0; k < count; ++k) add_term(x.v[k]);
     part_terms += count;

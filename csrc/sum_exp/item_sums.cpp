@@ -14,6 +14,8 @@ constexpr std::size_t task_size = 1u << 16;  // elements of a task, some 10 micr
 // must not depend on how many there are.
 constexpr std::size_t segment_size = 1u << 14;
 
+constexpr std::size_t many_blocks = 32;  // are tasks enough; of few, the segments are the tasks
+
 std::size_t divide_up(std::size_t a, std::size_t b) { return (a + b - 1) / b; }
 
 /// How an array is cut into blocks, and their terms into segments.
@@ -94,6 +96,27 @@ void for_each_block(const T* x, const Layout& layout, const AllSumExpLoops& loop
     });
     return;
   }
+  const auto add_up = [&](const Block<T>& block, const ItemSums* sums) {
+    for (std::size_t s = 1; s < segments; ++s)
+      loops.log.add(block.items, sums[0].moments(), sums[s].moments());
+  };
+  if (grid.blocks() >= many_blocks) {
+    // What is written is read again while a cache has it.
+    parallel_for(grid.blocks(), threads, [&](std::size_t b) {
+      const Block<T> block = grid.block(b);
+      std::vector<ItemSums> sums;
+      sums.reserve(segments);
+      for (std::size_t s = 0; s < segments; ++s) {
+        sums.emplace_back(block.items);
+        task.sum(grid.segment(block, s), sums[s]);
+      }
+      add_up(block, sums.data());
+      task.finish(block, sums[0], grid.first_item(b));
+      for (std::size_t s = 0; task.write && s < segments; ++s)
+        task.write(grid.segment(block, s), sums[0]);
+    });
+    return;
+  }
   std::vector<ItemSums> sums;
   sums.reserve(grid.blocks() * segments);
   for (std::size_t b = 0; b < grid.blocks(); ++b)
@@ -103,10 +126,8 @@ void for_each_block(const T* x, const Layout& layout, const AllSumExpLoops& loop
   });
   parallel_for(grid.blocks(), threads, [&](std::size_t b) {
     const Block<T> block = grid.block(b);
-    const ItemSums& total = sums[b * segments];
-    for (std::size_t s = 1; s < segments; ++s)
-      loops.log.add(block.items, total.moments(), sums[b * segments + s].moments());
-    task.finish(block, total, grid.first_item(b));
+    add_up(block, &sums[b * segments]);
+    task.finish(block, sums[b * segments], grid.first_item(b));
   });
   if (!task.write) return;
   parallel_for(sums.size(), threads, [&](std::size_t i) {

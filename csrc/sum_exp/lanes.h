@@ -21,11 +21,14 @@ namespace {
 
 using std::size_t;
 
+// Of how many terms to come accumulators may ask the largest: so many stay in the cache.
+constexpr size_t terms_ahead = 2048;
+
 constexpr float minus_infinity = -__builtin_huge_valf();
 
-/// What is kept beside the sum of exponentials. Where the maximum is, so is what rounding took
-/// from the terms: those sums are for softmax, which needs each digit.
-enum class Keep { nothing, max, moments };
+/// What is kept beside the sum of exponentials. Where the maximum is, or left out, so is what
+/// rounding took from the terms: those sums are for softmax, which needs each digit.
+enum class Keep { nothing, max, moments, all_but_max };
 
 /// A few vectors, to be held in registers.
 template <class V, size_t count>
@@ -61,8 +64,11 @@ struct Lanes {
   static constexpr size_t parts = V::width / F64::width;
   static constexpr bool is_double = sizeof(Element) == sizeof(double);
   static constexpr bool moments = keep == Keep::moments;
+  static constexpr bool without_max = keep == Keep::all_but_max;
+  static constexpr bool precise = keep == Keep::max || without_max;
 
-  V base, magic, lowest, top;  // top: the largest term
+  V base, magic, lowest;
+  V top;  // the largest term; or given and left out
   F64 sum[parts], rest[parts];
   DoubleDouble<F64> mean[moments ? parts : 1], squares[moments ? parts : 1];
 
@@ -73,6 +79,9 @@ struct Lanes {
       for (size_t p = 0; p < parts; ++p) mean[p] = squares[p] = {all<F64>(0.0), all<F64>(0.0)};
   }
 
+  /// For sums of the terms below `max`.
+  explicit Lanes(V max) : Lanes() { top = max; }
+
   void set_base(V to) {
     constexpr auto range = static_cast<Element>(exponent_range<Element>);
     base = to;
@@ -82,15 +91,23 @@ struct Lanes {
 
   /// Of how many terms expect() wants the largest: one is as large as all others, as a rule, to
   /// within what a base allows; but moments lose digits to a base that is far from the largest.
-  static constexpr size_t expected_terms = moments ? 8 : 1;
+  /// Terms beside the maximum, which come second, know theirs from the start.
+  static constexpr size_t expected_terms = without_max ? terms_ahead : moments ? 8 : 1;
 
   /// Sets the base of lanes without terms to the exponents of x.
   [[gnu::always_inline]] void expect(V x) { set_base(exponent_of(x * all<V>(C::log2_e))); }
 
-  /// Adds a term for each of the vectors to each lane; -inf adds nothing.
-  template <size_t count>
-  [[gnu::always_inline]] void add(const Vectors<V, count>& x) {
-    if (!add_in_range(x)) *this = raised_for(*this, x);
+  /// x, or -inf where it is left out.
+  V chosen(V x) const {
+    if constexpr (without_max) return select(greater(top, x), x, all<V>(minus_infinity));
+    return x;
+  }
+
+  /// Adds a term for each of the vectors to each lane; -inf adds nothing. largest_ahead() has the
+  /// largest of some terms to come.
+  template <size_t count, class Ahead>
+  [[gnu::always_inline]] void add(const Vectors<V, count>& x, const Ahead& largest_ahead) {
+    if (__builtin_expect(!add_in_range(x), false)) *this = raised_for(*this, x, largest_ahead());
   }
 
   /// Adds nothing and returns false if the exponent of a term is out of range and `raised` is
@@ -98,7 +115,7 @@ struct Lanes {
   template <size_t count>
   [[gnu::always_inline]] bool add_in_range(const Vectors<V, count>& x, bool raised = false) {
     // A sum of eight, by halves, has the error of three additions: too much for softmax.
-    constexpr size_t group = keep == Keep::max && count > 2 ? 2 : count;
+    constexpr size_t group = precise && count > 2 ? 2 : count;
     Terms<V> terms[count / group];
     V n = largest_in_range<V>();
 #pragma GCC unroll 4
@@ -107,17 +124,19 @@ struct Lanes {
       n = or_bits(n, n, terms[k].n);
     }
     if (any_bits_above(n, largest_in_range<V>()) && !raised) return false;
-    if constexpr (keep != Keep::nothing) top = max(top, largest_of<count>(x.v));
+    if constexpr (keep != Keep::nothing && !without_max) top = max(top, largest_of<count>(x.v));
 #pragma GCC unroll 4
     for (size_t k = 0; k < count / group; ++k) accumulate(terms[k]);
     return true;
   }
 
   /// The lanes, by value so that those of the caller may stay in registers, with a base that
-  /// suits x, and x added.
+  /// suits x and what comes, and x added.
   template <size_t count>
-  [[gnu::noinline, gnu::cold]] static Lanes raised_for(Lanes lanes, Vectors<V, count> x) {
-    lanes.raise(largest_of<count>(x.v));
+  [[gnu::noinline]] static Lanes raised_for(Lanes lanes, Vectors<V, count> x, V ahead) {
+    V largest = ahead;
+    for (size_t k = 0; k < count; ++k) largest = max(largest, lanes.chosen(x.v[k]));
+    lanes.raise(largest);
     lanes.add_in_range(x, true);
     return lanes;
   }
@@ -138,15 +157,7 @@ struct Lanes {
       if constexpr (moments) sum.squares = a.squares + b.squares;
       return sum;
     } else if constexpr (count == 2) {
-      const Term a = term_of(x[0]), b = term_of(x[1]);
-      const V rests = fma(b.power, b.factor, a.power * a.factor);
-      const V squares = moments ? fma(b.power, b.power, a.power * a.power) : rests;
-      if constexpr (is_double && keep == Keep::max) {
-        // There is no wider type for what rounding would take here.
-        const DoubleDouble<V> powers = two_sum(a.power, b.power);
-        return {or_bits(a.n, a.n, b.n), powers.high, rests + powers.low, squares};
-      }
-      return {or_bits(a.n, a.n, b.n), a.power + b.power, rests, squares};
+      return sum_of(term_of(x[0]), term_of(x[1]));
     } else {
       const Term a = term_of(x[0]);
       return {a.n, a.power, a.power * a.factor, moments ? a.power * a.power : a.power};
@@ -158,11 +169,23 @@ struct Lanes {
     V n, power, factor;
   };
 
+  [[gnu::always_inline]] static Terms<V> sum_of(const Term& a, const Term& b) {
+    const V rests = fma(b.power, b.factor, a.power * a.factor);
+    const V squares = moments ? fma(b.power, b.power, a.power * a.power) : rests;
+    if constexpr (is_double && precise) {
+      // There is no wider type for what rounding would take here.
+      const DoubleDouble<V> powers = two_sum(a.power, b.power);
+      return {or_bits(a.n, a.n, b.n), powers.high, rests + powers.low, squares};
+    }
+    return {or_bits(a.n, a.n, b.n), a.power + b.power, rests, squares};
+  }
+
   // x stands second, as a NaN has to stay one. What lies below the lowest adds no more than
   // 2^-63 of a sum of at least 1/2 (2^-511 in double).
   [[gnu::always_inline]] Term term_of(V x) const {
-    const V z = max(lowest, x);
-    const TableExpParts<V> e = table_exp_parts<keep == Keep::max>(z, magic);
+    V z = max(lowest, x);
+    if constexpr (without_max) z = select(greater(top, x), z, lowest);
+    const TableExpParts<V> e = table_exp_parts<precise>(z, magic);
     if constexpr (moments)
       return {e.n, fma(e.power, e.t, e.power), fnma(base, all<V>(C::ln_2), z)};
     else
@@ -272,26 +295,28 @@ struct Lanes {
     for (size_t p = 0; p < parts; ++p) rescale(p, change[p]);
     out.sums.exponent[i] = double{highest_base};
     if constexpr (keep != Keep::nothing) out.sums.max[i] = double{largest_lane(top)};
-    if constexpr (is_double) {
-      double lanes[2][F64::width];
-      sum[0].store(lanes[0]);
-      rest[0].store(lanes[1]);
-      for (size_t n = F64::width / 2; n > 0; n /= 2)
-        for (size_t k = 0; k < n; ++k) {
-          const DoubleDouble<double> pair = two_sum(lanes[0][k], lanes[0][k + n]);
-          lanes[0][k] = pair.high;
-          lanes[1][k] += lanes[1][k + n] + pair.low;
-        }
-      out.sums.sum[i] = lanes[0][0];
-      out.sums.rest[i] = lanes[1][0];
-    } else {
-      out.sums.sum[i] = sum_of_parts(sum);
-      out.sums.rest[i] = sum_of_parts(rest);
-    }
+    const DoubleDouble<double> sum_of_all = total();
+    out.sums.sum[i] = sum_of_all.high;
+    out.sums.rest[i] = sum_of_all.low;
     if constexpr (moments) {
       out.mean[i] = sum_of_parts(mean);
       out.sum_of_squares[i] = sum_of_parts(squares);
     }
+  }
+
+  /// The sum of all lanes, whose base is one.
+  DoubleDouble<double> total() const {
+    if constexpr (!is_double) return {sum_of_parts(sum), sum_of_parts(rest)};
+    double lanes[2][F64::width];
+    sum[0].store(lanes[0]);
+    rest[0].store(lanes[1]);
+    for (size_t n = F64::width / 2; n > 0; n /= 2)
+      for (size_t k = 0; k < n; ++k) {
+        const DoubleDouble<double> pair = two_sum(lanes[0][k], lanes[0][k + n]);
+        lanes[0][k] = pair.high;
+        lanes[1][k] += lanes[1][k + n] + pair.low;
+      }
+    return {lanes[0][0], lanes[1][0]};
   }
 
   static double sum_of_parts(const F64 (&x)[parts]) {

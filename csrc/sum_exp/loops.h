@@ -26,6 +26,10 @@ struct Block {
 /// columns: a sum over the lanes of a vector would cost more than the sum over the row.
 constexpr std::size_t short_row = 64;
 
+/// Rows of so many bytes are small enough for softmax to keep two numbers for each term in the
+/// first-level cache.
+constexpr std::size_t bytes_at_once = 16384;
+
 /// For each item the sum of its exponentials, (sum + rest) 2^exponent.
 ///
 /// The sum is a NaN if a term is a NaN or +inf; |exponent| >= exponent_limit if a term is so
@@ -80,6 +84,15 @@ struct SumExpLoops {
   void (*sum_and_max)(const Block<T>& block, SumExp sums);
   /// The same with the error of double, and the maxima.
   void (*sum_wide)(const Block<T>& block, SumExp sums);
+  /// The sums, and the maxima, of the terms below max[i] of each item i; which should not be far
+  /// below it only because it is denormal. The error is that of sum_and_max.
+  void (*sum_beside_max)(const Block<T>& block, const double* max, SumExp sums);
+  /// log_sum = log(count + (sum + rest) 2^exponent e^-max) from the sums beside a maximum, of which
+  /// there is one or, where log_sum was log 2 or more before, two; log_sum should have been less
+  /// than 1, with an error of less than 1e-3.
+  ///   Error:  relative, beside that of the sums: 2^-40 in float and 2^-53 in double; sums below
+  ///           2^-1021 e^max are 0
+  void (*log_beside_max)(std::size_t items, SumExp sums, double* log_sum);
   /// Sums with the moments of z = scale * x, scale > 0.
   void (*sum_moments)(const Block<T>& block, T scale, SumExpMoments moments);
   /// max(x_j), unspecified for items with NaN; -inf without terms.
@@ -90,6 +103,10 @@ struct SumExpLoops {
   /// y = e^x (scale + rest) 2^-exponent for the block that begins at y, with the steps of x.
   ///   Error:  1.6 ulp
   void (*softmax)(const Block<T>& block, Scaled scaled, T* y, Store store);
+  /// y = softmax(x) for the rows of a block, which are adjacent and of bytes_at_once at most.
+  /// made[i] is 1, or 0 where a row is not made for this and y is as it was.
+  ///   Error:  1.6 ulp, and what sum_and_max errs by
+  void (*softmax_at_once)(const Block<T>& block, T* y, Store store, double* made);
   /// y = (x - max) - log_sum.
   void (*log_softmax)(const Block<T>& block, const double* max, const double* log_sum, T* y,
                       Store store);

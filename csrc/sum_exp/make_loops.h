@@ -10,6 +10,7 @@
 #include "sum_exp/lanes.h"
 #include "sum_exp/loops.h"
 #include "sum_exp/scaled_exp.h"
+#include "sum_exp/softmax_rows.h"
 
 namespace logitkit {
 namespace {
@@ -51,16 +52,53 @@ struct Times {
 template <class Lanes, class Term>
 [[gnu::always_inline]] inline void expect_some(size_t terms, size_t step, Lanes& lanes,
                                                const Term& term) {
-  if (Lanes::expected_terms == 0 || terms == 0) return;
-  auto largest = term(0);
-  for (size_t n = 1, k = step; n < Lanes::expected_terms && k < terms; ++n, k += step)
-    largest = max(largest, term(k));
-  lanes.expect(largest);
+  constexpr size_t some = Lanes::expected_terms < 8 ? Lanes::expected_terms : 8;
+  if constexpr (some > 0) {
+    if (terms == 0) return;
+    auto largest = lanes.chosen(term(0));
+    for (size_t n = 1, k = step; n < some && k < terms; ++n, k += step)
+      largest = max(largest, lanes.chosen(term(k)));
+    lanes.expect(largest);
+  }
 }
 
-/// Gives `count` vectors of a row to an accumulator, each after `change`.
+/// The largest of the next terms of a row, in all lanes.
+template <class V, class T, class Chosen>
+[[gnu::noinline]] V largest_of_row(const T* x, size_t terms, Chosen chosen) {
+  V top[4];
+  for (V& v : top) v = lowest_vector<V>();
+  const size_t some = terms < terms_ahead ? terms : terms_ahead;
+  size_t j = 0;
+  for (; j + 4 * V::width <= some; j += 4 * V::width)
+#pragma GCC unroll 4
+    for (size_t k = 0; k < 4; ++k) top[k] = max(top[k], chosen(V::load(x + j + k * V::width)));
+  for (; j < some; j += V::width) top[0] = max(top[0], chosen(load_some<V>(x + j, some - j)));
+  return all<V>(largest_lane(max(max(top[0], top[1]), max(top[2], top[3]))));
+}
+
+/// The largest of the terms to come of a tile, in each lane.
+template <class V, class Chosen>
+[[gnu::noinline]] V largest_of_tile(const V* tile, size_t terms, Chosen chosen) {
+  V top = lowest_vector<V>(), other = top;
+  size_t j = 0;
+  for (; j + 2 <= terms; j += 2) {
+    top = max(top, chosen(tile[j]));
+    other = max(other, chosen(tile[j + 1]));
+  }
+  if (j < terms) top = max(top, chosen(tile[j]));
+  return max(top, other);
+}
+
+/// The terms as an accumulator sees them.
+template <class Lanes, class Change>
+inline auto chosen_by(const Lanes& lanes, const Change& change) {
+  return [&](auto x) { return lanes.chosen(change(x)); };
+}
+
+/// Gives `count` vectors of a row to an accumulator, each after `change`; `terms` are to come.
 template <size_t count, class V, class T, class Lanes, class Change>
-[[gnu::always_inline]] inline void add_vectors(const T* x, Lanes& lanes, const Change& change) {
+[[gnu::always_inline]] inline void add_vectors(const T* x, size_t terms, Lanes& lanes,
+                                               const Change& change) {
   constexpr size_t ahead = 4096 / sizeof(T);
   Vectors<V, count> vectors;
 #pragma GCC unroll 8
@@ -68,7 +106,7 @@ template <size_t count, class V, class T, class Lanes, class Change>
     vectors.v[k] = change(V::load(x + k * V::width));
     if (count == 8 && k * V::width * sizeof(T) % 64 == 0) V::prefetch(x + k * V::width + ahead);
   }
-  lanes.add(vectors);
+  lanes.add(vectors, [&] { return largest_of_row<V>(x, terms, chosen_by(lanes, change)); });
 }
 
 /// Gives a row to an accumulator, V::width terms in a vector.
@@ -76,15 +114,20 @@ template <class V, class T, class Lanes, class Change>
 [[gnu::always_inline]] inline void add_row(const T* x, size_t terms, Lanes& lanes,
                                            const Change& change) {
   size_t j = 0;
-  expect_some(terms, V::width, lanes,
-              [&](size_t k) { return change(load_some<V>(x + k, terms - k)); });
-  for (; j + 8 * V::width <= terms; j += 8 * V::width) add_vectors<8, V>(x + j, lanes, change);
+  if constexpr (Lanes::expected_terms == terms_ahead)
+    lanes.expect(largest_of_row<V>(x, terms, chosen_by(lanes, change)));
+  else
+    expect_some(terms, V::width, lanes,
+                [&](size_t k) { return change(load_some<V>(x + k, terms - k)); });
+  for (; j + 8 * V::width <= terms; j += 8 * V::width)
+    add_vectors<8, V>(x + j, terms - j, lanes, change);
   if (j + 4 * V::width <= terms) {
-    add_vectors<4, V>(x + j, lanes, change);
+    add_vectors<4, V>(x + j, terms - j, lanes, change);
     j += 4 * V::width;
   }
   for (; j < terms; j += V::width)
-    lanes.add(Vectors<V, 1>{{change(load_some<V>(x + j, terms - j))}});
+    lanes.add(Vectors<V, 1>{{change(load_some<V>(x + j, terms - j))}},
+              [&] { return largest_of_row<V>(x + j, terms - j, chosen_by(lanes, change)); });
 }
 
 /// tile[j][i] = the term j of row i, for the V::width rows from x on; -inf where there is none.
@@ -122,13 +165,14 @@ inline void store_tile(const V* tile, size_t rows, size_t row_step, size_t terms
   for (size_t i = 0; i < V::width && i < rows; ++i) store_some(block[i], x + i * row_step, terms);
 }
 
-/// Gives `count` vectors of a tile to an accumulator.
+/// Gives `count` vectors of a tile to an accumulator; `terms` are to come.
 template <size_t count, class V, class Lanes, class Change>
-[[gnu::always_inline]] inline void add_some(const V* tile, Lanes& lanes, const Change& change) {
+[[gnu::always_inline]] inline void add_some(const V* tile, size_t terms, Lanes& lanes,
+                                            const Change& change) {
   Vectors<V, count> vectors;
 #pragma GCC unroll 8
   for (size_t k = 0; k < count; ++k) vectors.v[k] = change(tile[k]);
-  lanes.add(vectors);
+  lanes.add(vectors, [&] { return largest_of_tile(tile, terms, chosen_by(lanes, change)); });
 }
 
 /// Gives all vectors of a tile to an accumulator.
@@ -136,20 +180,23 @@ template <class V, class Lanes, class Change>
 [[gnu::always_inline]] inline void add_tile(const V* tile, size_t terms, Lanes& lanes,
                                             const Change& change) {
   size_t j = 0;
-  expect_some(terms, 1, lanes, [&](size_t k) { return change(tile[k]); });
-  for (; j + 8 <= terms; j += 8) add_some<8>(tile + j, lanes, change);
+  if constexpr (Lanes::expected_terms == terms_ahead)
+    lanes.expect(largest_of_tile(tile, terms, chosen_by(lanes, change)));
+  else
+    expect_some(terms, 1, lanes, [&](size_t k) { return change(tile[k]); });
+  for (; j + 8 <= terms; j += 8) add_some<8>(tile + j, terms - j, lanes, change);
   // Doubles, for which there is no wider type, go one by one: a sum of few shows each rounding.
   if constexpr (sizeof(typename V::Element) < sizeof(double)) {
     if (j + 4 <= terms) {
-      add_some<4>(tile + j, lanes, change);
+      add_some<4>(tile + j, terms - j, lanes, change);
       j += 4;
     }
     if (j + 2 <= terms) {
-      add_some<2>(tile + j, lanes, change);
+      add_some<2>(tile + j, terms - j, lanes, change);
       j += 2;
     }
   }
-  for (; j < terms; ++j) add_some<1>(tile + j, lanes, change);
+  for (; j < terms; ++j) add_some<1>(tile + j, terms - j, lanes, change);
 }
 
 /// Gives `count` rows of a strip of columns to its accumulators.
@@ -164,14 +211,14 @@ template <size_t count, class V, class T, class Lanes, class Change>
       vectors.v[k] = change(V::load(x + k * row_step + c));
       V::prefetch(x + (k + count) * row_step + c);
     }
-    lanes->add(vectors);
+    lanes->add(vectors, lowest_vector<V>);
   }
   if (c < columns) {
     Vectors<V, count> vectors;
 #pragma GCC unroll 8
     for (size_t k = 0; k < count; ++k)
       vectors.v[k] = change(load_some<V>(x + k * row_step + c, columns - c));
-    lanes->add(vectors);
+    lanes->add(vectors, lowest_vector<V>);
   }
 }
 
@@ -222,12 +269,42 @@ inline void sum_items(const Block<T>& block, const Start& start, Out out, const 
   }
 }
 
+/// max[i] .. max[i + n - 1], one in a lane; max[i] in all lanes if n = 0.
+template <class F64>
+inline F64 load_lanes(const double* x, size_t i, size_t n) {
+  return n == 0 ? F64::all(x[i]) : F64::load_first(x + i, n, F64::all(0.0));
+}
+
+/// As load_lanes(), rounded to the elements of V.
+template <class V>
+inline V load_narrow(const double* x, size_t i, size_t n) {
+  using F64 = typename V::Wide;
+  constexpr size_t parts = V::width / F64::width;
+  F64 wide[parts];
+  for (size_t p = 0; p < parts; ++p) {
+    const size_t begin = p * F64::width;
+    const size_t rest = n > begin ? n - begin : 0;
+    wide[p] = n == 0 ? F64::all(x[i])
+                     : F64::load_first(rest == 0 ? x : x + i + begin,
+                                       rest < F64::width ? rest : F64::width, F64::all(0.0));
+  }
+  return V::narrow(wide);
+}
+
 template <class V, class T, Keep keep>
 void sum(const Block<T>& block, SumExp sums) {
   using Sums = Lanes<V, keep>;
   sum_items<V, T, Sums>(
       block, [](size_t, size_t) { return Sums(); }, SumExpMoments{sums, nullptr, nullptr},
       AsIs<V>());
+}
+
+template <class V>
+void sum_beside_max(const Block<typename V::Element>& block, const double* max, SumExp sums) {
+  using Sums = Lanes<V, Keep::all_but_max>;
+  sum_items<V, typename V::Element, Sums>(
+      block, [max](size_t i, size_t n) { return Sums(load_narrow<V>(max, i, n)); },
+      SumExpMoments{sums, nullptr, nullptr}, AsIs<V>());
 }
 
 template <class V, class T>
@@ -246,8 +323,9 @@ struct MaxLanes {
   V top = all<V>(minus_infinity);
   static constexpr size_t expected_terms = 0;
   void expect(V) {}
-  template <size_t count>
-  void add(const Vectors<V, count>& x) {
+  static V chosen(V x) { return x; }
+  template <size_t count, class Ahead>
+  void add(const Vectors<V, count>& x, const Ahead&) {
     for (size_t k = 0; k < count; ++k) top = max(top, x.v[k]);
   }
   void store(double* out, size_t i, size_t count) const {
@@ -264,34 +342,12 @@ void max_of_items(const Block<typename V::Element>& block, double* max) {
   sum_items<V, T, MaxLanes<V>>(block, [](size_t, size_t) { return MaxLanes<V>(); }, max, AsIs<V>());
 }
 
-/// max[i] .. max[i + n - 1], one in a lane; max[i] in all lanes if n = 0.
-template <class F64>
-inline F64 load_lanes(const double* x, size_t i, size_t n) {
-  return n == 0 ? F64::all(x[i]) : F64::load_first(x + i, n, F64::all(0.0));
-}
-
 template <class F64, class T>
 void sum_exactly(const Block<T>& block, const double* max, ExactSumExp sums) {
   using Sums = ExactLanes<F64>;
   sum_items<F64, T, Sums>(
       block, [max](size_t i, size_t n) { return Sums(load_lanes<F64>(max, i, n)); }, sums,
       AsIs<F64>());
-}
-
-/// As load_lanes(), rounded to the elements of V.
-template <class V>
-inline V load_narrow(const double* x, size_t i, size_t n) {
-  using F64 = typename V::Wide;
-  constexpr size_t parts = V::width / F64::width;
-  F64 wide[parts];
-  for (size_t p = 0; p < parts; ++p) {
-    const size_t begin = p * F64::width;
-    const size_t rest = n > begin ? n - begin : 0;
-    wide[p] = n == 0 ? F64::all(x[i])
-                     : F64::load_first(rest == 0 ? x : x + i + begin,
-                                       rest < F64::width ? rest : F64::width, F64::all(0.0));
-  }
-  return V::narrow(wide);
 }
 
 /// y = map(x) for n < V::width terms.
@@ -413,7 +469,12 @@ struct Softmax {
 #pragma GCC unroll 4
     for (size_t k = 1; k < count; ++k) least = min(least, x[k]);
     if (exp.any_small(least)) {
-      for (size_t k = 0; k < count; ++k) x[k] = exp.any_size(x[k]);
+      V largest = x[0];
+#pragma GCC unroll 4
+      for (size_t k = 1; k < count; ++k) largest = max(largest, x[k]);
+      const bool zero = exp.all_zero(largest);
+#pragma GCC unroll 4
+      for (size_t k = 0; k < count; ++k) x[k] = zero ? all<V>(0) : exp.any_size(x[k]);
       return;
     }
 #pragma GCC unroll 4
@@ -441,6 +502,84 @@ void softmax(const Block<typename V::Element>& block, Scaled scaled, typename V:
                                        load_narrow<V>(scaled.rest, i, n))};
       },
       y, store);
+}
+
+/// A copy past the caches, a few vectors at a time: more than the memory takes at once would wait.
+template <class V>
+class Stream {
+  using T = typename V::Element;
+
+ public:
+  /// Finishes what was begun and begins to copy n elements.
+  void begin(const T* x, size_t n, T* y) {
+    finish();
+    const size_t past = up_to_aligned<V>(y), head = past < n ? past : n;
+    some(x, head, y);
+    x_ = x + head;
+    y_ = y + head;
+    n_ = n - head;
+  }
+
+  /// The next `count` vectors.
+  template <size_t count>
+  [[gnu::always_inline]] void step() {
+    if (n_ < count * V::width) return;
+#pragma GCC unroll 4
+    for (size_t k = 0; k < count; ++k) V::load(x_ + k * V::width).stream(y_ + k * V::width);
+    advance(count * V::width);
+  }
+
+  void finish() {
+    for (; n_ >= V::width; advance(V::width)) V::load(x_).stream(y_);
+    some(x_, n_, y_);
+    n_ = 0;
+  }
+
+ private:
+  static void some(const T* x, size_t n, T* y) {
+    if (n > 0) V::load_first(x, n, V::all(*x)).store_first(y, n);
+  }
+  void advance(size_t n) {
+    x_ += n;
+    y_ += n;
+    n_ -= n;
+  }
+
+  const T* x_ = nullptr;
+  T* y_ = nullptr;
+  size_t n_ = 0;
+};
+
+template <class V>
+void softmax_at_once(const Block<typename V::Element>& block, typename V::Element* y, Store store,
+                     double* made) {
+  using T = typename V::Element;
+  SoftmaxRows<V> batch;
+  T results[2][bytes_at_once / sizeof(T)];
+  Stream<V> stream;
+  const size_t terms = block.terms, most = batch.rows(terms);
+  bool turn = false;
+  for (size_t i = 0; i < block.items; i += most, turn = !turn) {
+    const size_t rows = block.items - i < most ? block.items - i : most;
+    const T* x = block.x + i * terms;
+    if (store == Store::cached) {
+      T* to = y + i * terms;
+      batch.run(x, rows, terms, to, made + i, [to](size_t at) {
+        for (size_t k = 0; k < 4; ++k) V::prefetch(to + at + k * V::width);
+      });
+      continue;
+    }
+    batch.run(x, rows, terms, results[turn], made + i,
+              [&stream](size_t) { stream.template step<4>(); });
+    for (size_t begin = 0; begin < rows; ++begin) {
+      size_t end = begin;
+      while (end < rows && made[i + end] == 1.0) ++end;
+      stream.begin(results[turn] + begin * terms, (end - begin) * terms, y + (i + begin) * terms);
+      begin = end;
+    }
+  }
+  stream.finish();
+  if (store == Store::streamed) V::fence();
 }
 
 template <class V>
@@ -492,6 +631,51 @@ void log_sums(size_t items, SumExp sums, double* high, double* low) {
   });
 }
 
+/// e^x for x < 1, 0 below the smallest normal number: with twice the digits of a double where
+/// those count.
+template <bool twice, class F64>
+inline DoubleDouble<F64> exp_of(DoubleDouble<F64> x) {
+  const F64 zero = all<F64>(0.0), one = all<F64>(1.0);
+  const F64 lowest = all<F64>(-1021.0 * ExpConstants<double>::ln_2);
+  const auto normal = greater(x.high, lowest);
+  const F64 high = select(normal, x.high, lowest), low = select(normal, x.low, zero);
+  if constexpr (twice) {
+    const ExactExpParts<F64> e = exact_exp_parts<F64>({high, low});
+    const F64 power = select(normal, power_of_two(e.n, exponent_bias(zero)), zero);
+    const DoubleDouble<F64> exp = fast_two_sum(one, e.t.high);
+    return {exp.high * power, (exp.low + e.t.low) * power};
+  }
+  const ExpParts<F64> e = exp_parts(high);
+  const F64 power = select(normal, power_of_two(e.n, exponent_bias(zero)), zero);
+  return {fma(power, e.t, power), zero};
+}
+
+template <class T, class F64>
+void log_beside_max(size_t items, SumExp sums, double* results) {
+  using C = ExpConstants<double>;
+  constexpr bool twice = sizeof(T) == sizeof(double);
+  const F64 zero = all<F64>(0.0), one = all<F64>(1.0);
+  for_vectors<F64>(items, [&](size_t i, size_t n) {
+    const auto load = [=](const double* x) { return F64::load_first(x + i, n, F64::all(1.0)); };
+    const F64 base = load(sums.exponent), result = load(results);
+    const DoubleDouble<F64> product = multiply(base, all<F64>(C::ln_2));
+    const DoubleDouble<F64> shift = two_sum(product.high, zero - load(sums.max));
+    const F64 low = shift.low + fma(base, all<F64>(C::ln_2_rest), product.low);
+    const DoubleDouble<F64> exp = exp_of<twice, F64>({shift.high, low});
+    const DoubleDouble<F64> beside = two_sum(load(sums.sum), load(sums.rest)) * exp;
+    // From log 2 on there may be two that equal the maximum: then there is less beside them.
+    const F64 two = select(greater(result, all<F64>(0.69)), all<F64>(2.0), one);
+    const F64 count = select(greater(beside.high, all<F64>(0.9)), one, two);
+    const DoubleDouble<F64> others = fast_two_sum(beside.high, beside.low);
+    if constexpr (twice) {
+      exact_log<F64>(count, others).high.store_first(results + i, n);
+    } else {
+      const DoubleDouble<F64> sum = two_sum(count, others.high);
+      log(sum.high, sum.low, zero).high.store_first(results + i, n);
+    }
+  });
+}
+
 template <class F64>
 void log_exactly(size_t items, ExactSumExp sums) {
   for_vectors<F64>(items, [&](size_t i, size_t n) {
@@ -505,13 +689,15 @@ void log_exactly(size_t items, ExactSumExp sums) {
 
 template <class F32, class F64>
 constexpr AllSumExpLoops make_loops() {
-  return {{sum<F32, float, Keep::nothing>, sum<F32, float, Keep::max>, sum<F64, float, Keep::max>,
-           sum_moments<F32, float>, max_of_items<F32>, sum_exactly<F64, float>, softmax<F32>,
-           log_softmax<F32>},
-          {sum<F64, double, Keep::nothing>, sum<F64, double, Keep::max>,
-           sum<F64, double, Keep::max>, sum_moments<F64, double>, max_of_items<F64>,
-           sum_exactly<F64, double>, softmax<F64>, log_softmax<F64>},
-          {add_sums<F64>, log_sums<F64>, log_exactly<F64>}};
+  return {
+      {sum<F32, float, Keep::nothing>, sum<F32, float, Keep::max>, sum<F64, float, Keep::max>,
+       sum_beside_max<F32>, log_beside_max<float, F64>, sum_moments<F32, float>, max_of_items<F32>,
+       sum_exactly<F64, float>, softmax<F32>, softmax_at_once<F32>, log_softmax<F32>},
+      {sum<F64, double, Keep::nothing>, sum<F64, double, Keep::max>, sum<F64, double, Keep::max>,
+       sum_beside_max<F64>, log_beside_max<double, F64>, sum_moments<F64, double>,
+       max_of_items<F64>, sum_exactly<F64, double>, softmax<F64>, softmax_at_once<F64>,
+       log_softmax<F64>},
+      {add_sums<F64>, log_sums<F64>, log_exactly<F64>}};
 }
 
 }  // namespace

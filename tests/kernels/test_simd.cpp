@@ -8,6 +8,7 @@
 #include <limits>
 #include <vector>
 
+#include "exact_row.h"
 #include "expect.h"
 #include "simd/double_double.h"
 #include "simd/exp.h"
@@ -287,6 +288,83 @@ void test_exact_sums(Isa isa) {
       }
 }
 
+/// e^x and its parts, term by term: items of one term, as columns.
+template <class T>
+void test_single_terms(const SumExpLoops<T>& loops) {
+  constexpr bool is_double = sizeof(T) == sizeof(double);
+  const double limit = is_double ? 745.0 : 103.0;
+  std::vector<T> x;
+  for (int i = 0; i <= 3000; ++i) x.push_back(static_cast<T>((i - 3000) * limit / 3000.0));
+  for (const double of_all : {1e-3, 0.3, 20.0, 700.0, -9e4, 9e4})
+    x.push_back(static_cast<T>(of_all));
+  const std::size_t n = x.size();
+  const Block<T> columns = {x.data(), n, 1, 1, n};
+  std::vector<double> memory(4 * n);
+  double* m = memory.data();
+  const SumExp sums = {m, m + n, m + 2 * n, m + 3 * n};
+  const auto expect_sums = [&](double promised) {
+    bool holds = true;
+    for (std::size_t i = 0; i < n; ++i) {
+      // sum 2^exponent = e^x: the exponent goes to the other side.
+      const long double r = (static_cast<long double>(x[i]) - sums.exponent[i] * ln_2_high) -
+                            sums.exponent[i] * ln_2_low;
+      const long double truth = std::exp(r),
+                        sum = static_cast<long double>(sums.sum[i]) + sums.rest[i];
+      holds = holds && std::abs(sum - truth) <= promised * truth;
+    }
+    expect(holds, "e^x within the error of its loop");
+  };
+  const double narrow = is_double ? 0x1p-51 : 0x1p-22, wide = 0x1p-51;
+  loops.sum(columns, sums);
+  expect_sums(narrow / 2);  // of one term; the promise is for eight
+  loops.sum_and_max(columns, sums);
+  expect_sums(narrow / 2);
+  loops.sum_wide(columns, sums);
+  expect_sums(wide / 2);
+
+  // And as softmax writes it, from e^700 2^-1000 to the smallest denormal number.
+  for (const double exponent : {0.0, 1.0, -40.0, 1000.0})
+    for (const double scale : {1.0, 0.5, 0.7, 0.9999}) {
+      const double in_t = double{static_cast<T>(scale)},
+                   rest = in_t * (is_double ? 0x1p-54 : 0x1p-25);
+      const std::vector<double> exponents(n, exponent), scales(n, in_t), rests(n, rest);
+      std::vector<T> y(n, T{5});
+      loops.softmax(columns, {exponents.data(), scales.data(), rests.data()}, y.data(),
+                    Store::cached);
+      bool holds = true;
+      for (std::size_t i = 0; i < n; ++i) {
+        const long double r =
+            (static_cast<long double>(x[i]) - exponent * ln_2_high) - exponent * ln_2_low;
+        if (std::abs(x[i]) > 2000 || r > 0) continue;  // results are at most 1
+        const long double truth = std::exp(r) * (static_cast<long double>(in_t) + rest);
+        holds = holds && error_in_ulp(y[i], truth) <= 1.6;
+      }
+      expect(holds, "e^x scale within 1.6 ulp");
+    }
+}
+
+void test_max(Isa isa) {
+  const float inf32 = static_cast<float>(inf);
+  for (const std::size_t terms : {0, 1, 5, 16, 64, 65, 200})
+    for (const std::size_t items : {1, 3, 40}) {
+      std::vector<float> x(terms * items);
+      for (std::size_t i = 0; i < x.size(); ++i)
+        x[i] = i % 7 == 0 ? -inf32 : 1e-42f * static_cast<float>(i * 31 % 101);
+      for (const Block<float>& block : {Block<float>{x.data(), items, terms, 1, items},
+                                        Block<float>{x.data(), items, terms, terms, 1}}) {
+        std::vector<double> max(items + 1, 5.0);
+        if (terms > 0 || items == 1) sum_exp_loops(isa).f32.max(block, max.data());
+        for (std::size_t i = 0; i < items && terms > 0; ++i) {
+          float truth = -inf32;
+          for (std::size_t j = 0; j < terms; ++j)
+            truth = std::max(truth, x[i * block.item_step + j * block.term_step]);
+          expect(max[i] == double{truth}, "max, also of denormal numbers");
+        }
+        expect(max[items] == 5.0, "max writes no more");
+      }
+    }
+}
+
 // --- flush_denormals.h
 
 void test_flush() {
@@ -328,6 +406,9 @@ void test_simd() {
   for (const Isa isa : supported_isas()) {
     test_log_loops(isa);
     test_exact_sums(isa);
+    test_single_terms(sum_exp_loops(isa).f32);
+    test_single_terms(sum_exp_loops(isa).f64);
+    test_max(isa);
   }
 }
 

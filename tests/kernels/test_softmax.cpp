@@ -80,14 +80,15 @@ void expect_contract(const ExactRow<T>& row, std::size_t step, Isa isa) {
   }
 }
 
-// Around the vector widths, the unrolled steps, short rows and strips of columns.
+// Around the vector widths, the unrolled steps, short rows, rows made at once and strips of
+// columns.
 template <class T>
 std::vector<ExactRow<T>> random_rows() {
   std::mt19937 random(1);
   std::vector<ExactRow<T>> rows;
-  for (const std::size_t n : {1,  2,  3,  4,  5,  7,  8,  9,   15,  16,  17,  31,  32,
-                              33, 63, 64, 65, 66, 95, 96, 127, 128, 129, 255, 257, 900})
-    for (const double spread : {0.01, 5.0, 40.0}) {
+  for (const std::size_t n : {1,  2,  3,  4,  5,  7,  8,   9,   15,  16,  17,  31,  32,  33,
+                              63, 64, 65, 66, 95, 96, 127, 128, 129, 255, 257, 900, 2049})
+    for (const double spread : {0.01, 5.0, 15.0, 40.0}) {
       std::normal_distribution<double> normal(2.0, spread);
       std::vector<T> x(n);
       for (T& value : x) value = static_cast<T>(normal(random));
@@ -156,6 +157,44 @@ void test_threads_and_place_do_not_change_bits(Isa isa) {
   }
 }
 
+/// Rows of which some leave the usual way, the others beside them.
+template <class T>
+std::vector<T> mixed_rows(std::size_t rows, std::size_t terms) {
+  std::vector<T> x = noise<T>(rows * terms);
+  constexpr double limit = 1e5;  // of terms that the loops are made for
+  const double odd[] = {nan, inf, -inf, 70.0, 400.0, -300.0, 1200.0, limit, -limit, 1e-40};
+  for (std::size_t i = 0; i < rows; i += 1 + i % 5) {
+    const double value = odd[i % 10];
+    T* row = &x[i * terms];
+    row[i * 31 % terms] = static_cast<T>(value);
+    if (i % 3 == 0) std::fill_n(row + terms / 2, terms - terms / 2, static_cast<T>(value));
+  }
+  return x;
+}
+
+template <class T>
+void test_rows_do_not_depend_on_each_other(Isa isa) {
+  constexpr std::size_t streamed = (std::size_t{1} << 23) / sizeof(T);
+  const Layout layouts[] = {{45, 64, 1},  {45, 67, 1},  {20, 200, 1},
+                            {9, 1000, 1}, {5, 3000, 1}, {streamed / 100 + 1, 101, 1}};
+  for (const Layout layout : layouts) {
+    const std::size_t terms = layout.terms;
+    const std::vector<T> x = mixed_rows<T>(layout.outer, terms);
+    std::vector<T> y(x.size() + 3), alone(terms);
+    for (const Map<T>& map : maps<T>) {
+      for (const std::size_t offset : {0, 3}) {  // aligned or not
+        map.run(x.data(), layout, y.data() + offset, 1, isa);
+        bool same = true;
+        for (std::size_t i = 0; i < std::min<std::size_t>(layout.outer, 300); ++i) {
+          map.run(&x[i * terms], {1, terms, 1}, alone.data(), 1, isa);
+          same = same && std::memcmp(alone.data(), &y[i * terms + offset], terms * sizeof(T)) == 0;
+        }
+        expect(same, "a row is what it is alone");
+      }
+    }
+  }
+}
+
 /// Whether denormal operands and results are numbers to this thread.
 bool has_denormals() {
   volatile float smallest_normal = std::numeric_limits<float>::min(), denormal = 1e-42f;
@@ -187,6 +226,7 @@ void test_all(Isa isa) {
     for (const std::size_t step : {1, 3}) expect_contract(row, step, isa);
   test_specials<T>(isa);
   test_threads_and_place_do_not_change_bits<T>(isa);
+  test_rows_do_not_depend_on_each_other<T>(isa);
   test_denormals_of_the_caller<T>(isa);
 }
 
