@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 import logitkit
-from logitkit import _backend, _cpu
+from logitkit import _backend
+from logitkit.cuda import _device
 
 
-def test_numpy_runs_on_the_processor():
+def test_numpy_stays_what_it_is():
     x = np.zeros(3, np.float32)
     assert _backend.as_array(x) is x
-    assert _backend.namespace_of(x) is np
-    assert _backend.kernels_for(x) is _cpu
+    assert _backend.bridge_for(x) is None
 
 
 @pytest.mark.parametrize("given", [3, [1.0, 2.0], np.float32(3), np.arange(3).astype(">i4")])
@@ -25,18 +25,38 @@ def test_everything_else_becomes_a_native_array(given):
     np.testing.assert_array_equal(x, given)
 
 
-def test_cupy_needs_a_build_with_cuda(monkeypatch):
-    class Array:
-        pass
+class OnGPU:
+    """What CuPy has, as far as it is looked at here."""
 
-    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(ndarray=Array))
+
+@pytest.fixture
+def cupy(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(ndarray=OnGPU))
+
+
+@pytest.mark.usefixtures("cupy")
+def test_arrays_on_a_gpu_go_to_their_functions():
+    assert _backend.bridge_for(OnGPU()) is logitkit.cuda
+
+
+def test_arrays_of_jax_go_where_they_lie(monkeypatch):
+    class Array:
+        def __init__(self, platform):
+            self.device = SimpleNamespace(platform=platform)
+
+    monkeypatch.setitem(sys.modules, "jax", SimpleNamespace(Array=Array))
+    assert _backend.bridge_for(Array("gpu")) is logitkit.cuda
+    assert _backend.bridge_for(Array("cpu")) is None
+
+
+def test_kernels_for_gpus_need_a_build_with_them(monkeypatch):
     monkeypatch.setitem(sys.modules, "logitkit._cuda", None)  # as if it had not been built
-    x = Array()
-    assert _backend.as_array(x) is x
-    assert _backend.namespace_of(x) is sys.modules["cupy"]
-    _backend._cuda.cache_clear()
+    _device.kernels.cache_clear()
     with pytest.raises(RuntimeError, match="LOGITKIT_CUDA=ON"):
-        _backend.kernels_for(x)
+        _device.kernels()
+    assert not logitkit.cuda.is_available()
+    with pytest.raises(RuntimeError, match="LOGITKIT_CUDA=ON"):
+        logitkit.cuda.build_info()
 
 
 def test_tensors_go_to_their_bridge(monkeypatch):
@@ -87,11 +107,17 @@ def test_subclasses_become_plain_arrays():
     assert type(logitkit.softmax(x)) is np.ndarray
 
 
-def test_functions_without_cuda_kernels_say_so(monkeypatch):
-    class Array:
-        pass
+@pytest.mark.usefixtures("cupy")
+def test_functions_without_cuda_kernels_say_so():
+    with pytest.raises(TypeError, match=r"pass a copy, such as cupy.asnumpy\(x\)"):
+        logitkit.linear_argmax(OnGPU(), OnGPU())
+    with pytest.raises(TypeError, match="sparsemax has no CUDA kernel"):
+        logitkit.distributions.sparsemax(OnGPU())
 
-    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(ndarray=Array))
-    for function in (logitkit.softmax, logitkit.log_softmax, logitkit.softmax_stats):
-        with pytest.raises(TypeError, match=r"pass cupy.asnumpy\(x\)"):
-            function(Array())
+
+def test_all_that_has_no_cuda_kernel_is_known():
+    pytest.importorskip("torch")
+    from logitkit import torch
+
+    missing = set(torch.__all__) - set(logitkit.cuda.__all__)
+    assert missing == set(logitkit.cuda._WITHOUT_KERNEL)

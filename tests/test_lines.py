@@ -142,15 +142,12 @@ def test_lines_hold_what_is_reduced(array_and_axis):
     x, axis = array_and_axis
     x = np.atleast_1d(x)
     axes = tuple(range(x.ndim)) if axis is None else tuple(np.atleast_1d(axis).astype(int) % x.ndim)
-    for rows in (False, True):
-        lines = Lines.of(x, axes, np.float64, rows=rows)
-        inner = lines.array.shape[2]
-        assert lines.array.flags.c_contiguous
-        assert not rows or inner == 1 or x.size == 0
-        np.testing.assert_array_equal(lines.unfold(lines.array, x.shape), x)
-        expected = np.max(x, axis=axes, keepdims=True, initial=-INF)
-        largest = lines.unfold(np.max(lines.array, axis=1, initial=-INF), expected.shape)
-        np.testing.assert_array_equal(largest, expected)
+    lines = Lines.of(x, axes, np.float64)
+    assert lines.array.flags.c_contiguous
+    np.testing.assert_array_equal(lines.unfold(lines.array, x.shape), x)
+    expected = np.max(x, axis=axes, keepdims=True, initial=-INF)
+    largest = lines.unfold(np.max(lines.array, axis=1, initial=-INF), expected.shape)
+    np.testing.assert_array_equal(largest, expected)
 
 
 @pytest.mark.parametrize("shape", [(4, 3, 5), (4, 1, 3, 2), (1, 1, 7), (6,)])

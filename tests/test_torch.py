@@ -794,9 +794,16 @@ def test_wrong_tensors(ours, theirs, x, message):
         ours(x, 0)
 
 
-def test_cuda_is_refused_by_name():
-    with torch._subclasses.FakeTensorMode(), pytest.raises(TypeError, match=r"cuda:0.*x\.cpu\(\)"):
-        logitkit.softmax(torch.empty(3, device="cuda"), 0)
+def test_a_tensor_on_a_gpu_stays_there():
+    with torch._subclasses.FakeTensorMode():
+        x = torch.empty(2, 3, device="cuda", dtype=torch.bfloat16)
+        assert logitkit.softmax(x, 1).device == x.device
+        assert logitkit.logsumexp(x, 1).dtype == torch.bfloat16
+
+
+def test_other_devices_are_refused_by_name():
+    with torch._subclasses.FakeTensorMode(), pytest.raises(TypeError, match=r"mps:0.*x\.cpu\(\)"):
+        logitkit.softmax(torch.empty(3, device="mps"), 0)
 
 
 @along

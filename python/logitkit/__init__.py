@@ -38,7 +38,7 @@ from ._softmax_vjp import log_softmax_vjp, logsumexp_vjp, softmax_vjp
 from .reference import SoftmaxStats
 
 if TYPE_CHECKING:
-    from . import bounds, diffusion, distributions, losses, random
+    from . import bounds, cuda, diffusion, distributions, losses, random
     from .argmaxable import ArgmaxableReport, Box, Verdict, check_argmaxable
 
 __all__ = [
@@ -64,6 +64,7 @@ __all__ = [
     "attention_with_stats",
     "bounds",
     "check_argmaxable",
+    "cuda",
     "diffusion",
     "distributions",
     "entropy_temperature",
@@ -92,7 +93,7 @@ __all__ = [
 
 
 # What takes long to import and few programs need is imported when it is first asked for.
-_PACKAGES = ("argmaxable", "bounds", "diffusion", "distributions", "losses", "random")
+_PACKAGES = ("argmaxable", "bounds", "cuda", "diffusion", "distributions", "losses", "random")
 _OF_ARGMAXABLE = ("ArgmaxableReport", "Box", "Verdict", "check_argmaxable")
 
 

@@ -8,8 +8,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ._backend import namespace_of
-
 _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 
 
@@ -107,24 +105,24 @@ class Lines(NamedTuple):
     order: tuple[int, ...]
 
     @classmethod
-    def of(cls, x: Any, axes: tuple[int, ...], dtype: Any, *, rows: bool = False) -> Lines:
+    def of(cls, x: Any, axes: tuple[int, ...], dtype: Any) -> Lines:
         """
         Return the lines of `x`, of type `dtype`, along `axes`: a view if `x` is dense.
 
         In any order of its axes, that is, as long as no other axis lies between those in
-        `axes`. With `rows`, lines are contiguous: ``inner`` is 1.
+        `axes`.
         """
         # Axes of length one have meaningless strides, and lie outside of all others.
         order = sorted(range(x.ndim), key=lambda i: (x.shape[i] != 1, -abs(x.strides[i])))
         lines = [k for k, i in enumerate(order) if i in axes and x.shape[i] != 1]
         end = lines[-1] + 1 if lines else x.ndim
         start = end - len(lines)
-        if (lines and start != lines[0]) or (rows and end != x.ndim):
+        if lines and start != lines[0]:
             order = [i for i in order if i not in axes] + [i for i in order if i in axes]
             start, end = x.ndim - len(axes), x.ndim
         sizes = [x.shape[i] for i in order]
         shape = (math.prod(sizes[:start]), math.prod(sizes[start:end]), math.prod(sizes[end:]))
-        array = namespace_of(x).ascontiguousarray(x.transpose(order), dtype)
+        array = np.ascontiguousarray(x.transpose(order), dtype)
         return cls(array.reshape(shape), tuple(order))
 
     def unfold(self, dense: Any, shape: tuple[int, ...]) -> Any:

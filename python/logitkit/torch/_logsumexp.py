@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from .. import _logsumexp
+from .. import _logsumexp, cuda
 from ._operator import operator
 from ._softmax import probabilities
 from ._tensors import (
@@ -15,6 +15,7 @@ from ._tensors import (
     is_direct,
     kept,
     lines,
+    readable,
     refuse_derivatives,
     result_type,
     written,
@@ -30,6 +31,10 @@ class LogSumExp:
     def compute(x: Any, dim: Any) -> Any:
         value = _logsumexp.logsumexp(as_array(x), tuple(dim), keepdims=True)
         return as_tensor(value).contiguous()
+
+    @staticmethod
+    def compute_on_gpu(x: Any, dim: Any) -> Any:
+        return cuda.logsumexp(x, tuple(dim), keepdims=True)
 
     @staticmethod
     def fake(x: Any, dim: Any) -> Any:
@@ -193,8 +198,8 @@ def reduced(
     if is_direct(a):
         return as_tensor(function(as_array(a), axis, keepdims=keepdims))
     dtype = result_type(a)
-    if a.dtype != compute_type(dtype):
-        return reduced(function, op, a.to(compute_type(dtype)), axis, keepdims).to(dtype)
+    if (x := readable(a, dtype)) is not a:
+        return reduced(function, op, x, axis, keepdims).to(dtype)
     x, dim, added = lines(a, axis)
     return _squeezed(op(x, dim), a, dim, added, keepdims)
 

@@ -11,14 +11,34 @@ from ._tensors import is_memory
 
 
 def registered(
-    name: str, schema: str, compute: Callable[..., Any], fake: Callable[..., Any]
+    name: str,
+    schema: str,
+    compute: Callable[..., Any],
+    fake: Callable[..., Any],
+    compute_on_gpu: Callable[..., Any] | None = None,
 ) -> tuple[Any, Any]:
-    """Register an operator for tensors in main memory; return it, and what calls it."""
+    """
+    Register an operator for tensors in main memory; return it, and what calls it.
+
+    Without `compute_on_gpu` it refuses tensors on a GPU.
+    """
     op = torch.library.custom_op(
         f"logitkit::{name}", compute, mutates_args=(), device_types="cpu", schema=schema
     )
     op.register_fake(fake)
+    op.register_kernel("cuda", compute_on_gpu or _refusal(name))
     return op, getattr(torch.ops.logitkit, name).default
+
+
+def _refusal(name: str) -> Callable[..., Any]:
+    def refuse(*args: Any) -> Any:
+        device = next(x.device for x in args if isinstance(x, Tensor))
+        raise TypeError(
+            f"expected a tensor in main memory, not on {device}, where {name} has no kernel: pass "
+            "x.cpu()"
+        )
+
+    return refuse
 
 
 def operator(definition: Any) -> Callable[..., Any]:
@@ -44,9 +64,14 @@ def operator(definition: Any) -> Callable[..., Any]:
     size of the mapped axis, where each argument has it, and the arguments. One with
     ``needs_results = True`` has a `pullback` that is given two things more before the
     cotangents: the results, as constants, and for each tensor whether its gradient is wanted.
+    One with a kernel for GPUs has a method `compute_on_gpu`.
     """
     op, overload = registered(
-        definition.name, definition.schema, definition.compute, definition.fake
+        definition.name,
+        definition.schema,
+        definition.compute,
+        definition.fake,
+        getattr(definition, "compute_on_gpu", None),
     )
     differentiable = _differentiable(definition, overload)
 

@@ -5,15 +5,15 @@ from typing import Any
 
 import torch
 
-from .. import _softmax
+from .. import _softmax, cuda
 from ._operator import operator
 from ._tensors import (
     as_array,
     as_tensor,
-    compute_type,
     is_direct,
     is_memory,
     lines,
+    readable,
     refuse_derivatives,
     result_type,
     written,
@@ -28,6 +28,10 @@ class Softmax:
     @staticmethod
     def compute(x: Any, dim: Any) -> Any:
         return _with_strides(_softmax.softmax, x, dim)
+
+    @staticmethod
+    def compute_on_gpu(x: Any, dim: Any) -> Any:
+        return _like(x, cuda.softmax(x, tuple(dim)))
 
     @staticmethod
     def fake(x: Any, dim: Any) -> Any:
@@ -49,6 +53,10 @@ class LogSoftmax:
     @staticmethod
     def compute(x: Any, dim: Any) -> Any:
         return _with_strides(_softmax.log_softmax, x, dim)
+
+    @staticmethod
+    def compute_on_gpu(x: Any, dim: Any) -> Any:
+        return _like(x, cuda.log_softmax(x, tuple(dim)))
 
     @staticmethod
     def fake(x: Any, dim: Any) -> Any:
@@ -76,6 +84,12 @@ def _with_strides(function: Callable[..., Any], x: Any, dim: Any) -> Any:
     if x.numel():
         function(as_array(x), tuple(dim), out=out.numpy())
     return out
+
+
+def _like(x: Any, y: Any) -> Any:
+    """Return `y` in the order of memory that the fake has, that of `x`."""
+    out = torch.empty_like(x)
+    return y if y.stride() == out.stride() else out.copy_(y)
 
 
 def probabilities(x: Any, dim: Any) -> Any:
@@ -212,8 +226,8 @@ def _along(
         refuse_derivatives(function.__name__, x, out)
         return written(_along(function, op, x, axis, None), out)
     dtype = result_type(x)
-    if x.dtype != compute_type(dtype):
-        return _along(function, op, x.to(compute_type(dtype)), axis, None).to(dtype)
+    if (y := readable(x, dtype)) is not x:
+        return _along(function, op, y, axis, None).to(dtype)
     y, dim, added = lines(x, axis)
     if any(y.shape[i] == 0 for i in dim):
         raise ValueError(f"expected lines of at least one element, not x of shape {tuple(x.shape)}")

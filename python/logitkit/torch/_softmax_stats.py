@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
-from .. import _softmax_stats
+from .. import _softmax_stats, cuda
 from ..reference import SoftmaxStats
 from ._operator import operator
 from ._softmax import log_softmax_op, probabilities
@@ -22,6 +22,11 @@ class Stats:
         stats = _softmax_stats.softmax_stats(as_array(x), tuple(dim), scale=scale)
         shape = kept(x, dim)
         return tuple(as_tensor(result).reshape(shape).contiguous() for result in stats)
+
+    @staticmethod
+    def compute_on_gpu(x: Any, dim: Any, scale: Any) -> Any:
+        stats = cuda.softmax_stats(x, tuple(dim), scale=scale)
+        return tuple(result.reshape(kept(x, dim)).clone() for result in stats)
 
     @staticmethod
     def fake(x: Any, dim: Any, scale: Any) -> Any:

@@ -73,10 +73,10 @@ def result_type(*tensors: Any) -> torch.dtype:
             raise TypeError(f"expected a tensor, not {type(x).__module__}.{type(x).__qualname__}")
         if x.layout is not torch.strided:
             raise TypeError(f"expected a dense tensor, not one of layout {x.layout}")
-        if x.device.type not in ("cpu", "meta"):
+        if x.device.type not in ("cpu", "cuda", "meta"):
             raise TypeError(
-                f"expected a tensor in main memory, not on {x.device}, for which logitkit.torch "
-                "has no kernels: pass x.cpu()"
+                f"expected a tensor in main memory or on a CUDA device, not on {x.device}: pass "
+                "x.cpu()"
             )
     dtype = reduce(torch.promote_types, (x.dtype for x in tensors))
     if not (dtype.is_floating_point or dtype.is_complex):
@@ -89,6 +89,13 @@ def result_type(*tensors: Any) -> torch.dtype:
 def compute_type(dtype: torch.dtype) -> torch.dtype:
     """Return the type in which results of type `dtype` are computed."""
     return _COMPUTE[dtype]
+
+
+def readable(x: Any, dtype: torch.dtype) -> Any:
+    """Return `x` as kernels read it for results of type `dtype`: on a GPU also half types."""
+    if x.is_cuda and x.dtype == dtype:
+        return x
+    return x.to(compute_type(dtype))
 
 
 def lines(x: Any, axis: Any) -> tuple[Any, tuple[int, ...], bool]:

@@ -1,0 +1,73 @@
+"""
+CUDA: the functions of logitkit for arrays on NVIDIA GPUs.
+
+``logitkit.softmax(x)`` and its like call these where `x` is an array of CuPy, or one of JAX on a
+GPU; tensors of PyTorch on a GPU come here through ``logitkit.torch``, with derivatives. Nothing is
+copied to main memory and nothing waits for the GPU: work goes to the stream that the array's
+library uses, on the device where the array lies. JAX has no streams to offer; for its arrays the
+call returns when the result is there.
+
+The extension module with the kernels is part of a build with ``LOGITKIT_CUDA=ON`` and is loaded
+when it is first needed. So far the kernels are compiled, and executed by an emulation on a
+processor; they have not run on a GPU.
+"""
+
+from typing import Any
+
+from ._device import (
+    BuildInfo,
+    DeviceProperties,
+    build_info,
+    device_count,
+    device_properties,
+    is_available,
+)
+from ._softmax import log_softmax, logsumexp, softmax, softmax_stats
+
+__all__ = [
+    "BuildInfo",
+    "DeviceProperties",
+    "build_info",
+    "device_count",
+    "device_properties",
+    "is_available",
+    "log_softmax",
+    "logsumexp",
+    "softmax",
+    "softmax_stats",
+]
+
+
+# What logitkit has for PyTorch's tensors and not here.
+_WITHOUT_KERNEL = [
+    "ArgmaxNoise",
+    "attention",
+    "attention_entropy_profile",
+    "attention_vjp",
+    "attention_with_stats",
+    "diffusion_update",
+    "entmax",
+    "entmax15",
+    "entropy_temperature",
+    "estimate_kappa",
+    "gradient_top_k",
+    "gumbel_argmax",
+    "gumbel_top_k",
+    "iterative_top_k",
+    "logmeanexp",
+    "margin_softmax",
+    "merge_attention",
+    "smooth_max",
+    "sparsemax",
+    "taylor_softmax",
+    "threshold_top_k",
+    "top_k_softmax",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _WITHOUT_KERNEL:
+        raise TypeError(
+            f"{name} has no CUDA kernel: pass a copy in main memory, such as cupy.asnumpy(x)"
+        )
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,211 @@
+"""Log-sum-exp, softmax and its statistics, of arrays on a GPU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..reference import SoftmaxStats
+from ._arrays import (
+    Lines,
+    as_floating,
+    compute_name,
+    delivered,
+    dtype_name,
+    empty,
+    namespace_of,
+    queue,
+    workspace,
+)
+from ._device import kernels
+
+
+def logsumexp(
+    a: Any,
+    axis: int | tuple[int, ...] | None = None,
+    b: Any = None,
+    keepdims: bool = False,
+    return_sign: bool = False,
+    *,
+    out: Any = None,
+) -> Any:
+    """
+    Logarithm of a sum of exponentials of an array on a GPU, without overflow.
+
+    Parameters
+    ----------
+    a : array on a GPU, shape (..., n, ...)
+        Log-weights, in nats: real numbers.
+    axis : int or tuple of ints, optional
+        The axis, or the axes, of `n` elements in all that are summed over. Default: all of them.
+    b : None
+        Weights are computed on arrays in main memory and PyTorch's tensors only.
+    keepdims : bool, optional
+        Whether the axes that are summed over stay, with length one.
+    return_sign : bool, optional
+        Whether to return the sign of the sum too, which is 1 where there is a term, else 0.
+    out : array on a GPU, optional
+        Where to write the result.
+
+    Returns
+    -------
+    result : array, shape of `a` without `axis`
+        In the type of `a`, or ``float64`` for integers. Within 2^-21 (1 + abs(result)) of the
+        exact value in ``float32``, 2^-49 in ``float64``.
+    sign : array, shape of `result`
+        Only with `return_sign`.
+
+    Raises
+    ------
+    TypeError
+        If `a` does not hold real numbers, or `out` is of another type than the result.
+    NotImplementedError
+        If `b` is given.
+    ValueError
+        If `out` has another shape than the result.
+    numpy.exceptions.AxisError
+        If `a` has no such `axis`.
+
+    See Also
+    --------
+    logitkit.logsumexp : The same for arrays in main memory.
+    """
+    if b is not None:
+        raise NotImplementedError(
+            "logsumexp has no CUDA kernel with weights: add log(b) to a where b > 0"
+        )
+    a = as_floating(a)
+    lines = Lines.of(a, axis)
+    outer, _, inner = lines.array.shape
+    result = empty((outer, inner), dtype_name(a), a)
+    queue(kernels().logsumexp, lines.array, result, _memory(lines))
+    result = delivered(lines.reduced(result, keepdims), out)
+    if not return_sign:
+        return result
+    xp = namespace_of(result)
+    sign = xp.astype(result > -float("inf"), result.dtype)
+    return result, xp.where(xp.isnan(result), result, sign)
+
+
+def softmax(x: Any, axis: int | tuple[int, ...] | None = None, *, out: Any = None) -> Any:
+    """
+    Softmax of an array on a GPU.
+
+    Parameters
+    ----------
+    x : array on a GPU, shape (..., n, ...)
+        Logits, in nats: real numbers.
+    axis : int or tuple of ints, optional
+        The axis, or the axes, of `n` elements in all that sum to one. Default: all of them.
+    out : array on a GPU, optional
+        Where to write the result.
+
+    Returns
+    -------
+    array, shape of `x`
+        Probabilities, in the type of `x`, or ``float64`` for integers. NaN along lines with NaN
+        or ``+inf``, or with ``-inf`` alone.
+
+    Raises
+    ------
+    TypeError
+        If `x` does not hold real numbers, or `out` is of another type than the result.
+    ValueError
+        If `n` is zero, or `out` has another shape than `x`.
+    numpy.exceptions.AxisError
+        If `x` has no such `axis`.
+
+    See Also
+    --------
+    logitkit.softmax : The same for arrays in main memory.
+    """
+    return _along(x, axis, out, is_log=False)
+
+
+def log_softmax(x: Any, axis: int | tuple[int, ...] | None = None, *, out: Any = None) -> Any:
+    """
+    Logarithm of the softmax of an array on a GPU, which does not underflow.
+
+    Parameters
+    ----------
+    x : array on a GPU, shape (..., n, ...)
+        Logits, in nats: real numbers.
+    axis : int or tuple of ints, optional
+        The axis, or the axes, of `n` elements in all whose exponentials sum to one. Default: all
+        of them.
+    out : array on a GPU, optional
+        Where to write the result.
+
+    Returns
+    -------
+    array, shape of `x`
+        Log-probabilities, in nats, in the type of `x`, or ``float64`` for integers.
+
+    Raises
+    ------
+    TypeError
+        If `x` does not hold real numbers, or `out` is of another type than the result.
+    ValueError
+        If `n` is zero, or `out` has another shape than `x`.
+    numpy.exceptions.AxisError
+        If `x` has no such `axis`.
+
+    See Also
+    --------
+    logitkit.log_softmax : The same for arrays in main memory.
+    """
+    return _along(x, axis, out, is_log=True)
+
+
+def softmax_stats(x: Any, axis: int | tuple[int, ...] = -1, *, scale: float = 1.0) -> SoftmaxStats:
+    """
+    Log-sum-exp, entropy, maximum and sum of squares of the softmax of an array on a GPU.
+
+    Parameters
+    ----------
+    x : array on a GPU, shape (..., n, ...)
+        Logits, in nats: real numbers.
+    axis : int or tuple of ints, optional
+        The axis, or the axes, of `n` elements in all.
+    scale : float, optional
+        What they are multiplied by first, at least 0.
+
+    Returns
+    -------
+    SoftmaxStats
+        A named tuple of arrays in the type that is computed in, ``float32`` for half types.
+
+    Raises
+    ------
+    TypeError
+        If `x` does not hold real numbers.
+    ValueError
+        If `scale` is negative or not finite.
+    numpy.exceptions.AxisError
+        If `x` has no such `axis`.
+
+    See Also
+    --------
+    logitkit.softmax_stats : The same for arrays in main memory.
+    """
+    if not 0.0 <= scale < float("inf"):
+        raise ValueError(f"expected a finite scale of at least 0, not {scale}")
+    x = as_floating(x)
+    lines = Lines.of(x, axis)
+    outer, _, inner = lines.array.shape
+    stats = empty((4, outer, inner), compute_name(x), x)
+    queue(kernels().softmax_stats, lines.array, float(scale), stats, _memory(lines, 2))
+    return SoftmaxStats(*(lines.reduced(stats[k], keepdims=False) for k in range(4)))
+
+
+def _along(x: Any, axis: Any, out: Any, *, is_log: bool) -> Any:
+    x = as_floating(x)
+    lines = Lines.of(x, axis)
+    if lines.array.shape[1] == 0:
+        raise ValueError(f"expected lines of at least one element, not x of shape {tuple(x.shape)}")
+    result = empty(tuple(lines.array.shape), dtype_name(x), x)
+    queue(kernels().softmax, lines.array, result, _memory(lines), is_log=is_log)
+    return delivered(lines.spread(result), out)
+
+
+def _memory(lines: Lines, times: int = 1) -> Any:
+    return workspace(times * kernels().softmax_workspace(*lines.array.shape), lines.array)
