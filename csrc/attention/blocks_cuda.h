@@ -108,13 +108,16 @@ __device__ BlockRange range_of_rows(const AttentionInput<S>& in, const Unit<S>& 
   return range_of_block<threads>(range);
 }
 
-/// Writes two neighbours of a row of a tile: columns 8d + 2t and 8d + 2t + 1, with t = lane % 4.
+/// Two neighbours of a row of a tile: columns 8d + 2t and 8d + 2t + 1, with t = lane % 4.
 template <class S, int D>
-__device__ void put_pair(const Tile<S, D>& tile, int row, int d, float first, float second) {
+__device__ Pack<S, 2>& pair_at(const Tile<S, D>& tile, int row, int d) {
   constexpr int chunks = static_cast<int>(sizeof(S)) / 2;  // of eight elements
   const int bytes = static_cast<int>(threadIdx.x % 4) * 2 * static_cast<int>(sizeof(S));
-  unsigned char* to = tile.chunk(row, chunks * d + bytes / 16) + bytes % 16;
-  *reinterpret_cast<Pack<S, 2>*>(to) = {{stored<S>(first), stored<S>(second)}};
+  return *reinterpret_cast<Pack<S, 2>*>(tile.chunk(row, chunks * d + bytes / 16) + bytes % 16);
+}
+template <class S, int D>
+__device__ void put_pair(const Tile<S, D>& tile, int row, int d, float first, float second) {
+  pair_at(tile, row, d) = {{stored<S>(first), stored<S>(second)}};
 }
 
 /// Stores `rows` rows of a tile, those of a warp, to where row_at(row) says, unless that is null.
