@@ -24,7 +24,8 @@ struct AttentionInput {
   Sequence alike;
   Rows<const S> query, key, value;
   const std::int32_t* block_table = nullptr;
-  std::int64_t max_blocks = 0, block_size = 1;
+  std::int64_t max_blocks = 0;
+  int block_size = 1;
   std::int64_t left = unlimited, right = unlimited;
   Rows<const T> scale;
   T softcap = 0;

@@ -101,7 +101,7 @@ AttentionInput<S> input_of(const Arguments& a) {
     if (a.block_table->ndim() != 2) a.block_table->fail("has another dimension than 2");
     in.block_table = a.block_table->data<std::int32_t>();
     in.max_blocks = size(a.block_table->shape(1));
-    in.block_size = size(a.key.shape(2));
+    in.block_size = static_cast<int>(a.key.shape(2));
   }
   in.scale = rows<const T>(a.scale, 3);
   in.left = a.left;

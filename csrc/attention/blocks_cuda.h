@@ -49,6 +49,10 @@ struct Unit {
   }
   __device__ int query_of(int row) const { return row % max(1, static_cast<int>(s.queries)); }
 
+  __device__ Compute<S> scale_of_row(const AttentionInput<S>& in, int row) const {
+    return scale_of(in, s, head_of(row), query_of(row));
+  }
+
   /// Where row `row` of an array like the queries lies; null beyond the last.
   template <class Data>
   __device__ Data* row_at(const Rows<Data>& x, int row) const {
@@ -91,46 +95,49 @@ __device__ BlockRange range_of_block(const BlockRange& mine) {
       mine, of_warp, [](const BlockRange& a, const BlockRange& b) { return merged(a, b); });
 }
 
-/// What a lane holds of the rows 16m + g and 16m + g + 8 of its warp.
-template <class S, int m_tiles>
-struct LaneRows {
-  Query<Compute<S>> query[m_tiles][2];
-  KeyRange keys[m_tiles][2];
-
-  template <int threads>
-  __device__ BlockRange load(const AttentionInput<S>& in, const Unit<S>& unit, int first_row) {
-    BlockRange range = {most_keys, 0, 0, most_keys};
+/// The keys that the rows of a block see, of which this lane's warp begins at `first_row`.
+template <int threads, int m_tiles, class S>
+__device__ BlockRange range_of_rows(const AttentionInput<S>& in, const Unit<S>& unit,
+                                    int first_row) {
+  BlockRange range = {most_keys, 0, 0, most_keys};
 #pragma unroll
-    for (int m = 0; m < m_tiles; ++m)
-#pragma unroll
-      for (int h = 0; h < 2; ++h) {
-        const int row = first_row + 16 * m + 8 * h + static_cast<int>(threadIdx.x % warp_size) / 4;
-        keys[m][h] = {0, 0};
-        query[m][h] = {unit.first_head, 0, 0};
-        if (row >= unit.rows) continue;
-        query[m][h] = query_at(in, unit.s, unit.head_of(row), unit.query_of(row));
-        keys[m][h] = keys_seen(in, unit.s, query[m][h].row);
-        widen(range, keys[m][h]);
-      }
-    return range_of_block<threads>(range);
+  for (int k = 0; k < 2 * m_tiles; ++k) {
+    const int row = first_row + 8 * k + static_cast<int>(threadIdx.x % warp_size) / 4;
+    if (row < unit.rows) widen(range, keys_seen(in, unit.s, unit.query_of(row)));
   }
-};
-
-/// Whether pairs of columns of 2t and 2t + 1 are aligned.
-template <class S>
-__device__ bool is_aligned_pair(const Rows<S>& x) {
-  return reinterpret_cast<std::uintptr_t>(x.data) % (2 * sizeof(S)) == 0 &&
-         (x.batch | x.head | x.row) % 2 == 0;
+  return range_of_block<threads>(range);
 }
 
-/// Two neighbours of a row, of which there are `count`, 1 or 2.
-template <class S>
-__device__ void store_pair(S* to, float first, float second, int count, bool aligned) {
-  if (aligned && count == 2) {
-    *reinterpret_cast<Pack<S, 2>*>(to) = {{stored<S>(first), stored<S>(second)}};
-  } else {
-    if (count > 0) to[0] = stored<S>(first);
-    if (count > 1) to[1] = stored<S>(second);
+/// Two neighbours of a row of a tile: columns 8d + 2t and 8d + 2t + 1, with t = lane % 4.
+template <class S, int D>
+__device__ Pack<S, 2>& pair_at(const Tile<S, D>& tile, int row, int d) {
+  constexpr int chunks = static_cast<int>(sizeof(S)) / 2;  // of eight elements
+  const int bytes = static_cast<int>(threadIdx.x % 4) * 2 * static_cast<int>(sizeof(S));
+  return *reinterpret_cast<Pack<S, 2>*>(tile.chunk(row, chunks * d + bytes / 16) + bytes % 16);
+}
+template <class S, int D>
+__device__ void put_pair(const Tile<S, D>& tile, int row, int d, float first, float second) {
+  pair_at(tile, row, d) = {{stored<S>(first), stored<S>(second)}};
+}
+
+/// Stores `rows` rows of a tile, those of a warp, to where row_at(row) says, unless that is null.
+template <class S, int D, class RowAt>
+__device__ void store_rows(const Tile<S, D>& tile, int first_row, int rows, int dim,
+                           bool aligned, const RowAt& row_at) {
+  constexpr int chunks = Tile<S, D>::chunks, pack = pack_size<S>;
+#pragma unroll 1
+  for (int index = threadIdx.x % warp_size; index < rows * chunks; index += warp_size) {
+    const int row = first_row + index / chunks, column = index % chunks * pack;
+    S* to = row_at(row);
+    if (to == nullptr || column >= dim) continue;
+    const auto& from =
+        *reinterpret_cast<const Pack<S, pack>*>(tile.chunk(row, index % chunks));
+    if (aligned && column + pack <= dim) {
+      *reinterpret_cast<Pack<S, pack>*>(to + column) = from;
+    } else {
+#pragma unroll 1
+      for (int k = 0; k < pack && column + k < dim; ++k) to[column + k] = from.element[k];
+    }
   }
 }
 

@@ -45,7 +45,8 @@ __device__ const S* key_row(const AttentionInput<S>& in, const Rows<const S>& x,
     return at(x, static_cast<std::int64_t>(s.key_batch), key_head,
               static_cast<std::int64_t>(s.first_key) + j);
   const std::int64_t place = static_cast<std::int64_t>(s.key_batch) * in.max_blocks;
-  return at(x, in.block_table[place + j / in.block_size], key_head, j % in.block_size);
+  const int block = j / in.block_size;
+  return at(x, in.block_table[place + block], key_head, j - block * in.block_size);
 }
 
 /// The keys from `begin` to `end`.
@@ -71,57 +72,65 @@ __device__ KeyRange queries_seeing(const AttentionInput<S>& in, const Sequence& 
   return {clamped(query - in.right, queries), clamped(query + in.left + 1, queries)};
 }
 
-/// A row of the result, and what makes logits of its scores.
-template <class T>
-struct Query {
-  int head, row;  // of its sequence
-  T scale;
-};
-
-template <class S>
-__device__ Query<Compute<S>> query_at(const AttentionInput<S>& in, const Sequence& s, int head,
-                                      int row) {
-  return {head, row,
-          *at(in.scale, static_cast<std::int64_t>(s.query_batch), head,
-              static_cast<std::int64_t>(s.first_query) + row)};
-}
-
 template <class T>
 struct Logit {
   T value;       // in units of logit_unit
   T derivative;  // of softcap tanh(x / softcap)
 };
 
-/// The logit of a score, -inf if masks or terms hide it. `plain`: there is no cap, slope, mask or
-/// term.
-template <bool plain, class S, class T>
-__device__ Logit<T> logit_of(const AttentionInput<S>& in, const Sequence& s, const Query<T>& query,
-                             int j, T score) {
-  if constexpr (plain) {
-    return {score * (query.scale * per_logit<T>), T(1)};
-  } else {
-    Logit<T> z = {score * query.scale, T(1)};
-    if (in.softcap > T(0)) {
-      const T capped = tanh(z.value / in.softcap);
-      z = {in.softcap * capped, T(1) - capped * capped};
+/// What makes logits of the scores of one row, for keys from some key `first` on. `plain`: there
+/// is no cap, slope, mask or term.
+template <bool plain, class S>
+struct LogitRow {
+  using T = Compute<S>;
+  T scale, slope, distance;  // of the first key, signed
+  const std::uint8_t* mask;
+  const T* terms[2];
+
+  __device__ LogitRow(const AttentionInput<S>& in, const Sequence& s, int head, int row, int first,
+                      T row_scale) {
+    scale = row_scale * per_logit<T>;
+    if constexpr (!plain) {
+      if (in.softcap > T(0)) scale = row_scale / in.softcap;
+      slope = in.slopes == nullptr ? T(0) : in.slopes[head] * per_logit<T>;
+      distance = static_cast<T>(row + s.offset - first);
+      const auto place = [&](const auto& x) {
+        return x.data == nullptr ? nullptr
+                                 : x.data + static_cast<std::int64_t>(s.query_batch) * x.batch +
+                                       head * x.head + row * x.row + first * x.key;
+      };
+      mask = place(in.mask);
+      terms[0] = place(in.terms[0]);
+      terms[1] = place(in.terms[1]);
     }
-    if (in.slopes != nullptr) {
-      const std::int64_t distance = query.row + s.offset - j;
-      z.value -= in.slopes[query.head] * static_cast<T>(distance < 0 ? -distance : distance);
+  }
+
+  /// The logit of the k-th key from the first on, -inf if masks or terms hide it.
+  __device__ Logit<T> operator()(const AttentionInput<S>& in, int k, T score) const {
+    Logit<T> z = {score * scale, T(1)};
+    if constexpr (!plain) {
+      if (in.softcap > T(0)) {
+        const T capped = tanh(z.value);
+        z = {in.softcap * per_logit<T> * capped, T(1) - capped * capped};
+      }
+      if (in.slopes != nullptr) z.value -= slope * fabs(distance - static_cast<T>(k));
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        if (terms[i] == nullptr) continue;
+        const T term = terms[i][k * static_cast<int>(in.terms[i].key)];
+        z.value = term == -infinity<T>() ? term : z.value + term * per_logit<T>;
+      }
+      if (mask != nullptr && mask[k * static_cast<int>(in.mask.key)] == 0)
+        z.value = -infinity<T>();
     }
-    const auto place = [&](const auto& x) {
-      return x.data + static_cast<std::int64_t>(s.query_batch) * x.batch + query.head * x.head +
-             query.row * x.row + j * x.key;
-    };
-    z.value *= per_logit<T>;
-    for (const auto& terms : in.terms) {
-      if (terms.data == nullptr) continue;
-      const T term = *place(terms);
-      z.value = term == -infinity<T>() ? term : z.value + term * per_logit<T>;
-    }
-    if (in.mask.data != nullptr && *place(in.mask) == 0) z.value = -infinity<T>();
     return z;
   }
+};
+
+template <class S>
+__device__ Compute<S> scale_of(const AttentionInput<S>& in, const Sequence& s, int head, int row) {
+  return *at(in.scale, static_cast<std::int64_t>(s.query_batch), head,
+             static_cast<std::int64_t>(s.first_query) + row);
 }
 
 /// Sums over the keys of a row: of weights exp(z - shift), where shift is the largest logit if

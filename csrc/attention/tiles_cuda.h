@@ -37,20 +37,20 @@ template <int threads, class S, int D, class RowAt>
 __device__ void load_rows(const Tile<S, D>& tile, int rows, int dim, bool aligned,
                           const RowAt& row_at) {
   constexpr int chunks = Tile<S, D>::chunks, pack = pack_size<S>;
-  for (int index = threadIdx.x; index < rows * chunks; index += threads) {
-    const int row = index / chunks, chunk = index % chunks;
+#pragma unroll 2
+  for (int index = threadIdx.x; index < rows * chunks && aligned; index += threads) {
+    const int row = index / chunks, column = index % chunks * pack;
     const S* from = row_at(row);
-    const int left = from == nullptr ? 0 : min(pack, max(0, dim - chunk * pack));
-    unsigned char* to = tile.chunk(row, chunk);
-    if (aligned && left > 0) {
-      copy_async(to, from + chunk * pack, left * static_cast<int>(sizeof(S)));
-    } else {
-      Pack<S, pack> elements;
-#pragma unroll
-      for (int k = 0; k < pack; ++k)
-        elements.element[k] = k < left ? from[chunk * pack + k] : stored<S>(0.0f);
-      *reinterpret_cast<Pack<S, pack>*>(to) = elements;
-    }
+    const int count = from == nullptr ? 0 : min(pack, max(0, dim - column));
+    copy_async(tile.chunk(row, index % chunks), count == 0 ? nullptr : from + column,
+               count * static_cast<int>(sizeof(S)));
+  }
+#pragma unroll 1
+  for (int index = threadIdx.x; index < rows * D && !aligned; index += threads) {
+    const int row = index / D, column = index % D;
+    const S* from = row_at(row);
+    reinterpret_cast<S*>(tile.chunk(row, column / pack))[column % pack] =
+        from == nullptr || column >= dim ? stored<S>(0.0f) : from[column];
   }
 }
 

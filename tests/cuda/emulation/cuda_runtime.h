@@ -20,6 +20,8 @@
 #define __host__
 #define __constant__
 #define __forceinline__ inline
+#define __noinline__
+#define __grid_constant__
 #define __shared__ static
 #define __launch_bounds__(...)
 #define __restrict__ __restrict
