@@ -20,6 +20,7 @@ from logitkit import _cpu, reference
 from logitkit.distributions import (
     ArgmaxNoise,
     Cauchy,
+    CorrelatedArgmaxNoise,
     Exponential,
     Gumbel,
     Laplace,
@@ -131,6 +132,32 @@ def many_classes() -> None:
     report("50,000 classes, float32: probabilities by law", cpu_times(calls, rounds=5))
 
 
+def correlated() -> None:
+    """Time noise with common factors against as good an answer by draws, as far as one can."""
+    rng = np.random.default_rng(4)
+    print("\ncommon factors, normal noise: one row, probabilities; the same by 1e6 draws")
+    for n, rank, seed in ((5, 1, None), (5, 2, None), (5, 3, None), (5, 8, 0), (1000, 1, None)):
+        x, b = rng.normal(size=n), 0.7 * rng.normal(size=(n, rank))
+        d = CorrelatedArgmaxNoise(x, b, rng=seed)
+        p, error = d.probs_with_error()
+        assert abs(p.sum() - 1.0) <= 1e-8
+        draws = 10_000 if n > 5 or QUICK else 1_000_000
+        chunks = [rng.normal(size=(draws // 10, rank)) for _ in range(10)]
+
+        def simulated(x: np.ndarray = x, b: np.ndarray = b, chunks: list = chunks) -> np.ndarray:
+            sums = (x + z @ b.T + rng.normal(size=(len(z), len(x))) for z in chunks)
+            return sum(np.bincount(s.argmax(1), minlength=len(x)) for s in sums)
+
+        spread = np.max(np.abs(simulated() / draws - p)) if n == 5 else np.nan
+        times = cpu_times({"ours": lambda d=d: d.probs, "draws": simulated}, rounds=3)
+        ours, peer = (np.median(seconds) * 1e3 for seconds in times.values())
+        peer *= 1_000_000 / draws
+        print(
+            f"  {n:>5} classes, rank {rank}: {ours:8.1f} ms, error {float(error):.0e};"
+            f" {peer:9.0f} ms, error {spread:.0e}"
+        )
+
+
 def torch_rule(x: torch.Tensor) -> torch.Tensor:
     """Write the same quadrature as one would in torch."""
     top = x.detach().amax(dim=1, keepdim=True)
@@ -169,7 +196,9 @@ def batch() -> None:
     report("256 x 1,000, float32: probabilities and gradient", cpu_times(calls, rounds=3))
 
 
-def genz(deltas: torch.Tensor, uniforms: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def genz(
+    deltas: torch.Tensor, uniforms: torch.Tensor, *, gradient: bool = True
+) -> tuple[torch.Tensor, torch.Tensor | None]:
     """
     Return P(X_j < deltas[..., j] for all j), X ~ N(0, I + 11^T), and its gradient.
 
@@ -177,35 +206,96 @@ def genz(deltas: torch.Tensor, uniforms: torch.Tensor) -> tuple[torch.Tensor, to
     probabilities", 1992, with the Cholesky factor in closed form, as the paper on EXACT
     (arXiv 2205.09615) has it: 16 samples; coordinates in ascending order; draws clipped at 5; a
     chain more for each coordinate of the gradient, in which that one stays at its limit and
-    contributes its density. `uniforms` is (j, samples).
+    contributes its density. `uniforms` is (j, ..., samples): the batch may
+    share it.
     """
     m, order = deltas.sort(dim=-1)
     size = m.shape[-1]
-    draws = torch.zeros(*m.shape[:-1], size + 1, uniforms.shape[1])  # (..., chains, samples)
+    chains = size + 1 if gradient else 1  # the last one is the probability itself
+    draws = torch.zeros(*m.shape[:-1], chains, uniforms.shape[-1], dtype=m.dtype)
     weights = torch.ones_like(draws)
     variance = 1.0  # of the common part, given the coordinates before
     for j in range(size):
         diagonal = (1.0 + variance) ** 0.5
         t = (m[..., j, None, None] - draws) / diagonal
         e = torch.special.ndtr(t)
-        y = torch.special.ndtri(e * uniforms[j]).clamp(-5.0, 5.0)
-        factor = e.clone()
-        factor[..., j, :] = torch.exp(-0.5 * t[..., j, :] ** 2) / (diagonal * (2 * np.pi) ** 0.5)
-        y[..., j, :] = t[..., j, :]
-        weights *= factor
-        draws += variance / diagonal * y
+        y = torch.special.ndtri(e * uniforms[j]).clamp_(-5.0, 5.0)
+        if gradient:
+            density = torch.exp(-0.5 * t[..., j, :] ** 2) / (diagonal * (2 * np.pi) ** 0.5)
+            y[..., j, :] = t[..., j, :]
+            e[..., j, :] = density
+        weights *= e
+        draws.add_(y, alpha=variance / diagonal)
         variance = variance / (1.0 + variance)
     means = weights.mean(dim=-1)
-    gradient = torch.empty_like(m).scatter_(-1, order, means[..., :size])
-    return means[..., size], gradient
+    if not gradient:
+        return means[..., 0], None
+    return means[..., size], torch.empty_like(m).scatter_(-1, order, means[..., :size])
+
+
+def labelled(rows: int, n: int, seed: int, *, best: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Return normal logits, and as labels the best classes or random ones."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(rows, n))
+    return x, np.argmax(x, axis=1) if best else rng.integers(0, n, rows)
+
+
+def leads(x: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return the lead of the label over each other class."""
+    others = [np.delete(row, label) for row, label in zip(x, labels, strict=True)]
+    return x[np.arange(len(x)), labels][:, None] - np.array(others)
+
+
+def genz_error() -> None:
+    """
+    Print how far 16 samples spread, beside an earlier measurement of unknown logits.
+
+    Of a row it is the root mean square of the relative error over repetitions; it depends on the
+    logits and on the label, so that its range over rows is what can be compared.
+    """
+    rows, repetitions = (4, 50) if QUICK else (16, 400)
+    print(f"\nGenz's algorithm, 16 samples: relative spread of P, median [range] of {rows} rows")
+    print(f"{'':10}{'random label':>24}{'best label':>24}{'earlier':>12}")
+    generator = torch.Generator().manual_seed(1)
+    for n, earlier in ((3, 0.021), (10, 0.10), (100, 0.32), (1000, 0.86)):
+        cells = []
+        for best in (False, True):
+            x, labels = labelled(rows, n, n, best=best)
+            exact = reference_probability(x, labels)
+            deltas = torch.tensor(leads(x, labels))
+            found = []
+            for row, p in zip(deltas, exact, strict=True):
+                shape = (n - 1, repetitions, 1, 16)
+                uniforms = torch.rand(shape, generator=generator, dtype=torch.float64)
+                each, _ = genz(row.expand(repetitions, -1), uniforms, gradient=False)
+                found.append(float(((each / p - 1.0) ** 2).mean().sqrt()))
+            cells.append(f"{np.median(found):.1%} [{min(found):.1%}, {max(found):.1%}]")
+        print(f"{n:>8}  {cells[0]:>24}{cells[1]:>24}{earlier:>12.1%}")
+
+
+def reference_probability(x: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return P(the label's noisy logit is the largest)."""
+    return np.array([ArgmaxNoise(row).probs[i] for row, i in zip(x, labels, strict=True)])
+
+
+def best_batch(n: int) -> int:
+    """Return the number of rows at a time for which Genz's algorithm is fastest by the row."""
+    print(f"\nGenz's algorithm, {n} classes, torch, float32: time of a row by the batch")
+    seconds = {}
+    for rows in (1, 2) if QUICK else (1, 2, 4, 8, 16):
+        deltas = torch.tensor(leads(*labelled(rows, n, 3, best=True))).float()
+        uniforms = torch.rand(n - 1, 16, generator=torch.Generator().manual_seed(0))
+        times = cpu_times({"peer": lambda d=deltas, u=uniforms: genz(d, u)}, rounds=2)["peer"]
+        seconds[rows] = float(times.min()) / rows
+        print(f"  {rows:>4}{seconds[rows] * 1e3:>10.1f} ms")
+    return min(seconds, key=seconds.__getitem__)
 
 
 def expected_accuracy() -> None:
     """Time P(the label's noisy logit is the largest) and its gradient."""
-    n, rows = 1000, 2
-    rng = np.random.default_rng(3)
-    x = rng.normal(size=(rows, n))
-    labels = np.argmax(x, axis=1)
+    n = 1000
+    rows = 2 if torch is None else best_batch(n)
+    x, labels = labelled(rows, n, 3, best=True)
     law = _cpu.NoiseLaw.normal
     index = labels.astype(np.uintp)
     log_p, gradients = np.empty(rows), np.empty_like(x)
@@ -220,16 +310,18 @@ def expected_accuracy() -> None:
     assert error <= 1e-9
     if torch is None:
         return
-    others = [np.delete(row, label) for row, label in zip(x, labels, strict=True)]
-    deltas = torch.tensor(x[np.arange(rows), labels][:, None] - np.array(others)).float()
+    deltas = torch.tensor(leads(x, labels)).float()
     generator = torch.Generator().manual_seed(0)
 
     def peer() -> torch.Tensor:
         return genz(deltas, torch.rand(n - 1, 16, generator=generator))[0]
 
     estimates = np.stack([peer().numpy() for _ in range(3 if QUICK else 8)])
-    spread = np.sqrt(np.mean((estimates / expected - 1.0) ** 2))
-    print(f"  relative error of Genz's algorithm, 16 samples: {spread:.0%}")
+    errors = np.abs(estimates / expected - 1.0)
+    spread = np.sqrt(np.mean(errors**2))
+    print(
+        f"  relative error of Genz's algorithm, 16 samples: {spread:.0%}, up to {errors.max():.0%}"
+    )
     times = cpu_times({"logitkit": ours, "Genz, 16 samples, torch": peer}, rounds=3)
     report(f"{rows} x {n}: expected accuracy and gradient", times)
 
@@ -239,4 +331,7 @@ if __name__ == "__main__":
     accuracy()
     many_classes()
     batch()
+    correlated()
     expected_accuracy()
+    if torch is not None:
+        genz_error()

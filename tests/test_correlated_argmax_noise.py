@@ -131,6 +131,16 @@ def test_laws(rng):
     np.testing.assert_allclose(np.exp(logs), d.probs, atol=ERROR if rng is None else 2e-3)
 
 
+def test_mode_and_entropy():
+    # The largest logit shares what it has with its double; the third is alone.
+    d = CorrelatedArgmaxNoise([0.1, 0.1, 0.0], [[3.0], [3.0], [0.0]], scale=0.5)
+    assert d.mode == 2
+    p = d.probs
+    assert d.entropy() == pytest.approx(-(p * np.log(p)).sum(), rel=1e-14)
+    alone = CorrelatedArgmaxNoise([[0.0, -np.inf]] * 2, np.ones((2, 1)))
+    np.testing.assert_allclose(alone.entropy(), 0.0, atol=ERROR)
+
+
 def test_the_covariance_alone_decides():
     """B B^T is the same for B Q, and D may be given by class."""
     q = np.array([[0.6, 0.8], [-0.8, 0.6]])

@@ -32,6 +32,8 @@ def test_values_and_gradients_are_those_of_arrays(scale, rng):
     np.testing.assert_allclose(logs.detach(), arrays.log_prob([2, 0]), rtol=1e-12)
     np.testing.assert_allclose(d.score(1), arrays.score(1), rtol=1e-12)
     np.testing.assert_array_equal(d.sample(5, rng=1), arrays.sample(5, rng=1))
+    np.testing.assert_allclose(d.entropy().detach(), arrays.entropy(), rtol=1e-12)
+    np.testing.assert_array_equal(d.mode, arrays.mode)
     assert (d.logits, d.batch_shape, d.num_classes, d.rank) == (x, (2,), 3, 1)
     g = np.arange(6.0).reshape(2, 3)
     found = torch.autograd.grad((p * torch.tensor(g)).sum(), (x, b, sigma))

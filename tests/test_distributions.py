@@ -251,6 +251,17 @@ def test_draws_follow_the_probabilities(noise):
     assert statistic <= limit
 
 
+def test_draws_without_replacement_follow_plackett_and_luce():
+    d, count = Softmax(MU), 1_000_000
+    first, second = d.sample_k(2, count, rng=12).T
+    drawn = np.bincount(5 * first + second, minlength=25)
+    p = special.softmax(MU)
+    pairs = np.outer(p / (1.0 - p), p)
+    np.fill_diagonal(pairs, 0.0)
+    statistic, limit = chi_square(drawn, pairs.ravel())
+    assert statistic <= limit
+
+
 def test_draws_do_not_depend_on_the_batch():
     x = np.random.default_rng(0).normal(size=(4, 300))
     d = ArgmaxNoise(x, Laplace())

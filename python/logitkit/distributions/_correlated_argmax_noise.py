@@ -232,6 +232,24 @@ class CorrelatedArgmaxNoise:
         probs = values.reshape(self.logits.shape).astype(self._dtype)
         return ProbsWithError(probs, errors.reshape(self.batch_shape))
 
+    @property
+    def mode(self) -> Any:
+        """The most probable class, which need not be that of the largest logit."""
+        return np.argmax(self.probs, axis=-1)
+
+    def entropy(self) -> Any:
+        """
+        Return the entropy.
+
+        Returns
+        -------
+        ndarray or scalar, shape of the batch
+            In nats, from 0 to ``log(n)``.
+        """
+        p = self.probs.astype(np.float64)
+        logs = np.log(np.where(p > 0.0, p, 1.0))
+        return (-np.sum(p * logs, axis=-1)).astype(self._dtype)[()]
+
     def expected_max(self) -> Any:
         r"""
         Return the expected largest sum of logit and noise.

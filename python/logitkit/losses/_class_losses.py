@@ -343,8 +343,8 @@ def beta_bernoulli(
     -----
     A Beta prior of mean :math:`\theta` that is worth a share `w` of all observations has this
     posterior mean. The loss is at most :math:`-\log(w \theta)`, so that a row that is all wrong,
-    maybe by its label, counts no more than that. The form for two classes is that of [1]_; the
-    one for more classes is its extension here.
+    maybe by its label, counts no more than that. The model is that of [1]_ for two classes; with
+    more of them it is applied to the true class.
 
     References
     ----------

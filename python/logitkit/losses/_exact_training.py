@@ -180,8 +180,8 @@ def truncate_classes(logits: Any, target: Any, /, *, rivals: int, axis: int = -1
 
     Notes
     -----
-    The published implementation does so to save work, which grows with the square of its
-    classes; the quadrature of this package does not need it. Of probabilities that the true class
+    The published implementation has this option; its work grows with the square of the
+    classes. The quadrature of this package does not need it. Of probabilities that the true class
     wins it makes upper bounds. The gradient of a loss with respect to the result, zero for
     what is left out, is that with respect to the logits.
 

@@ -24,7 +24,7 @@ class CorrelatedArgmaxNoise(_correlated_argmax_noise.CorrelatedArgmaxNoise):
     The law of the class with the largest logit under noise of covariance D + B B^T.
 
     What `logitkit.distributions.CorrelatedArgmaxNoise` is for a tensor of logits. `probs`,
-    `log_prob` and `expected_max` have the derivatives of `ArgmaxNoise`, with respect to the
+    `log_prob`, `entropy` and `expected_max` have the derivatives of `ArgmaxNoise`, with respect to the
     logits, the factor and the scale: whichever of them are tensors.
 
     Parameters
@@ -123,6 +123,17 @@ class CorrelatedArgmaxNoise(_correlated_argmax_noise.CorrelatedArgmaxNoise):
         probs = self._stacked(results, self._tensors[0].shape)
         errors = np.reshape([mean.error for mean in means], self.batch_shape)
         return ProbsWithError(probs, as_tensor(errors))
+
+    @property
+    def mode(self) -> Any:
+        """The most probable class."""
+        return self.probs.detach().argmax(dim=-1)
+
+    def entropy(self) -> Any:
+        """Return the entropy."""
+        p = self.probs
+        logs = torch.where(p > 0.0, p, torch.ones_like(p)).log()
+        return -(p * logs).sum(dim=-1)
 
     def expected_max(self) -> Any:
         """Return the expected largest sum of logit and noise."""
