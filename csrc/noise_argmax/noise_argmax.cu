@@ -188,7 +188,7 @@ class NoiseRow {
 };
 
 template <class Law>
-__global__ void __launch_bounds__(integral_threads) noise_rows(Task task) {
+__global__ void __launch_bounds__(integral_threads) noise_rows(const __grid_constant__ Task task) {
   __shared__ IntegralMemory memory;
   for (std::size_t row = blockIdx.x; row < task.rows; row += gridDim.x) {
     NoiseRow<Law>(memory, task, row).compute();
@@ -225,7 +225,7 @@ Elements elements(const S* x) {
 /// As many blocks as a GPU has room for, or fewer where rows are long; a function of the shape
 /// alone.
 std::size_t blocks_for(std::size_t rows, std::size_t classes) {
-  constexpr std::size_t least = 264, most = 1056, elements = std::size_t{1} << 25;
+  constexpr std::size_t least = 264, most = 528, elements = std::size_t{1} << 25;
   std::size_t blocks = elements / (classes + 1);
   blocks = blocks < least ? least : blocks > most ? most : blocks;
   return blocks < rows ? blocks : rows;

@@ -9,6 +9,7 @@
 
 #include "cuda/rounded.h"
 #include "random/law_constants.h"
+#include "random/random_cuda.h"
 
 namespace logitkit::cuda {
 
@@ -18,10 +19,11 @@ struct RowStream {
   std::uint32_t row_low, row_high, step;
 };
 
-inline __device__ RowStream row_stream(std::uint64_t seed, std::uint32_t step, std::int64_t row) {
-  const auto id = static_cast<std::uint64_t>(row);
-  return {static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32),
-          static_cast<std::uint32_t>(id), static_cast<std::uint32_t>(id >> 32), step};
+inline __device__ RowStream stream_of(const Rows& rows, std::size_t row) {
+  const auto id =
+      rows.row_ids != nullptr ? static_cast<std::uint64_t>(rows.row_ids[row]) : std::uint64_t{row};
+  return {static_cast<std::uint32_t>(rows.seed), static_cast<std::uint32_t>(rows.seed >> 32),
+          static_cast<std::uint32_t>(id), static_cast<std::uint32_t>(id >> 32), rows.step};
 }
 
 /// The 64 bits of an element.

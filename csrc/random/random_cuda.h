@@ -13,7 +13,8 @@ namespace logitkit::cuda {
 /// uniform, exponential, gumbel, normal, in the order of logitkit::Law.
 enum class RandomLaw { uniform, exponential, gumbel, normal };
 
-/// Which rows of which stream; `row_ids` has as many ids as there are rows, on the device.
+/// Which rows of which stream; `row_ids` has as many ids as there are rows, on the device. Null:
+/// they are 0, 1, ...
 struct Rows {
   std::uint64_t seed;
   std::uint32_t step;
