@@ -58,14 +58,11 @@ void diffusion_update(const py::object& given_x, const py::object& given_y,
   with_element(x, [&](auto* type) {
     using S = std::remove_pointer_t<decltype(type)>;
     using T = Compute<S>;
-    const logitkit::cuda::DiffusionUpdate<S> update = {x.data<S>(),
-                                                       y ? y->data<S>() : nullptr,
-                                                       a.as<T>(),
-                                                       b.as<T>(),
-                                                       c.as<T>(),
-                                                       static_cast<T>(lower),
-                                                       static_cast<T>(upper)};
-    const logitkit::cuda::Rows of = {seed, step, rows ? rows->data<std::int64_t>() : nullptr, count};
+    const logitkit::cuda::DiffusionUpdate<S> update = {
+        x.data<S>(),           y ? y->data<S>() : nullptr, a.as<T>(), b.as<T>(), c.as<T>(),
+        static_cast<T>(lower), static_cast<T>(upper)};
+    const logitkit::cuda::Rows of = {seed, step, rows ? rows->data<std::int64_t>() : nullptr,
+                                     count};
     logitkit::cuda::on_device(x.device(), [&] {
       return logitkit::cuda::diffusion_update(update, of, elements, out.data<S>(),
                                               logitkit::cuda::as_stream(stream));

@@ -97,8 +97,8 @@ void gumbel_argmax(const py::object& from, std::uint64_t seed, std::uint32_t ste
 }
 
 void gumbel_top_k(const py::object& from, std::uint64_t seed, std::uint32_t step,
-                  const py::object& rows, const py::object& to_values,
-                  const py::object& to_indices, const py::object& memory, std::uintptr_t stream) {
+                  const py::object& rows, const py::object& to_values, const py::object& to_indices,
+                  const py::object& memory, std::uintptr_t stream) {
   const DeviceArray logits(from, "logits"), values(to_values, "values");
   const DeviceArray indices(to_indices, "indices"), workspace(memory, "workspace");
   const Draws draws(seed, step, rows);

@@ -18,8 +18,8 @@ struct Candidate {
 /// Whichever is above: NaN, then the larger value, then the first one.
 template <class T>
 __device__ Candidate<T> above(const Candidate<T>& a, const Candidate<T>& b) {
-  const bool b_is_above = b.value != b.value || b.value > a.value ||
-                          (b.value == a.value && b.position < a.position);
+  const bool b_is_above =
+      b.value != b.value || b.value > a.value || (b.value == a.value && b.position < a.position);
   return a.value == a.value && b_is_above ? b : a;
 }
 template <class T>
@@ -155,10 +155,10 @@ __global__ void __launch_bounds__(block_threads<warp_size>)
 template <class T>
 struct Best {
   std::size_t k;
-  T* values;               // null: to `partial`
+  T* values;  // null: to `partial`
   std::int64_t* indices;
-  Candidate<T>* partial;   // lists of k
-  unsigned* cursors;       // how many of each list were taken
+  Candidate<T>* partial;  // lists of k
+  unsigned* cursors;      // how many of each list were taken
 
   __device__ void write(std::size_t list, std::size_t i, const Candidate<T>& candidate) const {
     if (values != nullptr) {
@@ -292,8 +292,7 @@ cudaError_t gumbel_top_k(const S* logits, const Rows& rows, std::size_t count, s
   if (chunks.of_row == 1)
     return launch(&lists_of_chunks<wide_group, S>, how, logits, rows, chunks, aligned, best);
   Best<T> lists = {k, nullptr, nullptr, static_cast<Candidate<T>*>(workspace), nullptr};
-  lists.cursors =
-      reinterpret_cast<unsigned*>(lists.partial + rows.count * chunks.of_row * lists.k);
+  lists.cursors = reinterpret_cast<unsigned*>(lists.partial + rows.count * chunks.of_row * lists.k);
   const cudaError_t status =
       launch(&lists_of_chunks<wide_group, S>, how, logits, rows, chunks, aligned, lists);
   if (status != cudaSuccess) return status;

@@ -53,9 +53,7 @@ inline __device__ BlockBits philox(const RowStream& stream, std::uint32_t block)
   return {{c0, c1}, {c2, c3}};
 }
 
-inline __device__ std::uint64_t whole(ElementBits x) {
-  return std::uint64_t{x.high} << 32 | x.low;
-}
+inline __device__ std::uint64_t whole(ElementBits x) { return std::uint64_t{x.high} << 32 | x.low; }
 inline __device__ bool has_high_bit(ElementBits x) { return x.high >> 31 != 0; }
 
 /// The bits as wide as a number, of which the first ones count.
