@@ -7,6 +7,11 @@
 namespace logitkit::cuda {
 namespace {
 
+template <class T>
+__device__ T coefficient(const ByRow<T>& of, std::size_t row) {
+  return of.of_row != nullptr ? of.of_row[row] : of.of_all;
+}
+
 template <bool noisy, class S>
 __global__ void __launch_bounds__(pack_threads)
     update_packs(DiffusionUpdate<S> update, Rows rows, RowPacks packs, S* out, bool aligned) {
@@ -21,19 +26,17 @@ __global__ void __launch_bounds__(pack_threads)
   T x[pack], y[pack];
   load_pack(update.x + offset, n, aligned, T(0), x);
   if (two) load_pack(update.y + offset, n, aligned, T(0), y);
-  const T a = update.a.first[place.row * update.a.step];
-  const T b = two ? update.b.first[place.row * update.b.step] : T(0);
+  const T a = coefficient(update.a, place.row), b = coefficient(update.b, place.row);
 #pragma unroll
   for (int k = 0; k < pack; ++k) {
     x[k] = product(a, x[k]);
     if (two) x[k] = fused(b, y[k], x[k]);
   }
   if constexpr (noisy) {
-    const T c = update.c.first[place.row * update.c.step];
+    const T c = coefficient(update.c, place.row);
     if (c != T(0)) {
       T noise[pack];
-      draw<NormalLaw>(row_stream(rows.seed, rows.step, rows.row_ids[place.row]), place.first,
-                      noise);
+      draw<NormalLaw>(stream_of(rows, place.row), place.first, noise);
 #pragma unroll
       for (int k = 0; k < pack; ++k) x[k] = fused(c, noise[k], x[k]);
     }
@@ -58,8 +61,10 @@ cudaError_t diffusion_update(const DiffusionUpdate<S>& update, const Rows& rows,
   const bool aligned = has_aligned_packs(update.x, count, pack) &&
                        has_aligned_packs(out, count, pack) &&
                        (update.y == nullptr || has_aligned_packs(update.y, count, pack));
-  const auto kernel = update.c.first != nullptr ? &update_packs<true, S> : &update_packs<false, S>;
-  return launch(kernel, {dim3(static_cast<unsigned>(packs.blocks())), dim3(pack_threads), 0, stream},
+  const bool noisy = update.c.of_row != nullptr || update.c.of_all != Compute<S>(0);
+  const auto kernel = noisy ? &update_packs<true, S> : &update_packs<false, S>;
+  return launch(kernel,
+                {dim3(static_cast<unsigned>(packs.blocks())), dim3(pack_threads), 0, stream},
                 update, rows, packs, out, aligned);
 }
 

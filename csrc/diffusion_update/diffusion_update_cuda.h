@@ -10,21 +10,20 @@
 
 namespace logitkit::cuda {
 
-/// A number for each row, `step` apart: 0 if it is the same for all.
+/// A number for each row, or one for all if `of_row` is null.
 template <class T>
 struct ByRow {
-  const T* first;
-  std::size_t step;
+  const T* of_row;
+  T of_all;
 };
 
 /// Arrays (rows, count) of S, which is float, double, __half or __nv_bfloat16, and the
-/// coefficients of their rows; everything is on the device but the bounds.
+/// coefficients of their rows; arrays are on the device.
 template <class S>
 struct DiffusionUpdate {
   const S* x;
-  const S* y;              // null: none
-  ByRow<Compute<S>> a, b;  // b is not read without y
-  ByRow<Compute<S>> c;     // null: no noise
+  const S* y;  // null: none
+  ByRow<Compute<S>> a, b, c;
   Compute<S> lower, upper;
 };
 

@@ -12,7 +12,7 @@ using logitkit::cuda::NoiseLaw;
 
 NoiseLaw law_of(const std::string& name) {
   static const std::map<std::string, NoiseLaw> laws = {
-      {"normal", NoiseLaw::normal}, {"logistic", NoiseLaw::logistic},
+      {"normal", NoiseLaw::normal},   {"logistic", NoiseLaw::logistic},
       {"laplace", NoiseLaw::laplace}, {"cauchy", NoiseLaw::cauchy},
       {"uniform", NoiseLaw::uniform}, {"exponential", NoiseLaw::exponential}};
   const auto found = laws.find(name);
@@ -28,8 +28,7 @@ struct Call {
     if (logits.shape(1) == 0) logits.fail("has rows without classes");
     if (!(scale > 0.0) || scale > 1.7976931348623157e308)
       throw py::value_error("expected 0 < scale < inf");
-    if (workspace.size() <
-        logitkit::cuda::noise_argmax_workspace(logits.shape(0), logits.shape(1)))
+    if (workspace.size() < logitkit::cuda::noise_argmax_workspace(logits.shape(0), logits.shape(1)))
       workspace.fail("is too small");
   }
   /// Calls f(logits, workspace) for the type of elements that there is.

@@ -91,9 +91,7 @@ struct LogisticNoise : PlainLaw {
     const double e = exp(-fabs(x));
     return (x > 0.0 ? e : 1.0) / (1.0 + e);
   }
-  __device__ static double log_density(double x) {
-    return -fabs(x) - 2.0 * log1p(exp(-fabs(x)));
-  }
+  __device__ static double log_density(double x) { return -fabs(x) - 2.0 * log1p(exp(-fabs(x))); }
   __device__ static double panel_width(double, double rate, const Breaks&) {
     return fmin(10.0 / (1.0 + rate), 2.5);
   }
@@ -103,9 +101,7 @@ struct LogisticNoise : PlainLaw {
 struct LaplaceNoise : PlainLaw {
   static constexpr bool has_breaks = true;
   static constexpr double log_2 = 0x1.62e42fefa39efp-1;
-  __device__ static double log_cdf(double x) {
-    return x > 0.0 ? log1p(-0.5 * exp(-x)) : x - log_2;
-  }
+  __device__ static double log_cdf(double x) { return x > 0.0 ? log1p(-0.5 * exp(-x)) : x - log_2; }
   __device__ static double ratio(double x) {
     const double half = 0.5 * exp(-fmax(x, 0.0));
     return half / (1.0 - half);
@@ -138,9 +134,7 @@ struct CauchyNoise : PlainLaw {
   __device__ static double log_density(double x) { return -log(pi * fma(x, x, 1.0)); }
   __device__ static double coordinate_of(double u) { return asinh(u); }
   __device__ static double node_at(double coordinate) { return sinh(coordinate); }
-  __device__ static double lower_bound(double log_floor) {
-    return -exp(fmin(700.0, -log_floor));
-  }
+  __device__ static double lower_bound(double log_floor) { return -exp(fmin(700.0, -log_floor)); }
   __device__ static double upper_bound(double mass) { return 1.0 / mass; }
   __device__ static double panel_width(double, double rate, const Breaks& breaks) {
     return fmin(10.0 / rate, 0.5 * (1.0 + fmin(breaks.below, breaks.above)));

@@ -126,8 +126,7 @@ class NoiseRow {
     row_integrals_.sum_log_cdfs(count);
     if (threadIdx.x < count) {
       const unsigned k = threadIdx.x;
-      const double log =
-          row_integrals_.log_integrand(memory_.nodes[k], logit, memory_.sums[k]);
+      const double log = row_integrals_.log_integrand(memory_.nodes[k], logit, memory_.sums[k]);
       memory_.masses[k] *= exp(log - top);
     }
     __syncthreads();
@@ -166,8 +165,7 @@ class NoiseRow {
 
   /// d log P_y / d mu_m = -E_y[r_m] for m != y, where u has the density r_y G / P_y; the gradient
   /// sums to zero.
-  __device__ void write_gradient(std::int64_t index, bool has_meaning, bool can_win,
-                                 double total) {
+  __device__ void write_gradient(std::int64_t index, bool has_meaning, bool can_win, double total) {
     double own = 0.0;
     for_classes([&](std::size_t i) {
       double value = !has_meaning ? nan() : can_win ? integrals_[i] / total : 0.0;
@@ -188,7 +186,7 @@ class NoiseRow {
 };
 
 template <class Law>
-__global__ void __launch_bounds__(integral_threads) noise_rows(Task task) {
+__global__ void __launch_bounds__(integral_threads) noise_rows(const __grid_constant__ Task task) {
   __shared__ IntegralMemory memory;
   for (std::size_t row = blockIdx.x; row < task.rows; row += gridDim.x) {
     NoiseRow<Law>(memory, task, row).compute();
@@ -225,7 +223,7 @@ Elements elements(const S* x) {
 /// As many blocks as a GPU has room for, or fewer where rows are long; a function of the shape
 /// alone.
 std::size_t blocks_for(std::size_t rows, std::size_t classes) {
-  constexpr std::size_t least = 264, most = 1056, elements = std::size_t{1} << 25;
+  constexpr std::size_t least = 264, most = 528, elements = std::size_t{1} << 25;
   std::size_t blocks = elements / (classes + 1);
   blocks = blocks < least ? least : blocks > most ? most : blocks;
   return blocks < rows ? blocks : rows;
@@ -269,7 +267,8 @@ std::size_t noise_argmax_workspace(std::size_t rows, std::size_t classes) {
 template <class S>
 cudaError_t noise_argmax(const NoisyLogits<S>& x, bool logarithms, S* out, void* workspace,
                          cudaStream_t stream) {
-  Task task = task_for(x, logarithms ? Wanted::log_probabilities : Wanted::probabilities, workspace);
+  Task task =
+      task_for(x, logarithms ? Wanted::log_probabilities : Wanted::probabilities, workspace);
   task.out = elements(out);
   return run(task, x.law, stream);
 }
@@ -302,20 +301,33 @@ cudaError_t noise_argmax_log_prob(const NoisyLogits<S>& x, const std::int64_t* i
 }
 
 template cudaError_t noise_argmax(const NoisyLogits<float>&, bool, float*, void*, cudaStream_t);
-template cudaError_t noise_argmax_vjp(const NoisyLogits<float>&, const float*, float*, void*, cudaStream_t);
-template cudaError_t noise_argmax_expected_max(const NoisyLogits<float>&, float*, void*, cudaStream_t);
-template cudaError_t noise_argmax_log_prob(const NoisyLogits<float>&, const std::int64_t*, float*, float*, void*, cudaStream_t);
+template cudaError_t noise_argmax_vjp(const NoisyLogits<float>&, const float*, float*, void*,
+                                      cudaStream_t);
+template cudaError_t noise_argmax_expected_max(const NoisyLogits<float>&, float*, void*,
+                                               cudaStream_t);
+template cudaError_t noise_argmax_log_prob(const NoisyLogits<float>&, const std::int64_t*, float*,
+                                           float*, void*, cudaStream_t);
 template cudaError_t noise_argmax(const NoisyLogits<double>&, bool, double*, void*, cudaStream_t);
-template cudaError_t noise_argmax_vjp(const NoisyLogits<double>&, const double*, double*, void*, cudaStream_t);
-template cudaError_t noise_argmax_expected_max(const NoisyLogits<double>&, double*, void*, cudaStream_t);
-template cudaError_t noise_argmax_log_prob(const NoisyLogits<double>&, const std::int64_t*, double*, double*, void*, cudaStream_t);
+template cudaError_t noise_argmax_vjp(const NoisyLogits<double>&, const double*, double*, void*,
+                                      cudaStream_t);
+template cudaError_t noise_argmax_expected_max(const NoisyLogits<double>&, double*, void*,
+                                               cudaStream_t);
+template cudaError_t noise_argmax_log_prob(const NoisyLogits<double>&, const std::int64_t*, double*,
+                                           double*, void*, cudaStream_t);
 template cudaError_t noise_argmax(const NoisyLogits<__half>&, bool, __half*, void*, cudaStream_t);
-template cudaError_t noise_argmax_vjp(const NoisyLogits<__half>&, const __half*, __half*, void*, cudaStream_t);
-template cudaError_t noise_argmax_expected_max(const NoisyLogits<__half>&, __half*, void*, cudaStream_t);
-template cudaError_t noise_argmax_log_prob(const NoisyLogits<__half>&, const std::int64_t*, __half*, __half*, void*, cudaStream_t);
-template cudaError_t noise_argmax(const NoisyLogits<__nv_bfloat16>&, bool, __nv_bfloat16*, void*, cudaStream_t);
-template cudaError_t noise_argmax_vjp(const NoisyLogits<__nv_bfloat16>&, const __nv_bfloat16*, __nv_bfloat16*, void*, cudaStream_t);
-template cudaError_t noise_argmax_expected_max(const NoisyLogits<__nv_bfloat16>&, __nv_bfloat16*, void*, cudaStream_t);
-template cudaError_t noise_argmax_log_prob(const NoisyLogits<__nv_bfloat16>&, const std::int64_t*, __nv_bfloat16*, __nv_bfloat16*, void*, cudaStream_t);
+template cudaError_t noise_argmax_vjp(const NoisyLogits<__half>&, const __half*, __half*, void*,
+                                      cudaStream_t);
+template cudaError_t noise_argmax_expected_max(const NoisyLogits<__half>&, __half*, void*,
+                                               cudaStream_t);
+template cudaError_t noise_argmax_log_prob(const NoisyLogits<__half>&, const std::int64_t*, __half*,
+                                           __half*, void*, cudaStream_t);
+template cudaError_t noise_argmax(const NoisyLogits<__nv_bfloat16>&, bool, __nv_bfloat16*, void*,
+                                  cudaStream_t);
+template cudaError_t noise_argmax_vjp(const NoisyLogits<__nv_bfloat16>&, const __nv_bfloat16*,
+                                      __nv_bfloat16*, void*, cudaStream_t);
+template cudaError_t noise_argmax_expected_max(const NoisyLogits<__nv_bfloat16>&, __nv_bfloat16*,
+                                               void*, cudaStream_t);
+template cudaError_t noise_argmax_log_prob(const NoisyLogits<__nv_bfloat16>&, const std::int64_t*,
+                                           __nv_bfloat16*, __nv_bfloat16*, void*, cudaStream_t);
 
 }  // namespace logitkit::cuda

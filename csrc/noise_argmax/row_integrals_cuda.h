@@ -334,8 +334,8 @@ class RowIntegrals {
     constexpr double drop = 46.0;
     double high = Law::upper_bound(exp(-drop) / static_cast<double>(classes_));
     if (Law::has_breaks && Law::begins_at_zero) high = fmin(high, logit + 1.0);
-    const double low = Law::begins_at_zero ? Law::lower_bound(-600.0)
-                                           : logit + Law::lower_bound(-drop);
+    const double low =
+        Law::begins_at_zero ? Law::lower_bound(-600.0) : logit + Law::lower_bound(-drop);
     Range range = {Law::coordinate_of(low), Law::coordinate_of(high)};
     for (int pass = 0; pass < 60; ++pass) {
       sample(0, range, samples);

@@ -1,3 +1,6 @@
+#include <algorithm>
+#include <optional>
+
 #include "cuda/device_array.h"
 #include "random/random_cuda.h"
 
@@ -8,26 +11,30 @@ namespace {
 using logitkit::cuda::DeviceArray;
 using logitkit::cuda::RandomLaw;
 
-/// A seed, a step, and the ids of rows.
+/// A seed, a step, and the ids of rows, if they are not 0, 1, ...
 struct Draws {
   Draws(std::uint64_t seed, std::uint32_t step, const py::object& row_ids)
-      : seed(seed), step(step), rows(row_ids, "rows") {
-    rows.expect({-1});
+      : seed(seed), step(step) {
+    if (!row_ids.is_none()) rows.emplace(row_ids, "rows");
   }
-  logitkit::cuda::Rows of() const { return {seed, step, rows.data<std::int64_t>(), rows.shape(0)}; }
-  /// The elements of each row of an array (rows, count).
+  logitkit::cuda::Rows of(const DeviceArray& x) const {
+    return {seed, step, rows ? rows->data<std::int64_t>() : nullptr, x.shape(0)};
+  }
+  /// The elements of each row of an array (rows, ...).
   std::size_t count_of(const DeviceArray& x) const {
-    x.expect({static_cast<std::int64_t>(rows.shape(0)), -1});
+    if (x.ndim() == 0) x.fail("has no axis of rows");
+    if (rows) rows->expect({static_cast<std::int64_t>(x.shape(0))});
+    const std::size_t count = x.size() / std::max<std::size_t>(1, x.shape(0));
     constexpr std::size_t most_blocks = (std::size_t{1} << 31) - 1, least_chunk = 512;
-    if (x.shape(0) * ((x.shape(1) + least_chunk - 1) / least_chunk) > most_blocks)
+    if (x.shape(0) * ((count + least_chunk - 1) / least_chunk) > most_blocks)
       x.fail("has too many elements for one call");
-    if (x.shape(1) >> 32 != 0) x.fail("has rows of 2^32 elements or more");
-    return x.shape(1);
+    if (count >> 32 != 0) x.fail("has rows of 2^32 elements or more");
+    return count;
   }
 
   std::uint64_t seed;
   std::uint32_t step;
-  DeviceArray rows;
+  std::optional<DeviceArray> rows;
 };
 
 /// The memory of an array of bytes.
@@ -36,13 +43,13 @@ void* memory_for(const DeviceArray& workspace, std::size_t bytes) {
   return workspace.data<std::uint8_t>();
 }
 
-void random_bits(std::uint64_t seed, std::uint32_t step, const py::object& rows,
-                 const py::object& to, std::uintptr_t stream) {
+void random_bits(const py::object& to, std::uint64_t seed, std::uint32_t step,
+                 const py::object& rows, std::uintptr_t stream) {
   const Draws draws(seed, step, rows);
   const DeviceArray out(to, "out");
   const std::size_t count = draws.count_of(out);
   logitkit::cuda::on_device(out.device(), [&] {
-    return logitkit::cuda::random_bits(draws.of(), count, out.data<std::uint64_t>(),
+    return logitkit::cuda::random_bits(draws.of(out), count, out.data<std::uint64_t>(),
                                        logitkit::cuda::as_stream(stream));
   });
 }
@@ -50,14 +57,14 @@ void random_bits(std::uint64_t seed, std::uint32_t step, const py::object& rows,
 void define_law(py::module_& m, const char* name, RandomLaw law) {
   m.def(
       name,
-      [law](std::uint64_t seed, std::uint32_t step, const py::object& rows, const py::object& to,
+      [law](const py::object& to, std::uint64_t seed, std::uint32_t step, const py::object& rows,
             std::uintptr_t stream) {
         const Draws draws(seed, step, rows);
         const DeviceArray out(to, "out");
         const std::size_t count = draws.count_of(out);
         const auto fill = [&](auto* numbers) {
           logitkit::cuda::on_device(out.device(), [&] {
-            return logitkit::cuda::random_numbers(law, draws.of(), count, numbers,
+            return logitkit::cuda::random_numbers(law, draws.of(out), count, numbers,
                                                   logitkit::cuda::as_stream(stream));
           });
         };
@@ -65,7 +72,7 @@ void define_law(py::module_& m, const char* name, RandomLaw law) {
         if (out.holds<double>()) return fill(out.data<double>());
         out.fail("does not hold float32 or float64");
       },
-      py::arg("seed"), py::arg("step"), py::arg("rows"), py::arg("out"), py::kw_only(),
+      py::arg("out"), py::arg("seed"), py::arg("step"), py::arg("rows"), py::kw_only(),
       py::arg("stream") = 0);
 }
 
@@ -82,7 +89,7 @@ void gumbel_argmax(const py::object& from, std::uint64_t seed, std::uint32_t ste
     void* bytes =
         memory_for(workspace, logitkit::cuda::gumbel_workspace<S>(logits.shape(0), count, 1));
     logitkit::cuda::on_device(logits.device(), [&] {
-      return logitkit::cuda::gumbel_argmax(logits.data<S>(), draws.of(), count,
+      return logitkit::cuda::gumbel_argmax(logits.data<S>(), draws.of(logits), count,
                                            indices.data<std::int64_t>(), bytes,
                                            logitkit::cuda::as_stream(stream));
     });
@@ -90,8 +97,8 @@ void gumbel_argmax(const py::object& from, std::uint64_t seed, std::uint32_t ste
 }
 
 void gumbel_top_k(const py::object& from, std::uint64_t seed, std::uint32_t step,
-                  const py::object& rows, const py::object& to_values,
-                  const py::object& to_indices, const py::object& memory, std::uintptr_t stream) {
+                  const py::object& rows, const py::object& to_values, const py::object& to_indices,
+                  const py::object& memory, std::uintptr_t stream) {
   const DeviceArray logits(from, "logits"), values(to_values, "values");
   const DeviceArray indices(to_indices, "indices"), workspace(memory, "workspace");
   const Draws draws(seed, step, rows);
@@ -104,7 +111,7 @@ void gumbel_top_k(const py::object& from, std::uint64_t seed, std::uint32_t step
         memory_for(workspace, logitkit::cuda::gumbel_workspace<S>(logits.shape(0), count, k));
     logitkit::cuda::on_device(logits.device(), [&] {
       return logitkit::cuda::gumbel_top_k(
-          logits.data<S>(), draws.of(), count, k, values.data<logitkit::cuda::Compute<S>>(),
+          logits.data<S>(), draws.of(logits), count, k, values.data<logitkit::cuda::Compute<S>>(),
           indices.data<std::int64_t>(), bytes, logitkit::cuda::as_stream(stream));
     });
   });
@@ -113,8 +120,8 @@ void gumbel_top_k(const py::object& from, std::uint64_t seed, std::uint32_t step
 }  // namespace
 
 void bind_random(py::module_& m) {
-  m.def("random_bits", &random_bits, py::arg("seed"), py::arg("step"), py::arg("rows"),
-        py::arg("out"), py::kw_only(), py::arg("stream") = 0);
+  m.def("random_bits", &random_bits, py::arg("out"), py::arg("seed"), py::arg("step"),
+        py::arg("rows"), py::kw_only(), py::arg("stream") = 0);
   define_law(m, "random_uniform", RandomLaw::uniform);
   define_law(m, "random_exponential", RandomLaw::exponential);
   define_law(m, "random_gumbel", RandomLaw::gumbel);

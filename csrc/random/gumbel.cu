@@ -18,8 +18,8 @@ struct Candidate {
 /// Whichever is above: NaN, then the larger value, then the first one.
 template <class T>
 __device__ Candidate<T> above(const Candidate<T>& a, const Candidate<T>& b) {
-  const bool b_is_above = b.value != b.value || b.value > a.value ||
-                          (b.value == a.value && b.position < a.position);
+  const bool b_is_above =
+      b.value != b.value || b.value > a.value || (b.value == a.value && b.position < a.position);
   return a.value == a.value && b_is_above ? b : a;
 }
 template <class T>
@@ -97,7 +97,7 @@ __device__ void for_perturbed(const S* logits, const Rows& rows, const Chunks& c
                               const ChunkPlace<group, S>& place, bool aligned, const Use& use) {
   using T = Compute<S>;
   constexpr int pack = pack_size<S>;
-  const RowStream stream = row_stream(rows.seed, rows.step, rows.row_ids[place.row]);
+  const RowStream stream = stream_of(rows, place.row);
 #pragma unroll 1
   for (int p = 0; p < elements_of_thread / pack; ++p) {
     const std::size_t j = place.element(p);
@@ -155,10 +155,10 @@ __global__ void __launch_bounds__(block_threads<warp_size>)
 template <class T>
 struct Best {
   std::size_t k;
-  T* values;               // null: to `partial`
+  T* values;  // null: to `partial`
   std::int64_t* indices;
-  Candidate<T>* partial;   // lists of k
-  unsigned* cursors;       // how many of each list were taken
+  Candidate<T>* partial;  // lists of k
+  unsigned* cursors;      // how many of each list were taken
 
   __device__ void write(std::size_t list, std::size_t i, const Candidate<T>& candidate) const {
     if (values != nullptr) {
@@ -245,17 +245,13 @@ Launch launch_of_chunks(const Chunks& chunks, cudaStream_t stream) {
 
 bool is_narrow(std::size_t count) { return count <= chunk_elements<warp_size>; }
 
-std::size_t list_size(std::size_t k) {
-  return k < chunk_elements<wide_group> ? k : chunk_elements<wide_group>;
-}
-
 }  // namespace
 
 template <class S>
 std::size_t gumbel_workspace(std::size_t rows, std::size_t count, std::size_t k) {
   const std::size_t chunks = chunks_of(count);
   if (chunks <= 1) return 0;
-  return rows * chunks * (list_size(k) * sizeof(Candidate<Compute<S>>) + sizeof(unsigned));
+  return rows * chunks * (k * sizeof(Candidate<Compute<S>>) + sizeof(unsigned));
 }
 
 template <class S>
@@ -295,9 +291,8 @@ cudaError_t gumbel_top_k(const S* logits, const Rows& rows, std::size_t count, s
   const Launch how = launch_of_chunks<wide_group>(chunks, stream);
   if (chunks.of_row == 1)
     return launch(&lists_of_chunks<wide_group, S>, how, logits, rows, chunks, aligned, best);
-  Best<T> lists = {list_size(k), nullptr, nullptr, static_cast<Candidate<T>*>(workspace), nullptr};
-  lists.cursors =
-      reinterpret_cast<unsigned*>(lists.partial + rows.count * chunks.of_row * lists.k);
+  Best<T> lists = {k, nullptr, nullptr, static_cast<Candidate<T>*>(workspace), nullptr};
+  lists.cursors = reinterpret_cast<unsigned*>(lists.partial + rows.count * chunks.of_row * lists.k);
   const cudaError_t status =
       launch(&lists_of_chunks<wide_group, S>, how, logits, rows, chunks, aligned, lists);
   if (status != cudaSuccess) return status;

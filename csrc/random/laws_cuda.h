@@ -9,6 +9,7 @@
 
 #include "cuda/rounded.h"
 #include "random/law_constants.h"
+#include "random/random_cuda.h"
 
 namespace logitkit::cuda {
 
@@ -18,10 +19,11 @@ struct RowStream {
   std::uint32_t row_low, row_high, step;
 };
 
-inline __device__ RowStream row_stream(std::uint64_t seed, std::uint32_t step, std::int64_t row) {
-  const auto id = static_cast<std::uint64_t>(row);
-  return {static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32),
-          static_cast<std::uint32_t>(id), static_cast<std::uint32_t>(id >> 32), step};
+inline __device__ RowStream stream_of(const Rows& rows, std::size_t row) {
+  const auto id =
+      rows.row_ids != nullptr ? static_cast<std::uint64_t>(rows.row_ids[row]) : std::uint64_t{row};
+  return {static_cast<std::uint32_t>(rows.seed), static_cast<std::uint32_t>(rows.seed >> 32),
+          static_cast<std::uint32_t>(id), static_cast<std::uint32_t>(id >> 32), rows.step};
 }
 
 /// The 64 bits of an element.
@@ -51,9 +53,7 @@ inline __device__ BlockBits philox(const RowStream& stream, std::uint32_t block)
   return {{c0, c1}, {c2, c3}};
 }
 
-inline __device__ std::uint64_t whole(ElementBits x) {
-  return std::uint64_t{x.high} << 32 | x.low;
-}
+inline __device__ std::uint64_t whole(ElementBits x) { return std::uint64_t{x.high} << 32 | x.low; }
 inline __device__ bool has_high_bit(ElementBits x) { return x.high >> 31 != 0; }
 
 /// The bits as wide as a number, of which the first ones count.

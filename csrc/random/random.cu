@@ -12,7 +12,7 @@ __global__ void __launch_bounds__(pack_threads)
     fill(Rows rows, RowPacks packs, T* out, bool aligned) {
   const PackPlace place(packs, pack);
   if (!place.is_inside) return;
-  const RowStream stream = row_stream(rows.seed, rows.step, rows.row_ids[place.row]);
+  const RowStream stream = stream_of(rows, place.row);
   T numbers[pack];
   draw<Law>(stream, place.first, numbers);
   store_pack(numbers, out + place.row * packs.count + place.first, packs.count - place.first,

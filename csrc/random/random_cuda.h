@@ -13,7 +13,8 @@ namespace logitkit::cuda {
 /// uniform, exponential, gumbel, normal, in the order of logitkit::Law.
 enum class RandomLaw { uniform, exponential, gumbel, normal };
 
-/// Which rows of which stream; `row_ids` has as many ids as there are rows, on the device.
+/// Which rows of which stream; `row_ids` has as many ids as there are rows, on the device. Null:
+/// they are 0, 1, ...
 struct Rows {
   std::uint64_t seed;
   std::uint32_t step;
@@ -50,7 +51,8 @@ cudaError_t gumbel_argmax(const S* logits, const Rows& rows, std::size_t count,
                           std::int64_t* indices, void* workspace, cudaStream_t stream);
 
 /// The k <= count largest of these in descending order, as logitkit::gumbel_top_k() gives them:
-/// values[r * k + i], indices[r * k + i]. Meant for small k: work grows like count + k count / 4096.
+/// values[r * k + i], indices[r * k + i]. Meant for small k: work grows like count + k count /
+/// 4096.
 template <class S>
 cudaError_t gumbel_top_k(const S* logits, const Rows& rows, std::size_t count, std::size_t k,
                          Compute<S>* values, std::int64_t* indices, void* workspace,

@@ -22,6 +22,23 @@ from ._device import (
     device_properties,
     is_available,
 )
+from ._diffusion_update import diffusion_update
+from ._noise_argmax import (
+    noise_argmax_expected_max,
+    noise_argmax_log_prob,
+    noise_argmax_log_probs,
+    noise_argmax_probs,
+    noise_argmax_vjp,
+)
+from ._random import (
+    gumbel_argmax,
+    gumbel_top_k,
+    random_bits,
+    random_exponential,
+    random_gumbel,
+    random_normal,
+    random_uniform,
+)
 from ._softmax import log_softmax, logsumexp, softmax, softmax_stats
 
 __all__ = [
@@ -30,9 +47,22 @@ __all__ = [
     "build_info",
     "device_count",
     "device_properties",
+    "diffusion_update",
+    "gumbel_argmax",
+    "gumbel_top_k",
     "is_available",
     "log_softmax",
     "logsumexp",
+    "noise_argmax_expected_max",
+    "noise_argmax_log_prob",
+    "noise_argmax_log_probs",
+    "noise_argmax_probs",
+    "noise_argmax_vjp",
+    "random_bits",
+    "random_exponential",
+    "random_gumbel",
+    "random_normal",
+    "random_uniform",
     "softmax",
     "softmax_stats",
 ]
@@ -45,14 +75,11 @@ _WITHOUT_KERNEL = [
     "attention_entropy_profile",
     "attention_vjp",
     "attention_with_stats",
-    "diffusion_update",
     "entmax",
     "entmax15",
     "entropy_temperature",
     "estimate_kappa",
     "gradient_top_k",
-    "gumbel_argmax",
-    "gumbel_top_k",
     "iterative_top_k",
     "logmeanexp",
     "margin_softmax",

@@ -86,6 +86,11 @@ class _Ready:
         return self._array.__dlpack__()
 
 
+def is_immutable(x: Any) -> bool:
+    """Return whether nothing may write into `x`, an array of JAX."""
+    return _is_jax(x)
+
+
 def _is_torch(x: Any) -> bool:
     return type(x).__module__.partition(".")[0] == "torch"
 
