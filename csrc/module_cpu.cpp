@@ -10,6 +10,7 @@ namespace py = pybind11;
 void bind_attention(py::module_& m);
 void bind_cross_entropy(py::module_& m);
 void bind_diffusion_update(py::module_& m);
+void bind_combine(py::module_& m);
 void bind_gemm(py::module_& m);
 void bind_least_distance(py::module_& m);
 void bind_linear_argmax(py::module_& m);
@@ -35,6 +36,7 @@ PYBIND11_MODULE(_cpu, m, py::mod_gil_not_used()) {
   bind_attention(m);
   bind_cross_entropy(m);
   bind_diffusion_update(m);
+  bind_combine(m);
   bind_gemm(m);
   bind_least_distance(m);
   bind_linear_argmax(m);

@@ -38,4 +38,25 @@ template <class T>
 void diffusion_update(const DiffusionUpdate<T>& update, const Rows& rows, std::size_t count, T* out,
                       std::size_t threads, Isa isa);
 
+/// An array (rows, count) and its factors, `step` apart, in double for both types.
+template <class T>
+struct Term {
+  const T* x;
+  ByRow<double> factor;
+};
+
+constexpr std::size_t most_terms = 8;
+
+/// out = the sum of up to `most_terms` terms, from the first on, plus c z as above. A factor is
+/// rounded to T. Serves solvers, which need no bounds.
+///   Error:     that of diffusion_update(): the first product is rounded, the others are fused
+///   Traffic:   one read of each term, one write of `out`, which is none of the terms
+template <class T>
+void combine(const Term<T>* terms, std::size_t term_count, ByRow<double> c, const Rows& rows,
+             std::size_t count, T* out, std::size_t threads, Isa isa);
+
+/// Whether there is NaN among `count` numbers.
+template <class T>
+bool has_nan(const T* x, std::size_t count, Isa isa);
+
 }  // namespace logitkit

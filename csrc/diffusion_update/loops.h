@@ -23,6 +23,7 @@ struct UpdateLoops {
   /// The same, writing around the caches: for results larger than they are.
   void (*update_large)(const UpdateRow<T>& row, std::size_t count);
   void (*update_with_noise)(const UpdateRow<T>& row, const Draw& draw);
+  bool (*has_nan)(const T* x, std::size_t count);
 };
 
 struct AllUpdateLoops {

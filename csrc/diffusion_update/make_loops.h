@@ -87,10 +87,35 @@ void update_with_noise(const UpdateRow<typename V::Element>& row, const Draw& dr
     update_row_with_noise<V, false>(row, draw);
 }
 
+/// A sum of squares is NaN where one of them is: infinite ones have the same sign.
+template <class V>
+bool has_nan(const typename V::Element* x, size_t count) {
+  constexpr size_t unrolled = 4;
+  V sums[unrolled] = {V::all(0), V::all(0), V::all(0), V::all(0)};
+  size_t j = 0;
+  for (; j + unrolled * V::width <= count; j += unrolled * V::width) {
+#pragma GCC unroll 4
+    for (size_t k = 0; k < unrolled; ++k) {
+      const V value = V::load(x + j + k * V::width);
+      sums[k] = fma(value, value, sums[k]);
+    }
+  }
+  for (; j < count; j += V::width) {
+    const V value = load_some(x + j, count - j < V::width ? count - j : V::width, V::all(0));
+    sums[0] = fma(value, value, sums[0]);
+  }
+  const V sum = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+  typename V::Element lanes[V::width];
+  sum.store(lanes);
+  for (const auto lane : lanes)
+    if (lane != lane) return true;
+  return false;
+}
+
 template <class F32, class F64>
 constexpr AllUpdateLoops make_update_loops() {
-  return {{update<F32, false>, update<F32, true>, update_with_noise<F32>},
-          {update<F64, false>, update<F64, true>, update_with_noise<F64>}};
+  return {{update<F32, false>, update<F32, true>, update_with_noise<F32>, has_nan<F32>},
+          {update<F64, false>, update<F64, true>, update_with_noise<F64>, has_nan<F64>}};
 }
 
 }  // namespace

@@ -371,6 +371,18 @@ def diffusion_update(
     threads: int = 0,
     isa: Isa | None = None,
 ) -> None: ...
+def combine(
+    arrays: tuple[Any, ...],
+    factors: tuple[float | NDArray[np.float64], ...],
+    c: float | NDArray[np.float64] | None = None,
+    seed: int = 0,
+    step: int = 0,
+    ids: NDArray[np.int64] | None = None,
+    *,
+    threads: int = 0,
+    isa: Isa | None = None,
+) -> Any: ...
+def fits(value: object, x: object) -> bool: ...
 @overload
 def noise_argmax_probs(
     logits: NDArray[np.float32],

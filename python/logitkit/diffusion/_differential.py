@@ -76,7 +76,7 @@ class ReverseSDE(Solver):
         slope = drift - spread(half, score) * score
         std = plain(sigma * np.sqrt(length))
         step = Prediction(slope, "flow", x, t, shift=prediction.shift)
-        return noisy(step, (1.0, plain(-np.asarray(length))), std, draws), ()
+        return noisy(step, 1.0, plain(-np.asarray(length)), std, draws), ()
 
 
 # The pair of orders 5 and 4 of Dormand and Prince (1980).

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +12,11 @@ from ..random import Philox, as_philox
 from ._arrays import Array, namespace, placed
 
 _DRAWS_PER_STEP = 64  # of the 2**32 that a generator has
+_STEPS = 2**32 - 1  # of a generator
+_generator = lru_cache(maxsize=64)(as_philox)
 
 
-@dataclass
+@dataclass(slots=True)
 class Draws:
     """
     The random numbers of some samples in one step.
@@ -116,11 +119,33 @@ class Draws:
         RuntimeError
             If a step has used up its draws.
         """
+        seed, step = self.address()
+        self._calls += 1
+        return Philox(seed, step=step)
+
+    def skip(self) -> None:
+        """Leave out a draw, which was taken at its `address`."""
+        self._calls += 1
+
+    def address(self) -> tuple[int, int]:
+        """
+        Give the seed and the step of the next draw, without taking it.
+
+        Returns
+        -------
+        seed, step : int
+            Those of the generator that `advance` returns.
+
+        Raises
+        ------
+        RuntimeError
+            If a step has used up its draws.
+        """
         if self._calls == _DRAWS_PER_STEP:
             raise RuntimeError(f"expected at most {_DRAWS_PER_STEP} draws in a step")
-        philox = as_philox(self.rng).advanced(self.step * _DRAWS_PER_STEP + self._calls)
-        self._calls += 1
-        return philox
+        philox = _generator(self.rng)
+        step = philox.step + self.step * _DRAWS_PER_STEP + self._calls
+        return philox.seed, step if step < _STEPS else philox.at(step).step  # says what is wrong
 
     def _draw(self, law: str, shape: tuple[int, ...], like: Array | None) -> Array:
         philox = self.advance()

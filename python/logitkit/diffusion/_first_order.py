@@ -10,7 +10,8 @@ import numpy as np
 
 from ._arrays import Array, Time
 from ._draws import Draws
-from ._gaussian import Hop, fresh_share
+from ._gaussian import Gaussian, Hop, fresh_share
+from ._remembered import remembered
 from ._schedules import plain
 from ._solver import Predict, Solver, State, noisy
 
@@ -84,22 +85,33 @@ class DDIM(Solver):
         self, state: State, predict: Predict, t: Time, s: Time, process: Any, draws: Draws
     ) -> tuple[Array, tuple[Any, ...]]:
         prediction = predict(state.x, t)
-        hop = process.hop(t, s)
-        kept, fresh = hop.sigma_s, 0.0
-        if self.eta:
-            share = self.eta**2 * fresh_share(hop)
-            kept, fresh = plain(kept * np.sqrt(1.0 - share)), plain(hop.sigma_s * np.sqrt(share))
+        a, b, fresh = _plan(process, prediction.kind, t, s, self.eta)
         if self.x0_std is not None:
-            fresh = self._with_spread(hop, t, kept, fresh)
-        weights = process.weights(prediction, (hop.alpha_s, kept))
-        return noisy(prediction, weights, fresh, draws), ()
+            fresh = _with_spread(process.hop(t, s), self.eta, fresh, self.x0_std(t))
+        return noisy(prediction, a, b, fresh, draws), ()
 
-    def _with_spread(self, hop: Hop, t: Time, kept: Any, fresh: Any) -> Any:
-        """Add the variance of x_0, as far as x_s depends on it."""
-        assert self.x0_std is not None
-        of_x0 = hop.alpha_s - _over(kept, hop.sigma_t) * hop.alpha_t
-        into_data = np.equal(hop.sigma_s, 0.0)  # the last step returns the mean
-        return plain(np.where(into_data, fresh, np.hypot(fresh, of_x0 * self.x0_std(t))))
+
+@remembered
+def _plan(process: Gaussian, kind: str, t: Time, s: Time, eta: float) -> tuple[Any, Any, Any]:
+    """Return the factors of the samples, of the prediction and of the noise."""
+    hop = process.hop(t, s)
+    kept, fresh = _shares(hop, eta)
+    return (*process.weights(kind, t, (hop.alpha_s, kept)), fresh)
+
+
+def _shares(hop: Hop, eta: float) -> tuple[Any, Any]:
+    """Return the standard deviations of the noise that is kept, and of that drawn anew."""
+    if not eta:
+        return hop.sigma_s, 0.0
+    share = eta**2 * fresh_share(hop)
+    return plain(hop.sigma_s * np.sqrt(1.0 - share)), plain(hop.sigma_s * np.sqrt(share))
+
+
+def _with_spread(hop: Hop, eta: float, fresh: Any, x0_std: Any) -> Any:
+    """Add the variance of x_0, as far as x_s depends on it."""
+    of_x0 = hop.alpha_s - _over(_shares(hop, eta)[0], hop.sigma_t) * hop.alpha_t
+    into_data = np.equal(hop.sigma_s, 0.0)  # the last step returns the mean
+    return plain(np.where(into_data, fresh, np.hypot(fresh, of_x0 * x0_std)))
 
 
 @dataclass(frozen=True)
@@ -156,14 +168,22 @@ class DDPM(Solver):
         self, state: State, predict: Predict, t: Time, s: Time, process: Any, draws: Draws
     ) -> tuple[Array, tuple[Any, ...]]:
         prediction = predict(state.x, t)
-        hop = process.hop(t, s)
-        share = fresh_share(hop)
-        kept, scale = plain(hop.sigma_s * np.sqrt(1.0 - share)), hop.sigma_s
-        if self.variance == "large":
-            # alpha_s / alpha_t would bring this to the units of x_s; the article leaves it out
-            scale = np.where(np.equal(hop.sigma_s, 0.0), 0.0, hop.sigma_t)
-        weights = process.weights(prediction, (hop.alpha_s, kept))
-        return noisy(prediction, weights, plain(scale * np.sqrt(share)), draws), ()
+        a, b, std = _ancestral_plan(process, prediction.kind, t, s, self.variance)
+        return noisy(prediction, a, b, std, draws), ()
+
+
+@remembered
+def _ancestral_plan(
+    process: Gaussian, kind: str, t: Time, s: Time, variance: str
+) -> tuple[Any, Any, Any]:
+    """Return the factors of the samples, of the prediction and of the noise."""
+    hop = process.hop(t, s)
+    kept, std = _shares(hop, 1.0)
+    if variance == "large":
+        # alpha_s / alpha_t would bring this to the units of x_s; the article leaves it out
+        scale = np.where(np.equal(hop.sigma_s, 0.0), 0.0, hop.sigma_t)
+        std = plain(scale * np.sqrt(fresh_share(hop)))
+    return (*process.weights(kind, t, (hop.alpha_s, kept)), std)
 
 
 def euler_ancestral(eta: float = 1.0) -> DDIM:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +13,7 @@ from ._documented import documented_by
 from ._draws import Draws
 from ._predictions import Pair, Prediction, coefficients, combination
 from ._process import FullProcess
+from ._remembered import remembered
 from ._schedules import Schedule, plain
 from ._update import update, update_with_noise
 
@@ -29,7 +29,7 @@ class Hop(NamedTuple):
 
 
 @documented_by(FullProcess)
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Gaussian:
     r"""
     The process that adds Gaussian noise.
@@ -115,20 +115,22 @@ class Gaussian:
     def convert(self, prediction: Prediction, to: str) -> Array:
         if prediction.kind == to:
             return prediction.value
-        a, b = self.weights(prediction, coefficients(to, self.schedule, prediction.t))
+        a, b = _conversion(self.schedule, prediction.kind, to, prediction.t)
         return update(a, prediction.x, b, prediction.value)
 
     def restore(self, prediction: Prediction, draws: Draws | None = None) -> Array:
         return self.convert(prediction, "x0")
 
-    def weights(self, prediction: Prediction, wanted: Pair) -> Pair:
+    def weights(self, kind: str, t: Time, wanted: Pair) -> Pair:
         """
         Express a combination of data and noise by the sample and the prediction.
 
         Parameters
         ----------
-        prediction : Prediction
-            What is predicted, for which samples and at what time.
+        kind : {"x0", "eps", "v", "score", "flow"}
+            What is predicted.
+        t : float or ndarray, shape (n,)
+            The time of the samples.
         wanted : tuple of two floats or ndarrays, shape (n,)
             Factors c_0 of the data and c_1 of the noise.
 
@@ -137,9 +139,7 @@ class Gaussian:
         tuple of two floats or ndarrays, shape (n,)
             A and B in c_0 x_0 + c_1 eps = A x + B prediction.
         """
-        if isinstance(prediction.t, float) and isinstance(wanted[0], float):
-            return _combination(prediction.kind, wanted, self.schedule, prediction.t)
-        return combination(prediction.kind, wanted, self.schedule, prediction.t)
+        return combination(kind, wanted, self.schedule, t)
 
     def hop(self, t: Time, s: Time) -> Hop:
         """
@@ -155,11 +155,10 @@ class Gaussian:
         NamedTuple
             Factors alpha and sigma at `t` and at `s`, and h, the gain of log(alpha / sigma).
         """
-        if isinstance(t, float) and isinstance(s, float):
-            return _hop(self.schedule, t, s)
         return make_hop(self.schedule, t, s)
 
 
+@remembered
 def make_hop(schedule: Schedule, t: Time, s: Time) -> Hop:
     """Return the numbers of a step from `t` to `s`."""
     return Hop(
@@ -171,9 +170,10 @@ def make_hop(schedule: Schedule, t: Time, s: Time) -> Hop:
     )
 
 
-# Pure functions of immutable values: most runs repeat the times of another.
-_hop = lru_cache(maxsize=4096)(make_hop)
-_combination = lru_cache(maxsize=4096)(combination)
+@remembered
+def _conversion(schedule: Schedule, kind: str, to: str, t: Time) -> Pair:
+    """Return A and B in a prediction of one kind as A x + B prediction of another."""
+    return combination(kind, coefficients(to, schedule, t), schedule, t)
 
 
 def fresh_share(hop: Hop, eta: float = 1.0) -> Any:

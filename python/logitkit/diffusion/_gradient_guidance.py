@@ -133,7 +133,7 @@ class GradientGuidance(Guidance):
                 slope = self.gradient(place, t, predictor.condition)
                 return spread(gamma, slope) * (variance * slope)
 
-            return replace(plain, unguided=plain.value, shift=shift)
+            return plain._replace(unguided=plain.value, shift=shift)
         process = predictor.process
         eps = process.convert(plain, "eps")
         factor = -1.0 * process.schedule.sigma(t) * gamma

@@ -120,7 +120,7 @@ def guided(conditional: Prediction, other: Prediction, weight: Any) -> Predictio
     """Return (1 + w) conditional - w other, as log-probabilities for logits."""
     if conditional.kind != "logits":
         value = update(_plus_one(weight), conditional.value, _minus(weight), other.value)
-        return replace(conditional, value=value, unguided=other.value)
+        return conditional._replace(value=value, unguided=other.value)
     # a token that one of the two rules out: -inf where the condition does, else the condition
     c, u = _log_softmax(conditional.value), _log_softmax(other.value)
     xp = namespace(c)
@@ -128,7 +128,7 @@ def guided(conditional: Prediction, other: Prediction, weight: Any) -> Predictio
     zero = xp.zeros_like(c)
     safe_c, safe_u = xp.where(finite, c, zero), xp.where(finite, u, zero)
     mixed = update(_plus_one(weight), safe_c, _minus(weight), safe_u)
-    return replace(conditional, value=xp.where(finite, mixed, c), unguided=u)
+    return conditional._replace(value=xp.where(finite, mixed, c), unguided=u)
 
 
 def _plus_one(weight: Any) -> Any:
@@ -202,7 +202,7 @@ class ClassifierFree(Guidance):
         other = predictor.conditional(x, t, self.negative)
         result = guided(conditional, other, weight_at(self.weight, t))
         if self.rescale:
-            return replace(result, value=rescaled(result.value, conditional.value, self.rescale))
+            return result._replace(value=rescaled(result.value, conditional.value, self.rescale))
         return result
 
 
@@ -275,7 +275,7 @@ class MultiCondition(Guidance):
         for weight, condition in zip(self.weights, predictor.condition, strict=True):
             one = predictor.conditional(x, t, condition).value
             value = value + weight * (one - none.value)
-        return replace(none, value=value, unguided=none.value)
+        return none._replace(value=value, unguided=none.value)
 
 
 @dataclass(frozen=True)

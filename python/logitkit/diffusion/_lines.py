@@ -7,9 +7,8 @@ Places count in steps: 0 is where a step begins and 1 is where it ends.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -18,6 +17,7 @@ from ._arrays import Array, Time
 from ._exponential import Weights, midpoint_weights, polynomial_weights, solved
 from ._gaussian import Gaussian, Hop
 from ._predictions import Prediction
+from ._remembered import remembered
 from ._schedules import plain
 from ._update import combine, update
 
@@ -44,7 +44,7 @@ class Line(Protocol):
         """Return a, b and w in x_s = a x_t + b sum_j w_j prediction_j."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DataLine:
     """The data against log(alpha / sigma); `midpoint` as in DPM-Solver++(2M) and UniPC."""
 
@@ -68,7 +68,7 @@ class DataLine:
         return ratio, hop.alpha_s, polynomial_weights(places, growth)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class NoiseLine:
     """The noise against log(alpha / sigma)."""
 
@@ -84,7 +84,7 @@ class NoiseLine:
         return hop.alpha_s / hop.alpha_t, hop.sigma_s, polynomial_weights(places, -hop.h)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RatioLine:
     """The noise against r = sigma / alpha: sum_j w_j u_j^k = length / (k + 1)."""
 
@@ -103,6 +103,10 @@ class RatioLine:
         return hop.alpha_s / hop.alpha_t, hop.alpha_s, weights
 
 
+data_line = cache(DataLine)  # the same object for the same arguments, for `remembered`
+NOISE_LINE, RATIO_LINE = NoiseLine(), RatioLine()
+
+
 class Plan(NamedTuple):
     """A step as a linear combination: of the samples, and of predictions in their order."""
 
@@ -110,8 +114,9 @@ class Plan(NamedTuple):
     of_values: tuple[Any, ...]
 
 
+@remembered
 def plan(
-    line: Line, process: Gaussian, t: Time, s: Time, times: tuple[Time, ...], *, end: bool = False
+    line: Line, process: Gaussian, t: Time, s: Time, times: tuple[Time, ...], end: bool = False
 ) -> Plan | None:
     """
     Return the factors of x_t, of the prediction at `t`, and of those at earlier `times`.
@@ -120,14 +125,6 @@ def plan(
     left out. None stands for an endless step, from pure noise or into clean data: it is one of
     DDIM. Where times differ by sample, one endless step makes all of them such.
     """
-    if all(isinstance(time, float) for time in (t, s, *times)):
-        return _cached_plan(line, process, t, s, times, end)  # type: ignore[arg-type]
-    return _make_plan(line, process, t, s, times, end)
-
-
-def _make_plan(
-    line: Line, process: Gaussian, t: Time, s: Time, times: tuple[Time, ...], end: bool
-) -> Plan | None:
     here = line.place(process, t)
     length = np.subtract(line.place(process, s), here)
     if not np.all(np.isfinite(length)):
@@ -143,16 +140,12 @@ def _make_plan(
     return Plan(plain(a), tuple(plain(b * weights[..., j]) for j in range(len(places))))
 
 
-# A pure function of immutable values: most runs repeat the times of another.
-_cached_plan = lru_cache(maxsize=4096)(_make_plan)
-
-
-def carried(step: Plan, x: Array, values: Sequence[Array]) -> Array:
-    """Return the combination that a plan asks for."""
-    return combine((step.of_x, *step.of_values), (x, *values))
+def carried(step: Plan, x: Array, values: tuple[Array, ...]) -> Array:
+    """Return the combination that a plan asks for, of the first of some values."""
+    return combine((step.of_x, *step.of_values), (x, *values[: len(step.of_values)]))
 
 
 def to_end(process: Gaussian, prediction: Prediction, hop: Hop) -> Array:
     """Return alpha_s x_0 + sigma_s eps: a step of DDIM, which pure noise or clean data may end."""
-    a, b = process.weights(prediction, (hop.alpha_s, hop.sigma_s))
+    a, b = process.weights(prediction.kind, prediction.t, (hop.alpha_s, hop.sigma_s))
     return update(a, prediction.x, b, prediction.value)

@@ -9,12 +9,13 @@ import numpy as np
 
 from ._arrays import Array, Time
 from ._draws import Draws
-from ._gaussian import fresh_share
-from ._lines import DataLine, Line, NoiseLine, Past, RatioLine, carried, plan, to_end
+from ._gaussian import Gaussian, fresh_share
+from ._lines import NOISE_LINE, RATIO_LINE, Line, Past, carried, data_line, plan, to_end
 from ._predictions import Kind, Prediction
+from ._remembered import remembered
 from ._schedules import plain
 from ._solver import Predict, Solver, State
-from ._update import update, update_with_noise
+from ._update import combine_with_noise
 
 Taken = tuple[Array, tuple[Any, ...]]
 
@@ -38,12 +39,11 @@ def _adams(
         x = x if moved is None else x + (moved - state.x)
         prediction = Prediction(value, cast(Kind, line.of), x, t)
     earlier = history[: order - 1]
-    step = plan(line, process, t, s, tuple(past.t for past in earlier))
+    step = plan(line, process, t, s, tuple([past.t for past in earlier]))
     if step is None:
         end = _to_data(line, x, prediction, value, s, earlier, process)
     else:
-        values = [value, *(past.value for past in earlier)]
-        end = carried(step, x, values[: len(step.of_values)])
+        end = carried(step, x, (value, *[past.value for past in earlier]))
     kept = order if correct else max(order - 1, order == 3)
     return end, (Past(t, value, x), *history)[:kept]
 
@@ -57,27 +57,27 @@ def _to_data(
 
     There it is of the order of the method. One from pure noise is of DDIM.
     """
-    t, ratio = prediction.t, RatioLine()
-    step = plan(ratio, process, t, s, tuple(past.t for past in earlier)) if earlier else None
+    t = prediction.t
+    step = plan(RATIO_LINE, process, t, s, tuple([p.t for p in earlier])) if earlier else None
     if step is None:
         return to_end(process, prediction, process.hop(t, s))
     pasts = (Past(t, value, x), *earlier)[: len(step.of_values)]
     if line.of == "eps":
-        return carried(step, x, [past.value for past in pasts])
+        return carried(step, x, tuple([past.value for past in pasts]))
     noises = [process.encode(past.x, past.value, past.t) for past in pasts]
-    return carried(step, x, noises)
+    return carried(step, x, tuple(noises))
 
 
 def _corrected(
     line: Line, x: Array, value: Array, t: Time, history: tuple[Past, ...], process: Any
 ) -> Array:
     """Repeat the last step with the prediction at its end."""
-    last, times = history[0], tuple(past.t for past in history[1:])
-    step = plan(line, process, last.t, t, times, end=True)
+    last = history[0]
+    step = plan(line, process, last.t, t, tuple([past.t for past in history[1:]]), True)
     if step is None:
         return x
     values = [past.value for past in history[: len(step.of_values) - 1]]
-    return carried(step, last.x, [*values, value])
+    return carried(step, last.x, (*values, value))
 
 
 def _checked_order(order: int) -> None:
@@ -145,21 +145,26 @@ class DPMpp(Solver):
     def _advance(
         self, state: State, predict: Predict, t: Time, s: Time, process: Any, draws: Draws
     ) -> Taken:
-        prediction, line = predict(state.x, t), DataLine(True, self.eta)
+        prediction, line = predict(state.x, t), data_line(True, self.eta)
         if not self.eta:
             return _adams(line, self.order, prediction, s, state, process, correct=False)
         data, earlier = process.convert(prediction, "x0"), state.history
-        step = plan(line, process, t, s, tuple(past.t for past in earlier))
-        hop = process.hop(t, s)
-        std = plain(hop.sigma_s * np.sqrt(fresh_share(hop, self.eta)))
+        step = plan(line, process, t, s, tuple([past.t for past in earlier]))
+        std = _fresh_std(process, t, s, self.eta)
         if step is None:  # nothing is left of x: data and noise
-            x = update_with_noise(0.0, data, hop.alpha_s, data, std, draws)
+            x = combine_with_noise((process.hop(t, s).alpha_s,), (data,), std, draws)
         else:
-            of_data, *rest = step.of_values
-            x = update_with_noise(step.of_x, prediction.x, of_data, data, std, draws)
-            for factor, past in zip(rest, earlier, strict=False):
-                x = update(1.0, x, factor, past.value)
+            values = (data, *[past.value for past in earlier])[: len(step.of_values)]
+            factors = (step.of_x, *step.of_values)
+            x = combine_with_noise(factors, (prediction.x, *values), std, draws)
         return x, (Past(t, data, prediction.x), *earlier)[: self.order - 1]
+
+
+@remembered
+def _fresh_std(process: Gaussian, t: Time, s: Time, eta: float) -> Any:
+    """Return the standard deviation of the noise that a random step draws."""
+    hop = process.hop(t, s)
+    return plain(hop.sigma_s * np.sqrt(fresh_share(hop, eta)))
 
 
 @dataclass(frozen=True)
@@ -208,7 +213,7 @@ class UniPC(Solver):
     def _advance(
         self, state: State, predict: Predict, t: Time, s: Time, process: Any, draws: Draws
     ) -> Taken:
-        line = DataLine(midpoint=True)
+        line = data_line(True)
         return _adams(line, self.order, predict(state.x, t), s, state, process, correct=True)
 
 
@@ -254,7 +259,7 @@ class ExponentialAdams(Solver):
     def _advance(
         self, state: State, predict: Predict, t: Time, s: Time, process: Any, draws: Draws
     ) -> Taken:
-        line = DataLine(midpoint=False) if self.of == "x0" else NoiseLine()
+        line = data_line(False) if self.of == "x0" else NOISE_LINE
         return _adams(line, self.order, predict(state.x, t), s, state, process, correct=False)
 
 
@@ -301,5 +306,5 @@ class DEIS(Solver):
     def _advance(
         self, state: State, predict: Predict, t: Time, s: Time, process: Any, draws: Draws
     ) -> Taken:
-        line, prediction = RatioLine(), predict(state.x, t)
+        line, prediction = RATIO_LINE, predict(state.x, t)
         return _adams(line, self.order, prediction, s, state, process, correct=False)

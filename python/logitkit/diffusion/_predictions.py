@@ -13,12 +13,12 @@ A step of DDIM is such a combination too, with the coefficients alpha(s) and sig
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 
 from ._arrays import Array, Time
+from ._remembered import remembered
 from ._schedules import Schedule, plain
 
 Kind: TypeAlias = Literal["x0", "eps", "v", "score", "flow", "logits"]
@@ -26,8 +26,7 @@ KINDS: tuple[str, ...] = get_args(Kind)
 Pair: TypeAlias = tuple[Any, Any]
 
 
-@dataclass(frozen=True)
-class Prediction:
+class Prediction(NamedTuple):
     r"""
     What is predicted for samples at a time.
 
@@ -89,6 +88,7 @@ def coefficients(kind: str, schedule: Schedule, t: Time) -> Pair:
     )
 
 
+@remembered
 def combination(kind: str, wanted: Pair, schedule: Schedule, t: Time) -> Pair:
     """
     Return A and B in c_0' x_0 + c_1' eps = A x_t + B prediction.

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
+from array_api_compat import is_numpy_array, is_torch_array
 
+from .. import _cpu
 from ._arrays import Array, Time, namespace, placed
 from ._predictions import KINDS, Kind, Prediction
-from ._update import host_view
 
 
 class PredictionError(ValueError):
@@ -116,6 +115,12 @@ class Predictor:
         return placed(t, x, None if real else xp.float32)
 
     def _checked(self, value: Array, x: Array, t: Time) -> Prediction:
+        if self.kind == "logits" or not _cpu.fits(value, x):
+            self._check(value, x, t)
+        return Prediction(value, self.kind, x, t)
+
+    def _check(self, value: Array, x: Array, t: Time) -> None:
+        """Say what is wrong with a prediction, if anything is."""
         shape = getattr(value, "shape", None)
         fits = shape is not None and (
             tuple(shape[:-1] if self.kind == "logits" else shape) == tuple(x.shape)
@@ -133,12 +138,12 @@ class Predictor:
             )
         if _has_nan(value):
             raise PredictionError(f"the prediction holds NaN at t={t}")
-        return Prediction(value, self.kind, x, t)
 
 
 def _has_nan(value: Array) -> bool:
     """Return whether there is NaN in an array in main memory: elsewhere a look would wait for it."""
-    view = host_view(value)
-    if view is None:
+    here = is_numpy_array(value) or (is_torch_array(value) and value.device.type == "cpu")
+    xp = namespace(value)
+    if not here or not xp.isdtype(value.dtype, "real floating"):
         return False
-    return math.isnan(np.vdot(view, view))  # inf where a value is, and NaN where one is NaN
+    return bool(xp.any(xp.isnan(value)))

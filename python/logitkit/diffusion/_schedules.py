@@ -142,7 +142,7 @@ def bisect(log_snr: Callable[[Time], Any], span: tuple[float, float], target: Ti
 
 
 @documented_by(Schedule)
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class StraightPath:
     r"""
     The straight path from data to noise, of flow matching and rectified flows.
@@ -184,7 +184,7 @@ class StraightPath:
 
 
 @documented_by(Schedule)
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class VarianceExploding:
     r"""
     Noise added to data that is not scaled down; the time is the noise.

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +18,7 @@ from ._update import update, update_with_noise
 Predict: TypeAlias = Callable[[Array, Time], Prediction]
 
 
-@dataclass(frozen=True)
-class State:
+class State(NamedTuple):
     """
     Samples on their way, and all that a solver remembers: it can be pickled and resumed.
 
@@ -106,7 +104,8 @@ class Solver(ABC):
         State
             Samples at `s`.
         """
-        t, s = as_time(t), as_time(s)
+        t = t if type(t) is float else as_time(t)
+        s = s if type(s) is float else as_time(s)
         draws = Draws(rng, state.step + 1, state.rows)  # 0 is that of the samples to begin with
         x, history = self._advance(state, predict, t, s, process, draws)
         return State(x, s, state.rows, state.step + 1, history)
@@ -118,13 +117,12 @@ class Solver(ABC):
         """Return the samples at `s` and the history for the next step."""
 
 
-def noisy(prediction: Prediction, weights: tuple[Any, Any], std: Any, draws: Draws) -> Array:
+def noisy(prediction: Prediction, a: Any, b: Any, std: Any, draws: Draws) -> Array:
     """Return a x + b prediction + std noise, its mean shifted where a guidance asks for it."""
-    (a, b), x, value = weights, prediction.x, prediction.value
-    if isinstance(std, float) and std == 0.0:
-        return update(a, x, b, value)
+    if type(std) is float and std == 0.0:
+        return update(a, prediction.x, b, prediction.value)
     if prediction.shift is None:
-        return update_with_noise(a, x, b, value, std, draws)
-    mean = update(a, x, b, value)
+        return update_with_noise(a, prediction.x, b, prediction.value, std, draws)
+    mean = update(a, prediction.x, b, prediction.value)
     shift = prediction.shift(spread(np.square(std), mean), mean)
     return update_with_noise(1.0, mean, 1.0, shift, std, draws)

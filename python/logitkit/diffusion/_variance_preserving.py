@@ -57,7 +57,7 @@ class _FromLogAlpha:
 
 
 @documented_by(Schedule)
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class VariancePreserving(_FromLogAlpha):
     r"""
     The continuous form of the linear schedule.
@@ -99,7 +99,7 @@ class VariancePreserving(_FromLogAlpha):
 
 
 @documented_by(Schedule)
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ExponentialDecay(_FromLogAlpha):
     r"""
     The continuous schedules of the article on the unified diffusion model.
@@ -138,7 +138,7 @@ class ExponentialDecay(_FromLogAlpha):
 
 
 @documented_by(Schedule)
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Cosine(_FromLogAlpha):
     r"""
     The cosine schedule in continuous time; its end is pure noise.
@@ -186,7 +186,7 @@ class Cosine(_FromLogAlpha):
 
 
 @documented_by(Schedule)
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Sigmoid(_FromLogAlpha):
     r"""
     The sigmoid schedule in continuous time; its end is pure noise.

@@ -62,7 +62,7 @@ class Interval(_Around):
         plain = self.inner.plain(predictor, x, t)
         inside = (np.asarray(t) > self.low) & (np.asarray(t) <= self.high)
         if not inside.any():
-            return replace(plain, unguided=plain.value)
+            return plain._replace(unguided=plain.value)
         result = _inner(self.inner, predictor, x, t)
         if inside.all():
             return result
@@ -129,7 +129,7 @@ class DynamicThreshold(_Around):
         s = xp.reshape(s, (-1,) + (1,) * (data.ndim - 1))
         value = xp.minimum(xp.maximum(data, -s), s) * (self.limit / s)
         unguided = prediction.value if prediction.unguided is None else prediction.unguided
-        other = replace(prediction, value=unguided)
+        other = prediction._replace(value=unguided)
         return replace(
             prediction, value=value, kind="x0", unguided=predictor.process.convert(other, "x0")
         )

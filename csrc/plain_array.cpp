@@ -1,0 +1,163 @@
+#include "plain_array.h"
+
+#include <pybind11/numpy.h>
+
+#include <algorithm>
+#include <atomic>
+
+namespace py = pybind11;
+
+namespace logitkit {
+namespace {
+
+struct Library {
+  PyTypeObject* type;
+  const dlpack::ExchangeApi* api;
+  const Library* next;
+};
+
+/// The table in the capsule of a type, null if it has none that we understand. Only of the type
+/// that has it itself: a subclass means something of its own.
+const dlpack::ExchangeApi* read_table(PyTypeObject* type) {
+  static const char* const attribute = "__dlpack_c_exchange_api__";
+  const py::object own = py::getattr(reinterpret_cast<PyObject*>(type), "__dict__", py::none());
+  if (own.is_none() || !own.contains(attribute)) return nullptr;
+  const py::object capsule = own[attribute];
+  const void* table = PyCapsule_GetPointer(capsule.ptr(), "dlpack_exchange_api");
+  if (table == nullptr) PyErr_Clear();
+  const auto* api = static_cast<const dlpack::ExchangeApi*>(table);
+  return api != nullptr && api->version.major == 1 && api->look != nullptr ? api : nullptr;
+}
+
+/// The same, once for each library: its type lives as long as the process.
+const dlpack::ExchangeApi* api_of(PyTypeObject* type) {
+  static std::atomic<const Library*> known{nullptr};
+  const Library* first = known.load(std::memory_order_acquire);
+  for (const Library* one = first; one != nullptr; one = one->next)
+    if (one->type == type) return one->api;
+  const dlpack::ExchangeApi* api = read_table(type);
+  if (api == nullptr) return nullptr;
+  Py_INCREF(reinterpret_cast<PyObject*>(type));
+  known.store(new Library{type, api, first},
+              std::memory_order_release);  // a lost one is read again
+  return api;
+}
+
+bool is_true(py::handle object, PyObject* name, bool call) {
+  PyObject* value =
+      call ? PyObject_CallMethodNoArgs(object.ptr(), name) : PyObject_GetAttr(object.ptr(), name);
+  if (value == nullptr) {
+    PyErr_Clear();
+    return false;
+  }
+  const bool result = value == Py_True;
+  Py_DECREF(value);
+  return result;
+}
+
+std::size_t product(const std::int64_t* shape, int ndim) {
+  std::size_t size = 1;
+  for (int k = 0; k < ndim; ++k) size *= static_cast<std::size_t>(shape[k]);
+  return size;
+}
+
+bool in_order(const dlpack::Tensor& tensor) {
+  if (tensor.strides == nullptr) return true;
+  std::int64_t step = 1;
+  for (int k = tensor.ndim - 1; k >= 0; --k) {
+    if (tensor.shape[k] != 1 && tensor.strides[k] != step) return false;
+    step *= tensor.shape[k];
+  }
+  return true;
+}
+
+bool look_at_numpy(py::handle object, PlainArray& array) {
+  const auto* proxy = py::detail::array_proxy(object.ptr());
+  const auto* type = py::detail::array_descriptor_proxy(proxy->descr);
+  constexpr int single = py::detail::npy_api::NPY_FLOAT_, twice = py::detail::npy_api::NPY_DOUBLE_;
+  constexpr int plain =
+      py::detail::npy_api::NPY_ARRAY_C_CONTIGUOUS_ | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
+  if ((type->type_num != single && type->type_num != twice) || type->byteorder != '=' ||
+      (proxy->flags & plain) != plain)
+    return false;
+  static_assert(sizeof(py::ssize_t) == sizeof(std::int64_t), "shapes are of 64 bits");
+  const auto* shape = reinterpret_cast<const std::int64_t*>(proxy->dimensions);
+  array = {proxy->data, type->type_num == twice,   proxy->nd,
+           shape,       product(shape, proxy->nd), nullptr,
+           nullptr};
+  return true;
+}
+
+bool look_at_tensor(py::handle object, const dlpack::ExchangeApi* api, PlainArray& array) {
+  static PyObject* const requires_grad = PyUnicode_InternFromString("requires_grad");
+  static PyObject* const is_neg = PyUnicode_InternFromString("is_neg");
+  dlpack::Tensor tensor;
+  if (api->look(object.ptr(), &tensor) != 0) {
+    PyErr_Clear();  // of a wrapper without memory, of a kind that DLPack does not know
+    return false;
+  }
+  const bool known = tensor.device.type == dlpack::on_cpu && tensor.dtype.lanes == 1 &&
+                     tensor.dtype.code == dlpack::floating_point &&
+                     (tensor.dtype.bits == 32 || tensor.dtype.bits == 64);
+  if (!known || !in_order(tensor) || is_true(object, requires_grad, false)) return false;
+  const std::size_t size = product(tensor.shape, tensor.ndim);
+  // A tensor whose sign is yet to be changed is part of complex numbers, and so not in the order
+  // of C, unless it is one number.
+  if (size == 1 && is_true(object, is_neg, true)) return false;
+  array = {static_cast<const char*>(tensor.data) + tensor.byte_offset,
+           tensor.dtype.bits == 64,
+           tensor.ndim,
+           tensor.shape,
+           size,
+           nullptr,
+           api};
+  return true;
+}
+
+void set_error(void*, const char*, const char* message) {
+  PyErr_SetString(PyExc_RuntimeError, message);
+}
+
+}  // namespace
+
+bool PlainArray::same_shape(const PlainArray& other) const {
+  return ndim == other.ndim && std::equal(shape, shape + ndim, other.shape);
+}
+
+bool look_at(py::handle object, PlainArray& array) {
+  PyTypeObject* type = Py_TYPE(object.ptr());
+  static PyTypeObject* const numpy = py::detail::npy_api::get().PyArray_Type_;
+  const dlpack::ExchangeApi* api = type == numpy ? nullptr : api_of(type);
+  if (type != numpy && api == nullptr) return false;
+  const bool found =
+      type == numpy ? look_at_numpy(object, array) : look_at_tensor(object, api, array);
+  array.type = type;
+  return found;
+}
+
+py::object new_like(const PlainArray& array, void*& data) {
+  if (array.api == nullptr) {
+    const py::array::ShapeContainer shape(array.shape, array.shape + array.ndim);
+    py::array result = array.is_double ? py::array(py::array_t<double>(shape))
+                                       : py::array(py::array_t<float>(shape));
+    data = result.mutable_data();
+    return std::move(result);
+  }
+  const dlpack::DataType dtype = {dlpack::floating_point,
+                                  static_cast<std::uint8_t>(array.is_double ? 64 : 32), 1};
+  dlpack::Tensor like = {nullptr,
+                         {dlpack::on_cpu, 0},
+                         array.ndim,
+                         dtype,
+                         const_cast<std::int64_t*>(array.shape),
+                         nullptr,
+                         0};
+  dlpack::ManagedTensor* tensor = nullptr;
+  if (array.api->allocate(&like, &tensor, nullptr, set_error) != 0) throw py::error_already_set();
+  data = static_cast<char*>(tensor->tensor.data) + tensor->tensor.byte_offset;
+  void* object = nullptr;
+  if (array.api->wrap(tensor, &object) != 0) throw py::error_already_set();
+  return py::reinterpret_steal<py::object>(static_cast<PyObject*>(object));
+}
+
+}  // namespace logitkit
