@@ -88,7 +88,8 @@ bool look_at_numpy(py::handle object, PlainArray& array) {
   return true;
 }
 
-bool look_at_tensor(py::handle object, const dlpack::ExchangeApi* api, PlainArray& array) {
+bool look_at_tensor(py::handle object, const dlpack::ExchangeApi* api, bool refuse_gradient,
+                    PlainArray& array) {
   static PyObject* const requires_grad = PyUnicode_InternFromString("requires_grad");
   static PyObject* const is_neg = PyUnicode_InternFromString("is_neg");
   dlpack::Tensor tensor;
@@ -99,7 +100,8 @@ bool look_at_tensor(py::handle object, const dlpack::ExchangeApi* api, PlainArra
   const bool known = tensor.device.type == dlpack::on_cpu && tensor.dtype.lanes == 1 &&
                      tensor.dtype.code == dlpack::floating_point &&
                      (tensor.dtype.bits == 32 || tensor.dtype.bits == 64);
-  if (!known || !in_order(tensor) || is_true(object, requires_grad, false)) return false;
+  if (!known || !in_order(tensor)) return false;
+  if (refuse_gradient && is_true(object, requires_grad, false)) return false;
   const std::size_t size = product(tensor.shape, tensor.ndim);
   // A tensor whose sign is yet to be changed is part of complex numbers, and so not in the order
   // of C, unless it is one number.
@@ -124,13 +126,13 @@ bool PlainArray::same_shape(const PlainArray& other) const {
   return ndim == other.ndim && std::equal(shape, shape + ndim, other.shape);
 }
 
-bool look_at(py::handle object, PlainArray& array) {
+bool look_at(py::handle object, PlainArray& array, bool refuse_gradient) {
   PyTypeObject* type = Py_TYPE(object.ptr());
   static PyTypeObject* const numpy = py::detail::npy_api::get().PyArray_Type_;
   const dlpack::ExchangeApi* api = type == numpy ? nullptr : api_of(type);
   if (type != numpy && api == nullptr) return false;
   const bool found =
-      type == numpy ? look_at_numpy(object, array) : look_at_tensor(object, api, array);
+      type == numpy ? look_at_numpy(object, array) : look_at_tensor(object, api, refuse_gradient, array);
   array.type = type;
   return found;
 }

@@ -24,9 +24,10 @@ struct PlainArray {
   bool same_shape(const PlainArray& other) const;
 };
 
-/// Describes an array. False if it is of another library, device, type or order, of a subclass,
-/// or wants a gradient: then it takes more than its memory to work with it.
-bool look_at(pybind11::handle object, PlainArray& array);
+/// Describes an array. False if it is of another library, device, type or order, or of a subclass:
+/// then it takes more than its memory to work with it. So it does for an array that wants a
+/// gradient, unless one just reads it.
+bool look_at(pybind11::handle object, PlainArray& array, bool refuse_gradient);
 
 /// A new array of the library, type and shape of another one, and its memory.
 pybind11::object new_like(const PlainArray& array, void*& data);

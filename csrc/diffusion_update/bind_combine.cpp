@@ -36,6 +36,9 @@ struct Factor {
   }
 };
 
+// Results of fewer numbers take no longer than to give the lock away and to take it back.
+constexpr std::size_t small = 4096;
+
 /// The noise of an update: its factor, and which it is.
 struct Noise {
   logitkit::ByRow<double> c = {nullptr, 0};
@@ -54,15 +57,19 @@ py::object combined(const std::array<logitkit::PlainArray, n>& arrays,
   noise.rows.count = static_cast<std::size_t>(arrays[0].shape[0]);
   const std::size_t elements = arrays[0].size / noise.rows.count;
   const logitkit::Isa with = isa ? *isa : logitkit::default_isa();
-  logitkit::without_gil([&] {
+  const auto run = [&] {
     logitkit::combine(terms.data(), count, noise.c, noise.rows, elements, static_cast<T*>(data),
                       threads, with);
-  });
+  };
+  if (arrays[0].size < small)
+    run();
+  else
+    logitkit::without_gil(run);
   return out;
 }
 
 /// None if the memory of the arrays is not all there is to them.
-py::object combine(const py::tuple& arrays, const py::tuple& factors, py::handle c,
+py::object combine_with_noise(const py::tuple& arrays, const py::tuple& factors, py::handle c,
                    std::uint64_t seed, std::uint32_t step, const std::optional<Ids>& ids,
                    std::size_t threads, std::optional<logitkit::Isa> isa) {
   constexpr std::size_t most = logitkit::most_terms;
@@ -73,7 +80,7 @@ py::object combine(const py::tuple& arrays, const py::tuple& factors, py::handle
   std::array<logitkit::ByRow<double>, most> by;
   std::array<Factor, most> kept;
   for (std::size_t j = 0; j < count; ++j) {
-    if (!look_at(arrays[j], looked[j])) return py::none();
+    if (!look_at(arrays[j], looked[j], true)) return py::none();
     const logitkit::PlainArray& first = looked[0];
     if (looked[j].type != first.type || looked[j].is_double != first.is_double ||
         !looked[j].same_shape(first) || first.ndim == 0 || first.size == 0)
@@ -92,10 +99,15 @@ py::object combine(const py::tuple& arrays, const py::tuple& factors, py::handle
   return make(looked, by, count, noise, threads, isa);
 }
 
+/// The same without noise: each argument that is not given costs time too.
+py::object combine(const py::tuple& arrays, const py::tuple& factors) {
+  return combine_with_noise(arrays, factors, py::none(), 0, 0, std::nullopt, 0, std::nullopt);
+}
+
 /// Whether `value` is plain memory of the type and shape of `x`, without NaN.
 bool fits(py::handle value, py::handle x) {
   logitkit::PlainArray a, b;
-  if (!look_at(value, a) || !look_at(x, b)) return false;
+  if (!look_at(value, a, false) || !look_at(x, b, false)) return false;
   if (a.type != b.type || a.is_double != b.is_double || !a.same_shape(b)) return false;
   const logitkit::Isa isa = logitkit::default_isa();
   return a.is_double ? !logitkit::has_nan(static_cast<const double*>(a.data), a.size, isa)
@@ -105,8 +117,9 @@ bool fits(py::handle value, py::handle x) {
 }  // namespace
 
 void bind_combine(py::module_& m) {
-  m.def("combine", &combine, py::arg("arrays"), py::arg("factors"), py::arg("c") = py::none(),
-        py::arg("seed") = 0, py::arg("step") = 0, py::arg("ids").noconvert() = py::none(),
-        py::kw_only(), py::arg("threads") = 0, py::arg("isa") = py::none());
-  m.def("fits", &fits, py::arg("value"), py::arg("x"));
+  m.def("combine", &combine);
+  m.def("combine_with_noise", &combine_with_noise, py::arg("arrays"), py::arg("factors"),
+        py::arg("c"), py::arg("seed"), py::arg("step"), py::arg("ids").noconvert(), py::kw_only(),
+        py::arg("threads") = 0, py::arg("isa") = py::none());
+  m.def("fits", &fits);
 }

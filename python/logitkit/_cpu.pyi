@@ -372,17 +372,20 @@ def diffusion_update(
     isa: Isa | None = None,
 ) -> None: ...
 def combine(
+    arrays: tuple[Any, ...], factors: tuple[float | NDArray[np.float64], ...], /
+) -> Any: ...
+def combine_with_noise(
     arrays: tuple[Any, ...],
     factors: tuple[float | NDArray[np.float64], ...],
-    c: float | NDArray[np.float64] | None = None,
-    seed: int = 0,
-    step: int = 0,
-    ids: NDArray[np.int64] | None = None,
+    c: float | NDArray[np.float64] | None,
+    seed: int,
+    step: int,
+    ids: NDArray[np.int64] | None,
     *,
     threads: int = 0,
     isa: Isa | None = None,
 ) -> Any: ...
-def fits(value: object, x: object) -> bool: ...
+def fits(value: object, x: object, /) -> bool: ...
 @overload
 def noise_argmax_probs(
     logits: NDArray[np.float32],

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._arrays import Array, Time, namespace, on_host, over_samples, spread
-from ._draws import Draws
 from ._gaussian import Gaussian
 from ._lines import to_end
 from ._predictions import Prediction
 from ._schedules import plain
-from ._solver import Predict, Solver, State, noisy
+from ._solver import Predict, Rng, Solver, State, noisy
+from ._update import update
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class ReverseSDE(Solver):
         return self.noise == 0.0
 
     def _advance(
-        self, state: State, predict: Predict, t: Time, s: Time, process: Any, draws: Draws
+        self, state: State, predict: Predict, t: Time, s: Time, process: Any, rng: Rng
     ) -> tuple[Array, tuple[Any, ...]]:
         prediction = predict(state.x, t)
         x = prediction.x
@@ -76,7 +76,10 @@ class ReverseSDE(Solver):
         slope = drift - spread(half, score) * score
         std = plain(sigma * np.sqrt(length))
         step = Prediction(slope, "flow", x, t, shift=prediction.shift)
-        return noisy(step, 1.0, plain(-np.asarray(length)), std, draws), ()
+        b = plain(-np.asarray(length))
+        if self.deterministic:
+            return update(1.0, x, b, slope), ()
+        return noisy(step, 1.0, b, std, state.draws(rng)), ()
 
 
 # The pair of orders 5 and 4 of Dormand and Prince (1980).
@@ -150,7 +153,7 @@ class ProbabilityFlow(Solver):
             raise ValueError(f"expected tolerances above 0, not {self.rtol} and {self.atol}")
 
     def _advance(
-        self, state: State, predict: Predict, t: Time, s: Time, process: Any, draws: Draws
+        self, state: State, predict: Predict, t: Time, s: Time, process: Any, rng: Rng
     ) -> tuple[Array, tuple[Any, ...]]:
         hop, x = process.hop(t, s), state.x
         if not np.all(np.isfinite(hop.h)):

@@ -9,11 +9,11 @@ from typing import Any, Literal
 import numpy as np
 
 from ._arrays import Array, Time
-from ._draws import Draws
 from ._gaussian import Gaussian, Hop, fresh_share
 from ._remembered import remembered
 from ._schedules import plain
-from ._solver import Predict, Solver, State, noisy
+from ._solver import Predict, Rng, Solver, State, noisy
+from ._update import update
 
 
 def _over(a: Any, b: Any) -> Any:
@@ -82,13 +82,15 @@ class DDIM(Solver):
         return self.eta == 0.0 and self.x0_std is None
 
     def _advance(
-        self, state: State, predict: Predict, t: Time, s: Time, process: Any, draws: Draws
+        self, state: State, predict: Predict, t: Time, s: Time, process: Any, rng: Rng
     ) -> tuple[Array, tuple[Any, ...]]:
         prediction = predict(state.x, t)
         a, b, fresh = _plan(process, prediction.kind, t, s, self.eta)
         if self.x0_std is not None:
             fresh = _with_spread(process.hop(t, s), self.eta, fresh, self.x0_std(t))
-        return noisy(prediction, a, b, fresh, draws), ()
+        if fresh is None:
+            return update(a, prediction.x, b, prediction.value), ()
+        return noisy(prediction, a, b, fresh, state.draws(rng)), ()
 
 
 @remembered
@@ -102,7 +104,7 @@ def _plan(process: Gaussian, kind: str, t: Time, s: Time, eta: float) -> tuple[A
 def _shares(hop: Hop, eta: float) -> tuple[Any, Any]:
     """Return the standard deviations of the noise that is kept, and of that drawn anew."""
     if not eta:
-        return hop.sigma_s, 0.0
+        return hop.sigma_s, None
     share = eta**2 * fresh_share(hop)
     return plain(hop.sigma_s * np.sqrt(1.0 - share)), plain(hop.sigma_s * np.sqrt(share))
 
@@ -111,6 +113,7 @@ def _with_spread(hop: Hop, eta: float, fresh: Any, x0_std: Any) -> Any:
     """Add the variance of x_0, as far as x_s depends on it."""
     of_x0 = hop.alpha_s - _over(_shares(hop, eta)[0], hop.sigma_t) * hop.alpha_t
     into_data = np.equal(hop.sigma_s, 0.0)  # the last step returns the mean
+    fresh = 0.0 if fresh is None else fresh
     return plain(np.where(into_data, fresh, np.hypot(fresh, of_x0 * x0_std)))
 
 
@@ -165,8 +168,9 @@ class DDPM(Solver):
         return False
 
     def _advance(
-        self, state: State, predict: Predict, t: Time, s: Time, process: Any, draws: Draws
+        self, state: State, predict: Predict, t: Time, s: Time, process: Any, rng: Rng
     ) -> tuple[Array, tuple[Any, ...]]:
+        draws = state.draws(rng)
         prediction = predict(state.x, t)
         a, b, std = _ancestral_plan(process, prediction.kind, t, s, self.variance)
         return noisy(prediction, a, b, std, draws), ()

@@ -70,10 +70,8 @@ class Gaussian:
         return draws.normal(like.shape[1:], like)
 
     def encode(self, x: Array, x0: Array, t: Time, draws: Draws | None = None) -> Array:
-        sigma = self.schedule.sigma(t)
-        if not np.all(sigma):
-            raise ValueError(f"no noise leads to x at t={t}, where sigma=0: encode later times")
-        return update(1.0 / sigma, x, -self.schedule.alpha(t) / sigma, x0)
+        a, b = _encoding(self.schedule, t)
+        return update(a, x, b, x0)
 
     def prior(self, shape: tuple[int, ...], t: Time, draws: Draws, like: Array) -> Array:
         eps = draws.normal(shape, like)
@@ -168,6 +166,15 @@ def make_hop(schedule: Schedule, t: Time, s: Time) -> Hop:
         schedule.sigma(s),
         plain(np.subtract(schedule.log_snr(s), schedule.log_snr(t))),
     )
+
+
+@remembered
+def _encoding(schedule: Schedule, t: Time) -> Pair:
+    """Return A and B in eps = A x + B x_0."""
+    sigma = schedule.sigma(t)
+    if not np.all(sigma):
+        raise ValueError(f"no noise leads to x at t={t}, where sigma=0: encode later times")
+    return 1.0 / sigma, -schedule.alpha(t) / sigma
 
 
 @remembered

@@ -8,13 +8,12 @@ from typing import Any, Literal, cast
 import numpy as np
 
 from ._arrays import Array, Time
-from ._draws import Draws
 from ._gaussian import Gaussian, fresh_share
 from ._lines import NOISE_LINE, RATIO_LINE, Line, Past, carried, data_line, plan, to_end
 from ._predictions import Kind, Prediction
 from ._remembered import remembered
 from ._schedules import plain
-from ._solver import Predict, Solver, State
+from ._solver import Predict, Rng, Solver, State
 from ._update import combine_with_noise
 
 Taken = tuple[Array, tuple[Any, ...]]
@@ -143,7 +142,7 @@ class DPMpp(Solver):
         return self.eta == 0.0
 
     def _advance(
-        self, state: State, predict: Predict, t: Time, s: Time, process: Any, draws: Draws
+        self, state: State, predict: Predict, t: Time, s: Time, process: Any, rng: Rng
     ) -> Taken:
         prediction, line = predict(state.x, t), data_line(True, self.eta)
         if not self.eta:
@@ -152,11 +151,11 @@ class DPMpp(Solver):
         step = plan(line, process, t, s, tuple([past.t for past in earlier]))
         std = _fresh_std(process, t, s, self.eta)
         if step is None:  # nothing is left of x: data and noise
-            x = combine_with_noise((process.hop(t, s).alpha_s,), (data,), std, draws)
+            x = combine_with_noise((process.hop(t, s).alpha_s,), (data,), std, state.draws(rng))
         else:
             values = (data, *[past.value for past in earlier])[: len(step.of_values)]
             factors = (step.of_x, *step.of_values)
-            x = combine_with_noise(factors, (prediction.x, *values), std, draws)
+            x = combine_with_noise(factors, (prediction.x, *values), std, state.draws(rng))
         return x, (Past(t, data, prediction.x), *earlier)[: self.order - 1]
 
 
@@ -211,7 +210,7 @@ class UniPC(Solver):
         _checked_order(self.order)
 
     def _advance(
-        self, state: State, predict: Predict, t: Time, s: Time, process: Any, draws: Draws
+        self, state: State, predict: Predict, t: Time, s: Time, process: Any, rng: Rng
     ) -> Taken:
         line = data_line(True)
         return _adams(line, self.order, predict(state.x, t), s, state, process, correct=True)
@@ -257,7 +256,7 @@ class ExponentialAdams(Solver):
             raise ValueError(f"expected a polynomial of 'x0' or 'eps', not {self.of!r}")
 
     def _advance(
-        self, state: State, predict: Predict, t: Time, s: Time, process: Any, draws: Draws
+        self, state: State, predict: Predict, t: Time, s: Time, process: Any, rng: Rng
     ) -> Taken:
         line = data_line(False) if self.of == "x0" else NOISE_LINE
         return _adams(line, self.order, predict(state.x, t), s, state, process, correct=False)
@@ -304,7 +303,7 @@ class DEIS(Solver):
         _checked_order(self.order)
 
     def _advance(
-        self, state: State, predict: Predict, t: Time, s: Time, process: Any, draws: Draws
+        self, state: State, predict: Predict, t: Time, s: Time, process: Any, rng: Rng
     ) -> Taken:
         line, prediction = RATIO_LINE, predict(state.x, t)
         return _adams(line, self.order, prediction, s, state, process, correct=False)

@@ -13,6 +13,7 @@ A step of DDIM is such a combination too, with the coefficients alpha(s) and sig
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
@@ -68,6 +69,10 @@ class Prediction(NamedTuple):
     t: Time
     unguided: Array | None = None
     shift: Callable[[Any, Array], Array] | None = None
+
+
+# Without the function of a NamedTuple that sorts its arguments: a tenth of a small step.
+new_prediction: Callable[[tuple[Any, ...]], Prediction] = partial(tuple.__new__, Prediction)
 
 
 def coefficients(kind: str, schedule: Schedule, t: Time) -> Pair:

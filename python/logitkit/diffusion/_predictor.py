@@ -10,7 +10,7 @@ from array_api_compat import is_numpy_array, is_torch_array
 
 from .. import _cpu
 from ._arrays import Array, Time, namespace, placed
-from ._predictions import KINDS, Kind, Prediction
+from ._predictions import KINDS, Kind, Prediction, new_prediction
 
 
 class PredictionError(ValueError):
@@ -83,7 +83,10 @@ class Predictor:
             guided: Prediction = self.guidance(self, x, t)
             return guided
         if self.condition is None:
-            return self._checked(self.network(x, self._time_for(x, t)), x, t)
+            value = self.network(x, t if type(t) is float else _time_for(x, t))
+            if self.kind == "logits" or not _cpu.fits(value, x):
+                self._check(value, x, t)
+            return new_prediction((value, self.kind, x, t, None, None))
         return self.conditional(x, t, self.condition)
 
     def conditional(self, x: Array, t: Time, condition: Any) -> Prediction:
@@ -104,20 +107,12 @@ class Predictor:
         Prediction
             What it says.
         """
-        return self._checked(self.network(x, self._time_for(x, t), condition), x, t)
-
-    @staticmethod
-    def _time_for(x: Array, t: Time) -> Any:
-        if isinstance(t, float):
-            return t
-        xp = namespace(x)
-        real = xp.isdtype(x.dtype, "real floating")
-        return placed(t, x, None if real else xp.float32)
+        return self._checked(self.network(x, _time_for(x, t), condition), x, t)
 
     def _checked(self, value: Array, x: Array, t: Time) -> Prediction:
         if self.kind == "logits" or not _cpu.fits(value, x):
             self._check(value, x, t)
-        return Prediction(value, self.kind, x, t)
+        return new_prediction((value, self.kind, x, t, None, None))
 
     def _check(self, value: Array, x: Array, t: Time) -> None:
         """Say what is wrong with a prediction, if anything is."""
@@ -138,6 +133,15 @@ class Predictor:
             )
         if _has_nan(value):
             raise PredictionError(f"the prediction holds NaN at t={t}")
+
+
+def _time_for(x: Array, t: Time) -> Any:
+    """Return a time as the network wants it."""
+    if isinstance(t, float):
+        return t
+    xp = namespace(x)
+    real = xp.isdtype(x.dtype, "real floating")
+    return placed(t, x, None if real else xp.float32)
 
 
 def _has_nan(value: Array) -> bool:

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 
 from ._arrays import Array, Time
-from ._draws import Draws
 from ._lines import to_end
 from ._schedules import Schedule, plain
-from ._solver import Predict, Solver, State
+from ._solver import Predict, Rng, Solver, State
 from ._update import update, update_with_noise
 
 
@@ -63,7 +62,7 @@ class Heun(Solver):
     needs = ("schedule",)
 
     def _advance(
-        self, state: State, predict: Predict, t: Time, s: Time, process: Any, draws: Draws
+        self, state: State, predict: Predict, t: Time, s: Time, process: Any, rng: Rng
     ) -> tuple[Array, tuple[Any, ...]]:
         first = predict(state.x, t)
         hop = process.hop(t, s)
@@ -107,7 +106,7 @@ class DPMSolver2(Solver):
     needs = ("schedule",)
 
     def _advance(
-        self, state: State, predict: Predict, t: Time, s: Time, process: Any, draws: Draws
+        self, state: State, predict: Predict, t: Time, s: Time, process: Any, rng: Rng
     ) -> tuple[Array, tuple[Any, ...]]:
         first = predict(state.x, t)
         hop = process.hop(t, s)
@@ -167,7 +166,7 @@ class DPMpp2S(Solver):
         return self.eta == 0.0
 
     def _advance(
-        self, state: State, predict: Predict, t: Time, s: Time, process: Any, draws: Draws
+        self, state: State, predict: Predict, t: Time, s: Time, process: Any, rng: Rng
     ) -> tuple[Array, tuple[Any, ...]]:
         first = predict(state.x, t)
         hop = process.hop(t, s)
@@ -185,7 +184,7 @@ class DPMpp2S(Solver):
         ratio = hop.sigma_s / hop.sigma_t
         if not self.eta:
             return update(ratio, first.x, factor, data), ()
-        return update_with_noise(ratio, first.x, factor, data, std, draws), ()
+        return update_with_noise(ratio, first.x, factor, data, std, state.draws(rng)), ()
 
 
 @dataclass(frozen=True)
@@ -219,7 +218,7 @@ class FlowEuler(Solver):
     needs = ("convert",)
 
     def _advance(
-        self, state: State, predict: Predict, t: Time, s: Time, process: Any, draws: Draws
+        self, state: State, predict: Predict, t: Time, s: Time, process: Any, rng: Rng
     ) -> tuple[Array, tuple[Any, ...]]:
         prediction = predict(state.x, t)
         flow = process.convert(prediction, "flow")
@@ -258,7 +257,7 @@ class FlowHeun(Solver):
     needs = ("convert",)
 
     def _advance(
-        self, state: State, predict: Predict, t: Time, s: Time, process: Any, draws: Draws
+        self, state: State, predict: Predict, t: Time, s: Time, process: Any, rng: Rng
     ) -> tuple[Array, tuple[Any, ...]]:
         first = predict(state.x, t)
         length = plain(np.subtract(s, t))

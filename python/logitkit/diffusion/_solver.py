@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import numpy as np
@@ -15,6 +16,7 @@ from ._draws import Draws
 from ._predictions import Prediction
 from ._update import update, update_with_noise
 
+Rng: TypeAlias = int | Philox
 Predict: TypeAlias = Callable[[Array, Time], Prediction]
 
 
@@ -49,6 +51,26 @@ class State(NamedTuple):
     step: int = 0
     history: tuple[Any, ...] = ()
 
+    def draws(self, rng: Rng) -> Draws:
+        """
+        Give the random numbers of the next step.
+
+        Parameters
+        ----------
+        rng : int or logitkit.random.Philox
+            Seed, or generator.
+
+        Returns
+        -------
+        Draws
+            Those of these samples: step 0 is that of the noise to begin with.
+        """
+        return Draws(rng, self.step + 1, self.rows)
+
+
+# Without the function of a NamedTuple that sorts its arguments: a tenth of a small step.
+_new_state: Callable[[tuple[Any, ...]], State] = partial(tuple.__new__, State)
+
 
 class Solver(ABC):
     """
@@ -81,7 +103,7 @@ class Solver(ABC):
         return True
 
     def step(
-        self, state: State, predict: Predict, t: Time, s: Time, *, process: Any, rng: int | Philox
+        self, state: State, predict: Predict, t: Time, s: Time, *, process: Any, rng: Rng
     ) -> State:
         """
         Carry samples from one time to another.
@@ -106,21 +128,18 @@ class Solver(ABC):
         """
         t = t if type(t) is float else as_time(t)
         s = s if type(s) is float else as_time(s)
-        draws = Draws(rng, state.step + 1, state.rows)  # 0 is that of the samples to begin with
-        x, history = self._advance(state, predict, t, s, process, draws)
-        return State(x, s, state.rows, state.step + 1, history)
+        x, history = self._advance(state, predict, t, s, process, rng)
+        return _new_state((x, s, state.rows, state.step + 1, history))
 
     @abstractmethod
     def _advance(
-        self, state: State, predict: Predict, t: Time, s: Time, process: Any, draws: Draws
+        self, state: State, predict: Predict, t: Time, s: Time, process: Any, rng: Rng
     ) -> tuple[Array, tuple[Any, ...]]:
         """Return the samples at `s` and the history for the next step."""
 
 
 def noisy(prediction: Prediction, a: Any, b: Any, std: Any, draws: Draws) -> Array:
     """Return a x + b prediction + std noise, its mean shifted where a guidance asks for it."""
-    if type(std) is float and std == 0.0:
-        return update(a, prediction.x, b, prediction.value)
     if prediction.shift is None:
         return update_with_noise(a, prediction.x, b, prediction.value, std, draws)
     mean = update(a, prediction.x, b, prediction.value)

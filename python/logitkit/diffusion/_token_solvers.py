@@ -9,7 +9,7 @@ import numpy as np
 
 from ._arrays import Array, Time, as_time, namespace, placed, spread
 from ._draws import Draws
-from ._solver import Predict, Solver, State
+from ._solver import Predict, Rng, Solver, State
 from ._tokens import draw_tokens, probabilities, uniform_for
 
 
@@ -53,8 +53,9 @@ class Bridge(Solver):
         return False
 
     def _advance(
-        self, state: State, predict: Predict, t: Time, s: Time, process: Any, draws: Draws
+        self, state: State, predict: Predict, t: Time, s: Time, process: Any, rng: Rng
     ) -> tuple[Array, tuple[Any, ...]]:
+        draws = state.draws(rng)
         prediction = predict(state.x, t)
         x0 = process.restore(prediction, draws)
         return process.bridge(prediction.x, x0, t, s, draws), ()
@@ -97,8 +98,9 @@ class TokenPosterior(Solver):
         return False
 
     def _advance(
-        self, state: State, predict: Predict, t: Time, s: Time, process: Any, draws: Draws
+        self, state: State, predict: Predict, t: Time, s: Time, process: Any, rng: Rng
     ) -> tuple[Array, tuple[Any, ...]]:
+        draws = state.draws(rng)
         prediction = predict(state.x, t)
         p = process.posterior(prediction, s)
         with np.errstate(divide="ignore"):
@@ -173,8 +175,9 @@ class Unmask(Solver):
         return False
 
     def _advance(
-        self, state: State, predict: Predict, t: Time, s: Time, process: Any, draws: Draws
+        self, state: State, predict: Predict, t: Time, s: Time, process: Any, rng: Rng
     ) -> tuple[Array, tuple[Any, ...]]:
+        draws = state.draws(rng)
         prediction = predict(state.x, t)
         if prediction.kind != "logits":
             raise ValueError(f"expected a prediction of 'logits', not {prediction.kind!r}")

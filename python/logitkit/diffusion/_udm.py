@@ -13,7 +13,7 @@ from ._arrays import Array, Time, namespace, spread
 from ._draws import Draws
 from ._gaussian import fresh_share
 from ._schedules import plain
-from ._solver import Predict, Solver, State
+from ._solver import Predict, Rng, Solver, State
 from ._update import update
 
 
@@ -276,8 +276,9 @@ class UDM(Solver):
         return isinstance(self.kernel, Keep) and self.x0_std is None
 
     def _advance(
-        self, state: State, predict: Predict, t: Time, s: Time, process: Any, draws: Draws
+        self, state: State, predict: Predict, t: Time, s: Time, process: Any, rng: Rng
     ) -> tuple[Array, tuple[Any, ...]]:
+        draws = state.draws(rng)
         prediction = predict(state.x, t)
         x0 = process.restore(prediction, draws)
         if self.x0_std is not None:
@@ -323,8 +324,9 @@ class Cold(Solver):
     needs = ("forward", "noise", "restore")
 
     def _advance(
-        self, state: State, predict: Predict, t: Time, s: Time, process: Any, draws: Draws
+        self, state: State, predict: Predict, t: Time, s: Time, process: Any, rng: Rng
     ) -> tuple[Array, tuple[Any, ...]]:
+        draws = state.draws(rng)
         prediction = predict(state.x, t)
         x0 = process.restore(prediction, draws)
         eps = process.noise(draws, x0)

@@ -31,7 +31,7 @@ def combine_with_noise(
     """Add c z to the sum, with z standard normal: what ``draws.normal`` would draw next."""
     x = arrays[0]
     seed, step = draws.address()
-    total = _cpu.combine(arrays, factors, c, seed, step, draws.rows)
+    total = _cpu.combine_with_noise(arrays, factors, c, seed, step, draws.rows)
     if total is not None:
         draws.skip()
         return total

@@ -67,14 +67,12 @@ class Interval(_Around):
         if inside.all():
             return result
         if result.kind != plain.kind:
-            plain = replace(
-                plain, value=predictor.process.convert(plain, result.kind), kind=result.kind
-            )
+            value = predictor.process.convert(plain, result.kind)
+            plain = plain._replace(value=value, kind=result.kind)
         xp = namespace(plain.value)
         mask = spread(inside.astype(np.float64), plain.value) > 0.5
         there = spread(inside.astype(np.float64), x) > 0.5
-        return replace(
-            result,
+        return result._replace(
             value=xp.where(mask, result.value, plain.value),
             x=xp.where(there, result.x, x),
         )
@@ -130,6 +128,5 @@ class DynamicThreshold(_Around):
         value = xp.minimum(xp.maximum(data, -s), s) * (self.limit / s)
         unguided = prediction.value if prediction.unguided is None else prediction.unguided
         other = prediction._replace(value=unguided)
-        return replace(
-            prediction, value=value, kind="x0", unguided=predictor.process.convert(other, "x0")
-        )
+        unguided = predictor.process.convert(other, "x0")
+        return prediction._replace(value=value, kind="x0", unguided=unguided)
