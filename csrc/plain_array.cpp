@@ -82,9 +82,13 @@ bool look_at_numpy(py::handle object, PlainArray& array) {
     return false;
   static_assert(sizeof(py::ssize_t) == sizeof(std::int64_t), "shapes are of 64 bits");
   const auto* shape = reinterpret_cast<const std::int64_t*>(proxy->dimensions);
-  array = {proxy->data, type->type_num == twice,   proxy->nd,
-           shape,       product(shape, proxy->nd), nullptr,
-           nullptr};
+  array.data = proxy->data;
+  array.is_double = type->type_num == twice;
+  array.writeable = (proxy->flags & py::detail::npy_api::NPY_ARRAY_WRITEABLE_) != 0;
+  array.ndim = proxy->nd;
+  array.shape = shape;
+  array.size = product(shape, proxy->nd);
+  array.api = nullptr;
   return true;
 }
 
@@ -106,13 +110,13 @@ bool look_at_tensor(py::handle object, const dlpack::ExchangeApi* api, bool refu
   // A tensor whose sign is yet to be changed is part of complex numbers, and so not in the order
   // of C, unless it is one number.
   if (size == 1 && is_true(object, is_neg, true)) return false;
-  array = {static_cast<const char*>(tensor.data) + tensor.byte_offset,
-           tensor.dtype.bits == 64,
-           tensor.ndim,
-           tensor.shape,
-           size,
-           nullptr,
-           api};
+  array.data = static_cast<const char*>(tensor.data) + tensor.byte_offset;
+  array.is_double = tensor.dtype.bits == 64;
+  array.writeable = true;
+  array.ndim = tensor.ndim;
+  array.shape = tensor.shape;
+  array.size = size;
+  array.api = api;
   return true;
 }
 
@@ -131,8 +135,8 @@ bool look_at(py::handle object, PlainArray& array, bool refuse_gradient) {
   static PyTypeObject* const numpy = py::detail::npy_api::get().PyArray_Type_;
   const dlpack::ExchangeApi* api = type == numpy ? nullptr : api_of(type);
   if (type != numpy && api == nullptr) return false;
-  const bool found =
-      type == numpy ? look_at_numpy(object, array) : look_at_tensor(object, api, refuse_gradient, array);
+  const bool found = type == numpy ? look_at_numpy(object, array)
+                                   : look_at_tensor(object, api, refuse_gradient, array);
   array.type = type;
   return found;
 }

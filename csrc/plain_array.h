@@ -13,8 +13,9 @@ namespace logitkit {
 
 /// Numbers of float or double in main memory, in the order of C.
 struct PlainArray {
-  const void* data;
+  const void* data = nullptr;
   bool is_double;
+  bool writeable;
   int ndim;
   const std::int64_t* shape;  // of the array: valid as long as it is
   std::size_t size;

@@ -70,8 +70,8 @@ py::object combined(const std::array<logitkit::PlainArray, n>& arrays,
 
 /// None if the memory of the arrays is not all there is to them.
 py::object combine_with_noise(const py::tuple& arrays, const py::tuple& factors, py::handle c,
-                   std::uint64_t seed, std::uint32_t step, const std::optional<Ids>& ids,
-                   std::size_t threads, std::optional<logitkit::Isa> isa) {
+                              std::uint64_t seed, std::uint32_t step, const std::optional<Ids>& ids,
+                              std::size_t threads, std::optional<logitkit::Isa> isa) {
   constexpr std::size_t most = logitkit::most_terms;
   const std::size_t count = arrays.size();
   if (count == 0 || count > most || factors.size() != count)
@@ -104,6 +104,60 @@ py::object combine(const py::tuple& arrays, const py::tuple& factors) {
   return combine_with_noise(arrays, factors, py::none(), 0, 0, std::nullopt, 0, std::nullopt);
 }
 
+/// Whether `out` may be written while `x` is read: it is x, or apart from it.
+bool may_share(const logitkit::PlainArray& x, const logitkit::PlainArray& out) {
+  const std::size_t bytes = x.size * (x.is_double ? 8 : 4);
+  const auto first = reinterpret_cast<std::uintptr_t>(x.data);
+  const auto second = reinterpret_cast<std::uintptr_t>(out.data);
+  return first == second || first + bytes <= second || second + bytes <= first;
+}
+
+template <class T>
+void update_in(const logitkit::PlainArray& x, const logitkit::PlainArray* y, double a, double b,
+               double lower, double upper, void* out) {
+  const T of_x = static_cast<T>(a), of_y = static_cast<T>(b);
+  const auto* more = y == nullptr ? nullptr : static_cast<const T*>(y->data);
+  const logitkit::DiffusionUpdate<T> update = {static_cast<const T*>(x.data),
+                                               more,
+                                               {&of_x, 0},
+                                               {&of_y, 0},
+                                               {nullptr, 0},
+                                               static_cast<T>(lower),
+                                               static_cast<T>(upper)};
+  const auto run = [&] {
+    logitkit::diffusion_update(update, {0, 0, nullptr, 1}, x.size, static_cast<T*>(out), 0,
+                               logitkit::default_isa());
+  };
+  if (x.size < small)
+    run();
+  else
+    logitkit::without_gil(run);
+}
+
+/// a x + b y between bounds, without noise and with the same factors for all rows. None where an
+/// argument is not what it should be, or not plain memory: who calls has more to say.
+py::object update(py::handle x, py::handle y, py::handle a, py::handle b, double lower,
+                  double upper, py::handle out) {
+  logitkit::PlainArray of_x, of_y, of_out;
+  const auto like_x = [&](const logitkit::PlainArray& array) {
+    return array.type == of_x.type && array.is_double == of_x.is_double && array.same_shape(of_x);
+  };
+  if (PyFloat_Check(a.ptr()) == 0 || PyFloat_Check(b.ptr()) == 0 || !(lower <= upper) ||
+      !look_at(x, of_x, true) || of_x.ndim == 0 || of_x.size == 0)
+    return py::none();
+  const bool two = !y.is_none(), given = !out.is_none();
+  if (two && (!look_at(y, of_y, true) || !like_x(of_y))) return py::none();
+  if (given && (!look_at(out, of_out, true) || !of_out.writeable || !like_x(of_out) ||
+                !may_share(of_x, of_out) || (two && !may_share(of_y, of_out))))
+    return py::none();
+  void* data = const_cast<void*>(of_out.data);
+  py::object result = given ? py::reinterpret_borrow<py::object>(out) : new_like(of_x, data);
+  const auto run = of_x.is_double ? update_in<double> : update_in<float>;
+  run(of_x, two ? &of_y : nullptr, PyFloat_AS_DOUBLE(a.ptr()), PyFloat_AS_DOUBLE(b.ptr()), lower,
+      upper, data);
+  return result;
+}
+
 /// Whether `value` is plain memory of the type and shape of `x`, without NaN.
 bool fits(py::handle value, py::handle x) {
   logitkit::PlainArray a, b;
@@ -121,5 +175,6 @@ void bind_combine(py::module_& m) {
   m.def("combine_with_noise", &combine_with_noise, py::arg("arrays"), py::arg("factors"),
         py::arg("c"), py::arg("seed"), py::arg("step"), py::arg("ids").noconvert(), py::kw_only(),
         py::arg("threads") = 0, py::arg("isa") = py::none());
+  m.def("update", &update);
   m.def("fits", &fits);
 }

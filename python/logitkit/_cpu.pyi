@@ -385,6 +385,9 @@ def combine_with_noise(
     threads: int = 0,
     isa: Isa | None = None,
 ) -> Any: ...
+def update(
+    x: object, y: object, a: object, b: object, lower: float, upper: float, out: object, /
+) -> Any: ...
 def fits(value: object, x: object, /) -> bool: ...
 @overload
 def noise_argmax_probs(

@@ -71,6 +71,10 @@ def diffusion_update(
     --------
     logitkit.reference.diffusion_update : The same in NumPy and ``float64``.
     """
+    if type(c) is float and c == 0.0 and rows is None:
+        result = _cpu.update(x, y, a, b, lower, upper, out)
+        if result is not None:  # plain memory, and nothing to complain about
+            return result
     if (bridge := bridge_for(x)) is not None:
         return bridge.diffusion_update(
             x, y, a=a, b=b, c=c, rng=rng, rows=rows, lower=lower, upper=upper, out=out
