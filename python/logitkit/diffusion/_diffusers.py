@@ -15,7 +15,7 @@ from ._arrays import Array
 from ._first_order import DDIM, DDPM
 from ._gaussian import Gaussian
 from ._grids import karras, shifted, uniform_log_snr
-from ._multistep import DEIS, DPMpp, UniPC
+from ._multistep import DEIS, DPMpp, ExponentialAdams, UniPC
 from ._predictions import Kind, Prediction
 from ._runge_kutta import DPMpp2S, DPMSolver2, FlowHeun, Heun
 from ._schedule_tables import cosine, linear, scaled_linear, sigmoid, zero_terminal_snr
@@ -163,7 +163,7 @@ def _solver_of(name: str, config: Mapping[str, Any]) -> Solver:
         "HeunDiscreteScheduler": Heun(),
         "KDPM2DiscreteScheduler": DPMSolver2(),
         "UniPCMultistepScheduler": UniPC(min(order, 3)),
-        "DEISMultistepScheduler": DEIS(min(order, 3)),
+        "DEISMultistepScheduler": ExponentialAdams(min(order, 3), "eps"),
         "LMSDiscreteScheduler": DEIS(3),
         "FlowMatchEulerDiscreteScheduler": DDIM(),
         "FlowMatchHeunDiscreteScheduler": FlowHeun(),
