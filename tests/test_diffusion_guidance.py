@@ -1,6 +1,9 @@
 """Guidance of logitkit.diffusion against laws that are known in closed form."""
 
+import itertools
 import math
+import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -277,6 +280,7 @@ ALL = {
     "cfg": d.ClassifierFree(1.0), "cfg++": d.CFGpp(0.6), "apg": d.AdaptiveProjection(1.0),
     "rescale": d.ClassifierFree(1.0, rescale=0.3), "interval": d.Interval(d.ClassifierFree(1.0), 0.2, 0.8),
     "auto": d.AutoGuidance(network, 0.5), "threshold": d.DynamicThreshold(d.ClassifierFree(1.0), limit=3.0),
+    "apg with momentum": d.AdaptiveProjection(1.0, 0.5, norm=2.0, momentum=-0.5),
     "ramp": d.ClassifierFree(d.PowerWeight(0.0, 1.0)), "interval of cfg++": d.Interval(d.CFGpp(0.6), 0.2, 0.8),
 }  # fmt: skip
 SOLVERS = [
@@ -310,6 +314,68 @@ def test_projection():
     np.testing.assert_allclose(np.sum(step * data, axis=-1), 0.0, atol=1e-12)
     short = predict(d.AdaptiveProjection(1.0, parallel=1.0, norm=0.1), x, 0.4, 1).value - data
     assert (np.linalg.norm(short, axis=-1) <= 0.1 + 1e-12).all()
+
+
+def apg_by_its_algorithm(conditional, unconditional, average, w, beta, norm, eta):
+    """Algorithm 1 of arXiv:2410.02416, for one sample; its scale is 1 + w."""
+    average = conditional - unconditional + beta * average
+    change = average * min(1.0, norm / np.linalg.norm(average))
+    unit = conditional / np.linalg.norm(conditional)
+    parallel = np.sum(change * unit) * unit
+    return conditional + w * (change - parallel + eta * parallel), average
+
+
+@pytest.mark.parametrize("wrap", [lambda g: g, lambda g: d.Interval(g, 0.0, 1.0)])
+def test_momentum_by_the_algorithm_of_the_article(wrap):
+    inner = d.AdaptiveProjection(3.0, parallel=0.2, norm=1.5, momentum=-0.7)
+    x = np.random.default_rng(0).standard_normal((4, 3, 5))
+
+    def bent(x, t, condition):
+        return np.tanh(x) * (1.0 + t) if condition is None else np.sin(x + t)
+
+    times = [1.0, 0.7, 0.4, 0.2]
+    states = list(
+        d.trajectory(
+            PROCESS, bent, solver=d.DDIM(), times=times, initial=x, prediction="x0",
+            guidance=wrap(inner), condition=1,
+        )
+    )  # fmt: skip
+    average = np.zeros_like(x)
+    for (t, s), (state, following) in zip(
+        itertools.pairwise(times), itertools.pairwise(states), strict=True
+    ):
+        pairs = [
+            apg_by_its_algorithm(*arrays, w=3.0, beta=-0.7, norm=1.5, eta=0.2)
+            for arrays in zip(
+                bent(state.x, t, 1), bent(state.x, t, None), average, strict=True
+            )
+        ]  # fmt: skip
+        guided, average = (np.stack(arrays) for arrays in zip(*pairs, strict=True))
+        hop = PROCESS.hop(t, s)
+        eps = (state.x - hop.alpha_t * guided) / hop.sigma_t
+        expected = hop.alpha_s * guided + hop.sigma_s * eps
+        np.testing.assert_allclose(following.x, expected, rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(following.memory, average, rtol=1e-12, atol=1e-12)
+
+
+def test_momentum_is_in_the_state():
+    run = {
+        "solver": d.DPMpp(2), "times": d.uniform(PROCESS, 6, end=0.02), "condition": 1,
+        "guidance": d.AdaptiveProjection(2.0, 0.5, momentum=-0.5), "rng": 3,
+    }  # fmt: skip
+    states = list(d.trajectory(PROCESS, network, shape=(5, 1), **run))
+    halfway = pickle.loads(pickle.dumps(states[3]))
+    assert (d.sample(PROCESS, network, initial=halfway, **run) == states[-1].x).all()
+    for workers in (2, 3):
+        with ThreadPoolExecutor(workers) as executor:
+            parts = d.sample(PROCESS, network, shape=(5, 1), executor=executor, **run)
+        assert (parts == states[-1].x).all()
+    without = d.sample(
+        PROCESS, network, shape=(5, 1), **{**run, "guidance": d.AdaptiveProjection(2.0, 0.5)}
+    )
+    assert not np.allclose(without, states[-1].x)
+    with pytest.raises(ValueError, match="memory that momentum needs"):
+        predict(run["guidance"], X, 0.4, 1)
 
 
 def test_dynamic_threshold_against_numpy():

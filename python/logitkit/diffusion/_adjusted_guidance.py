@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -62,7 +63,7 @@ class AdaptiveProjection(Guidance):
     Adaptive projected guidance: without the part that only raises the contrast.
 
     .. math:: \tilde x_0 = \hat x_{0, y} + w (\Delta_\perp + \eta \Delta_\parallel),
-        \qquad \Delta = \hat x_{0, y} - \hat x_{0, \varnothing}
+        \qquad \Delta \propto m_t = \hat x_{0, y} - \hat x_{0, \varnothing} + \beta\, m
 
     Parameters
     ----------
@@ -72,10 +73,21 @@ class AdaptiveProjection(Guidance):
         Share eta of the part along the prediction: 1 is `ClassifierFree`.
     norm : float, default inf
         Longest Delta of a sample; a longer one is scaled down.
+    momentum : float, default 0.0
+        Factor beta of `m`, the m_t of the step before, which is 0 at first. The article takes
+        negative ones, such as -0.5, that push away from where the steps before went.
+
+    Raises
+    ------
+    ValueError
+        If there is a momentum, and the state has no `memory`: `sample` sees to it.
 
     Notes
     -----
-    Without the momentum of the article, which would make a prediction depend on those before.
+    Delta is m_t, scaled down where it is longer than `norm`; its part along the prediction with
+    the condition is Delta_parallel. With momentum a step depends on those before, by the `memory`
+    of its `State` alone. Where a solver asks for several predictions in a step, all of them see
+    the same `m`, and the first is remembered.
 
     References
     ----------
@@ -92,6 +104,12 @@ class AdaptiveProjection(Guidance):
     weight: Weight
     parallel: float = 0.0
     norm: float = field(default=np.inf)
+    momentum: float = 0.0
+
+    def begin(self) -> Any:
+        return 0.0 if self.momentum else None
+
+    begin.__doc__ = Guidance.begin.__doc__
 
     def __call__(self, predictor: Predictor, x: Array, t: Time) -> Prediction:
         """Return the guided prediction, of the data."""
@@ -99,6 +117,14 @@ class AdaptiveProjection(Guidance):
         none = process.convert(predictor.conditional(x, t, None), "x0")
         data = process.convert(predictor.conditional(x, t, predictor.condition), "x0")
         xp, axes, change = namespace(x), over_samples(x), data - none
+        memory = None
+        if self.momentum:
+            if predictor.memory is None:
+                raise ValueError(
+                    "expected a state with the memory that momentum needs: pass "
+                    "State(..., memory=guidance.begin())"
+                )
+            memory = change = change + self.momentum * predictor.memory
         length = xp.sqrt(xp.sum(change * change, axis=axes, keepdims=True))
         one = xp.ones_like(length)
         change = change * xp.where(length > self.norm, self.norm / (length + 1e-30), one)
@@ -107,4 +133,4 @@ class AdaptiveProjection(Guidance):
         along = along / xp.where(square > 0.0, square, one) * data
         step = change - along + self.parallel * along
         value = update(1.0, data, weight_at(self.weight, t), step)
-        return Prediction(value, "x0", x, t, unguided=none)
+        return Prediction(value, "x0", x, t, unguided=none, memory=memory)

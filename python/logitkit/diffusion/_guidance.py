@@ -56,6 +56,17 @@ class Guidance(ABC):
         if condition is None:
             raise ValueError(f"{type(self).__name__} guides towards a condition: pass `condition`")
 
+    def begin(self) -> Any:
+        """
+        Give what is remembered before the first step: the first `memory` of a `State`.
+
+        Returns
+        -------
+        object
+            None for a guidance that remembers nothing.
+        """
+        return None
+
     def plain(self, predictor: Predictor, x: Array, t: Time) -> Prediction:
         """
         Predict without this guidance, but with the condition where the network takes one.

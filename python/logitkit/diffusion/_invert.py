@@ -84,7 +84,8 @@ def invert(
         raise TypeError(reason)
     grid = checked_times(times, process.span)[::-1]
     predictor = Predictor(process, predict, prediction, condition, guidance)
-    state = State(x0, as_time(grid[0]), np.arange(x0.shape[0]))
+    memory = None if guidance is None else guidance.begin()
+    state = State(x0, as_time(grid[0]), np.arange(x0.shape[0]), memory=memory)
     for t, s in pairwise(grid):
         state = solver.step(state, predictor, t, s, process=process, rng=0)
     return state.x

@@ -49,6 +49,8 @@ class Prediction(NamedTuple):
         The prediction of the same kind without guidance.
     shift : callable, (variance, mean) -> array, optional
         What a guidance adds to the mean of a random step, given the variance of its noise.
+    memory : object, optional
+        What a guidance wants to remember at the next step; see `State`.
 
     See Also
     --------
@@ -69,6 +71,7 @@ class Prediction(NamedTuple):
     t: Time
     unguided: Array | None = None
     shift: Callable[[Any, Array], Array] | None = None
+    memory: Any = None
 
 
 # Without the function of a NamedTuple that sorts its arguments: a tenth of a small step.

@@ -47,6 +47,8 @@ class Predictor:
         What the samples shall be: handed on to the network as it is.
     guidance : Guidance, optional
         How predictions with and without the condition become one.
+    memory : object, optional
+        What the guidance remembers of the steps before; see `State`.
 
     Raises
     ------
@@ -72,6 +74,7 @@ class Predictor:
     kind: Kind = "eps"
     condition: Any = None
     guidance: Any = None
+    memory: Any = None
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -86,7 +89,7 @@ class Predictor:
             value = self.network(x, t if type(t) is float else _time_for(x, t))
             if self.kind == "logits" or not _cpu.fits(value, x):
                 self._check(value, x, t)
-            return new_prediction((value, self.kind, x, t, None, None))
+            return new_prediction((value, self.kind, x, t, None, None, None))
         return self.conditional(x, t, self.condition)
 
     def conditional(self, x: Array, t: Time, condition: Any) -> Prediction:
@@ -112,7 +115,7 @@ class Predictor:
     def _checked(self, value: Array, x: Array, t: Time) -> Prediction:
         if self.kind == "logits" or not _cpu.fits(value, x):
             self._check(value, x, t)
-        return new_prediction((value, self.kind, x, t, None, None))
+        return new_prediction((value, self.kind, x, t, None, None, None))
 
     def _check(self, value: Array, x: Array, t: Time) -> None:
         """Say what is wrong with a prediction, if anything is."""

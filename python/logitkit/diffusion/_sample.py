@@ -227,6 +227,8 @@ def trajectory(
     if guidance is not None:
         guidance.check(condition, solver)
     state = _first_state(process, grid, shape, initial, rng, like, first)
+    if guidance is not None and not isinstance(initial, State):
+        state = state._replace(memory=guidance.begin())
     yield state
     for index in range(state.step, len(grid) - 1):
         t, s = as_time(grid[index]), as_time(grid[index + 1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
@@ -36,6 +37,8 @@ class State(NamedTuple):
         Number of steps taken.
     history : tuple, default ()
         What a multistep solver remembers of the steps before, the latest first.
+    memory : object, optional
+        What a guidance remembers of them, from what its `begin` returns on; None for nothing.
 
     Examples
     --------
@@ -50,6 +53,7 @@ class State(NamedTuple):
     rows: NDArray[np.int64]
     step: int = 0
     history: tuple[Any, ...] = ()
+    memory: Any = None
 
     def draws(self, rng: Rng) -> Draws:
         """
@@ -66,6 +70,22 @@ class State(NamedTuple):
             Those of these samples: step 0 is that of the noise to begin with.
         """
         return Draws(rng, self.step + 1, self.rows)
+
+
+class _Recorder:
+    """Predictions of one step, by a guidance that remembers: the first one tells what."""
+
+    def __init__(self, predict: Any, memory: Any) -> None:
+        self._predict = replace(predict, memory=memory)
+        self._asked = False
+        self.memory = memory
+
+    def __call__(self, x: Array, t: Time) -> Prediction:
+        prediction: Prediction = self._predict(x, t)
+        if not self._asked and prediction.memory is not None:
+            self.memory = prediction.memory
+        self._asked = True
+        return prediction
 
 
 # Without the function of a NamedTuple that sorts its arguments: a tenth of a small step.
@@ -128,8 +148,14 @@ class Solver(ABC):
         """
         t = t if type(t) is float else as_time(t)
         s = s if type(s) is float else as_time(s)
-        x, history = self._advance(state, predict, t, s, process, rng)
-        return _new_state((x, s, state.rows, state.step + 1, history))
+        memory = state.memory
+        if memory is None:
+            x, history = self._advance(state, predict, t, s, process, rng)
+        else:
+            recorder = _Recorder(predict, memory)
+            x, history = self._advance(state, recorder, t, s, process, rng)
+            memory = recorder.memory
+        return _new_state((x, s, state.rows, state.step + 1, history, memory))
 
     @abstractmethod
     def _advance(

@@ -24,6 +24,11 @@ class _Around(Guidance):
 
     check.__doc__ = Guidance.check.__doc__
 
+    def begin(self) -> Any:
+        return None if self.inner is None else self.inner.begin()
+
+    begin.__doc__ = Guidance.begin.__doc__
+
 
 def _inner(guidance: Guidance | None, predictor: Predictor, x: Array, t: Time) -> Prediction:
     return replace(predictor, guidance=guidance)(x, t)
