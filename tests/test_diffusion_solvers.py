@@ -267,6 +267,43 @@ def test_weak_order_of_random_solvers(solver):
     assert measured_order(errors) >= 0.85, errors
 
 
+def moments_of_a_path(solver, process, times, data):
+    """
+    Return the mean and the variance at the end, for any solver and without a random error.
+
+    On normal data the end is a + b x + sum_i c_i z_i, and the noise z_i of each row is known: the
+    factors are the solution of linear equations, one for each of some rows.
+    """
+    steps = len(times) - 1
+    rows = np.arange(2 * (steps + 2))
+    x = np.random.default_rng(0).standard_normal((len(rows), 1))
+    end = d.sample(
+        process, data.network(process), solver=solver, times=times, initial=x, prediction="x0"
+    )
+    noise = [d.Draws(0, step + 1, rows).normal((1,)) for step in range(steps)]
+    known = np.concatenate([np.ones_like(x), x, *noise], axis=1)
+    factors = np.linalg.lstsq(known, end)[0].ravel()
+    np.testing.assert_allclose(known @ factors, end.ravel(), rtol=1e-10, atol=1e-10)
+    alpha, sigma = process.schedule.alpha(times[0]), process.schedule.sigma(times[0])
+    mean = factors[0] + factors[1] * 1.5 * alpha
+    return mean, factors[1] ** 2 * math.hypot(0.3 * alpha, sigma) ** 2 + np.sum(factors[2:] ** 2)
+
+
+@pytest.mark.parametrize("schedule", [d.VariancePreserving(), d.VarianceExploding(10.0)])
+@pytest.mark.parametrize(("order", "weak_order"), [(1, 1), (2, 2), (3, 2)])
+@pytest.mark.parametrize("eta", [0.5, 1.0])
+def test_weak_order_of_sde_dpm_solver_pp(schedule, order, weak_order, eta):
+    process, end = d.Gaussian(schedule), schedule.time(3.0)
+    alpha, sigma = schedule.alpha(end), schedule.sigma(end)
+    errors = []
+    for steps in (50, 100, 200):
+        times = d.karras(process, steps, start=schedule.span[1], end=end, clean=False)
+        mean, variance = moments_of_a_path(d.DPMpp(order, eta), process, times, GAUSSIAN)
+        assert mean == pytest.approx(1.5 * alpha, abs=1e-12)  # exact: the data's mean is found
+        errors.append(abs(variance - math.hypot(0.3 * alpha, sigma) ** 2))
+    assert measured_order(errors) >= weak_order - 0.15, errors
+
+
 @pytest.mark.parametrize("amount", [0.0, 0.3, 0.9, 1.0, d.ddpm_amount])
 def test_marginals_are_exact_with_data_from_the_posterior(amount):
     # three steps, x0 drawn from p(x0 | x_t) with its mean and standard deviation

@@ -8,7 +8,13 @@ from types import ModuleType
 from typing import Any, TypeAlias
 
 import numpy as np
-from array_api_compat import array_namespace, device, is_numpy_array, is_torch_array
+from array_api_compat import (
+    array_namespace,
+    device,
+    is_jax_array,
+    is_numpy_array,
+    is_torch_array,
+)
 from numpy.typing import NDArray
 
 Array: TypeAlias = Any  # of NumPy, torch, JAX, CuPy: the standard has no type to name
@@ -54,6 +60,14 @@ def placed(values: NDArray[Any], like: Array, dtype: Any = None) -> Array:
     if is_torch_array(like):
         return xp.from_numpy(np.ascontiguousarray(values)).to(device=like.device, dtype=dtype)
     return xp.asarray(values, dtype=dtype, device=device(like))
+
+
+def widest(like: Array, kind: type) -> Any:
+    """Return the type of 64 bits for floats or ints; of 32 where JAX is not told to have it."""
+    xp = namespace(like)
+    if is_jax_array(like):
+        return xp.result_type(kind)
+    return xp.float64 if kind is float else xp.int64
 
 
 def over_samples(x: Array) -> tuple[int, ...]:

@@ -138,7 +138,7 @@ class Pool(_Cold):
 
     def forward(self, x0: Array, eps: None, t: Time) -> Array:
         if isinstance(t, np.ndarray):
-            parts = [self.forward(x0[i : i + 1], None, float(t[i])) for i in range(len(t))]
+            parts = [self.forward(x0[i : i + 1, ...], None, float(t[i])) for i in range(len(t))]
             return namespace(x0).concat(parts, axis=0)
         index = math.floor(t)
         for axis in range(x0.ndim - self.axes, x0.ndim) if index else ():

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._arrays import Array, Time, namespace, spread
+from ._arrays import Array, Time, namespace, on_host, placed, spread, widest
 from ._degradations import _PredictedData
 from ._documented import documented_by
 from ._draws import Draws
@@ -99,11 +99,11 @@ class RandomSubstitution(_Substitution):
 
     def _source(self, x: Array, x0: Array) -> Array:
         xp = namespace(x)
-        return (xp.astype(x, xp.float64) + 0.5) / self.vocabulary
+        return (xp.astype(x, widest(x, float)) + 0.5) / self.vocabulary
 
     def prior(self, shape: tuple[int, ...], t: Time, draws: Draws, like: Array) -> Array:
         xp = namespace(like)
-        empty = xp.zeros((len(draws.rows), *shape), dtype=xp.int64)
+        empty = xp.zeros((len(draws.rows), *shape), dtype=widest(like, int))
         return self._picked(uniform_for(draws, empty), empty)
 
 
@@ -152,7 +152,7 @@ class DifferentSubstitution(_Substitution):
     def _source(self, x: Array, x0: Array) -> Array:
         xp = namespace(x)
         shift = (x - x0 - 1) % self.vocabulary
-        return (xp.astype(shift, xp.float64) + 0.5) / (self.vocabulary - 1)
+        return (xp.astype(shift, widest(shift, float)) + 0.5) / (self.vocabulary - 1)
 
     def restore(self, prediction: Prediction, draws: Draws) -> Array:
         if prediction.kind != "logits":
@@ -192,7 +192,8 @@ class Deletion(_PredictedData):
     -----
     The noise is an order of the places. Given x_t and the data, `encode` draws from all orders
     that lead there: it counts the ways in which x_t is a part of the data. Where a network
-    predicts data of which x_t is no part, any order is drawn. For NumPy arrays.
+    predicts data of which x_t is no part, any order is drawn. It counts in NumPy: what lies on
+    another device is copied for it.
 
     Examples
     --------
@@ -212,26 +213,28 @@ class Deletion(_PredictedData):
         return (0.0, float(self.length))
 
     def forward(self, x0: Array, eps: Array, t: Time) -> Array:
+        xp = namespace(x0)
         present = x0 != self.fill
-        order = np.argsort(np.argsort(np.where(present, eps, 2.0), axis=-1), axis=-1)
+        last = xp.where(present, eps, xp.full_like(eps, 2.0))
+        order = xp.astype(xp.argsort(xp.argsort(last, axis=-1), axis=-1), eps.dtype)
         kept = present & (order >= spread(t, eps))
-        to = np.argsort(~kept, axis=-1, kind="stable")
-        left = np.take_along_axis(np.where(kept, x0, self.fill), to, axis=-1)
-        return np.asarray(left)
+        to = xp.argsort(xp.astype(~kept, xp.int8), axis=-1, stable=True)
+        return xp.take_along_axis(xp.where(kept, x0, xp.full_like(x0, self.fill)), to, axis=-1)
 
     def noise(self, draws: Draws, like: Array) -> Array:
-        return draws.uniform(like.shape[1:])
+        return uniform_for(draws, like)
 
     def encode(self, x: Array, x0: Array, t: Time, draws: Draws) -> Array:
         u = draws.uniform((*x.shape[1:], 2))
-        kept = np.stack(
-            [self._part(*rows) for rows in zip(x, x0, u[..., 0], strict=True)]  # row by row
-        )
+        pairs = zip(on_host(x), on_host(x0), u[..., 0], strict=True)
+        kept = np.stack([self._part(*rows) for rows in pairs])  # row by row
         # deleted places come before kept ones, in any order
-        return np.where(kept, 0.5, 0.0) + 0.5 * u[..., 1]
+        order = np.where(kept, 0.5, 0.0) + 0.5 * u[..., 1]
+        return placed(order, x, widest(x, float))
 
     def prior(self, shape: tuple[int, ...], t: Time, draws: Draws, like: Array) -> Array:
-        return np.full((len(draws.rows), *shape), self.fill, np.int64)
+        empty = np.full((len(draws.rows), *shape), self.fill, np.int64)
+        return placed(empty, like, widest(like, int))
 
     def _part(self, x: NDArray[Any], x0: NDArray[Any], u: NDArray[Any]) -> NDArray[np.bool_]:
         """Draw one of the ways in which x is a part of x0: which places of x0 are kept."""

@@ -96,11 +96,10 @@ class Gaussian:
         xp = namespace(x)
         eps = self.encode(x, x0, t)
         axes = over_samples(x)
-        constant = math.prod(x.shape[1:]) * np.log(
-            math.sqrt(2.0 * math.pi) * self.schedule.sigma(t)
-        )
+        scale = np.log(math.sqrt(2.0 * math.pi) * self.schedule.sigma(t))
+        constant = plain(math.prod(x.shape[1:]) * scale)
         total = -0.5 * xp.sum(eps * eps, axis=axes)
-        return total - (constant if np.ndim(constant) == 0 else placed(constant, x))
+        return total - (constant if isinstance(constant, float) else placed(constant, x))
 
     def drift_diffusion(self, x: Array, t: Time) -> tuple[Array, Any]:
         alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)

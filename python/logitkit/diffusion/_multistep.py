@@ -107,8 +107,8 @@ class DPMpp(Solver):
 
     Notes
     -----
-    The order is that of the probability flow, into clean data as well; with noise, order 1 at
-    least holds for the moments.
+    The order is that of the probability flow, into clean data as well. With noise, the moments
+    of normal data converge with orders 1, 2 and 2.
 
     References
     ----------

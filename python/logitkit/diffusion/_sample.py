@@ -347,7 +347,7 @@ def _in_parts(
             run,
             times=grid if grid.ndim == 1 else grid[:, low:high],
             shape=None if shape is None else (high - low, *shape[1:]),
-            initial=None if initial is None else initial[low:high],
+            initial=None if initial is None else initial[low:high, ...],
             condition=_part(condition, low, high, count),
             first=first + low,
         )

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ._arrays import Array, Time, as_time, namespace, placed, spread
+from ._arrays import Array, Time, as_time, namespace, placed, spread, widest
 from ._documented import documented_by
 from ._draws import Draws
 from ._predictions import Prediction
@@ -68,7 +68,7 @@ def one_hot(x: Array, size: int, like: Array) -> Array:
 
 def uniform_for(draws: Draws, x: Array, *extra: int) -> Array:
     """Draw uniform numbers for tokens, as float64."""
-    like = placed(np.empty(0), x, namespace(x).float64)
+    like = placed(np.empty(0), x, widest(x, float))
     return draws.uniform((*x.shape[1:], *extra), like)
 
 
@@ -194,7 +194,7 @@ class MaskTokens(_Tokens):
         if np.any(self.keep(t) > 0.0):
             raise ValueError(f"expected to begin where all tokens are masked, not at t={t}")
         full = np.full((len(draws.rows), *shape), self.mask, np.int64)
-        return placed(full, like, namespace(like).int64)
+        return placed(full, like, widest(like, int))
 
     def posterior(self, prediction: Prediction, s: Time) -> Array:
         """
@@ -222,7 +222,7 @@ class MaskTokens(_Tokens):
 def zeros_for(x: Array) -> Array:
     """Return zeros of float64 in the shape of tokens."""
     xp = namespace(x)
-    return xp.zeros_like(x, dtype=xp.float64)
+    return xp.zeros_like(x, dtype=widest(x, float))
 
 
 @documented_by(FullProcess)
@@ -310,7 +310,7 @@ class UniformTokens(_Tokens):
 
     def prior(self, shape: tuple[int, ...], t: Time, draws: Draws, like: Array) -> Array:
         tokens = np.minimum(draws.uniform(shape) * self.vocabulary, self.vocabulary - 1)
-        return placed(tokens.astype(np.int64), like, namespace(like).int64)
+        return placed(tokens.astype(np.int64), like, widest(like, int))
 
     def posterior(self, prediction: Prediction, s: Time) -> Array:
         """

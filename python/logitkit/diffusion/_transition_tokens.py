@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._arrays import Array, Time
+from ._arrays import Array, Time, namespace, over_samples, placed, widest
 from ._documented import documented_by
 from ._draws import Draws
 from ._predictions import Prediction
 from ._process import FullProcess
-from ._tokens import _Tokens, probabilities
+from ._tokens import _Tokens, one_hot, probabilities, uniform_for, zeros_for
 
 
 @documented_by(FullProcess)
@@ -29,7 +28,7 @@ class TransitionTokens(_Tokens):
 
     Notes
     -----
-    The time is counted, from 0 to T. For NumPy arrays.
+    The time is counted, from 0 to T. Laws are products of the matrices, in ``float64``.
 
     References
     ----------
@@ -76,36 +75,37 @@ class TransitionTokens(_Tokens):
             result = result @ step
         return result
 
-    @staticmethod
-    def _drawn(rows: NDArray[np.float64], u: NDArray[np.float64], like: Any) -> Any:
-        total = np.cumsum(rows, axis=-1)
-        token = np.sum(u[..., None] * total[..., -1:] >= total, axis=-1)
-        return np.minimum(token, rows.shape[-1] - 1).astype(like.dtype)
+    def _law(self, s: Time, t: Time, like: Array) -> Array:
+        """Return Q from time s to a later time t, as an array of the library of `like`."""
+        return placed(self._between(s, t), like, widest(like, float))
 
     def forward(self, x0: Array, eps: Array, t: Time) -> Array:
-        return self._drawn(self._between(0.0, t)[x0], eps, x0)
+        return _drawn(_rows(self._law(0.0, t, x0), x0), eps, x0)
 
     def noise(self, draws: Draws, like: Array) -> Array:
-        return draws.uniform(like.shape[1:])
+        return uniform_for(draws, like)
 
     def bridge(self, x: Array, x0: Array, t: Time, s: Time, draws: Draws) -> Array:
         # q(x_s | x_t, x_0) ~ Q_{t|s}[:, x_t] * Q_s[x_0, :]
-        law = self._between(s, t).T[x] * self._between(0.0, s)[x0]
-        return self._drawn(law, draws.uniform(x.shape[1:]), x)
+        law = _rows(self._law(s, t, x).T, x) * _rows(self._law(0.0, s, x), x0)
+        return _drawn(law, uniform_for(draws, x), x)
 
     def transition(self, x: Array, s: Time, t: Time, draws: Draws) -> Array:
-        return self._drawn(self._between(s, t)[x], draws.uniform(x.shape[1:]), x)
+        return _drawn(_rows(self._law(s, t, x), x), uniform_for(draws, x), x)
 
     def log_prob(self, x: Array, x0: Array, t: Time) -> Array:
+        xp = namespace(x)
+        p = _rows(self._law(0.0, t, x), x0) * one_hot(x, self.vocabulary, zeros_for(x))
         with np.errstate(divide="ignore"):
-            return np.log(self._between(0.0, t)[x0, x]).sum(axis=tuple(range(1, x.ndim)))
+            return xp.sum(xp.log(xp.sum(p, axis=-1)), axis=over_samples(x))
 
     def prior(self, shape: tuple[int, ...], t: Time, draws: Draws, like: Array) -> Array:
         law = self._between(0.0, t)
         if np.ptp(law, axis=0).max() > 1e-3:
             raise ValueError(f"at t={t} tokens still depend on the data: pass `initial`")
-        u = draws.uniform(shape)
-        return self._drawn(np.broadcast_to(law.mean(0), (*u.shape, len(law))), u, np.int64(0))
+        total, u = np.cumsum(law.mean(0)), draws.uniform(shape)
+        token = np.minimum(np.searchsorted(total / total[-1], u, side="right"), len(law) - 1)
+        return placed(token.astype(np.int64), like, widest(like, int))
 
     def posterior(self, prediction: Prediction, s: Time) -> Array:
         """
@@ -123,8 +123,27 @@ class TransitionTokens(_Tokens):
         array, shape (n, ..., V)
             Their probabilities, mixed over all data that are predicted.
         """
-        p, x = probabilities(prediction.value), prediction.x
-        reach = self._between(0.0, prediction.t).T[x]  # q(x_t | x_0), for each x_0
-        share = np.divide(p, reach, out=np.zeros_like(p), where=reach > 0.0)
-        result = self._between(s, prediction.t).T[x] * (share @ self._between(0.0, s))
-        return result / result.sum(axis=-1, keepdims=True)
+        xp, x = namespace(prediction.value), prediction.x
+        p = xp.astype(probabilities(prediction.value), widest(x, float))
+        reach = _rows(self._law(0.0, prediction.t, x).T, x)  # q(x_t | x_0), for each x_0
+        zero = xp.zeros_like(p)
+        share = xp.where(reach > 0.0, p / xp.where(reach > 0.0, reach, zero + 1.0), zero)
+        result = _rows(self._law(s, prediction.t, x).T, x) * (share @ self._law(0.0, s, x))
+        result = result / xp.sum(result, axis=-1, keepdims=True)
+        return xp.astype(result, prediction.value.dtype)
+
+
+def _rows(matrix: Array, tokens: Array) -> Array:
+    """Return the row of each token, along a last axis of its own."""
+    xp = namespace(matrix)
+    rows = xp.take(matrix, xp.reshape(tokens, (-1,)), axis=0)
+    return xp.reshape(rows, (*tokens.shape, matrix.shape[-1]))
+
+
+def _drawn(law: Array, u: Array, like: Array) -> Array:
+    """Draw a token from each law, whose values need no sum of 1, by a uniform number."""
+    xp = namespace(law)
+    total = xp.cumulative_sum(law, axis=-1)
+    passed = xp.astype(u[..., None] * total[..., -1:] >= total, like.dtype)
+    token = xp.sum(passed, axis=-1, dtype=like.dtype)
+    return xp.where(token < law.shape[-1], token, xp.full_like(token, law.shape[-1] - 1))
