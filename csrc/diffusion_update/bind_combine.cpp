@@ -158,14 +158,23 @@ py::object update(py::handle x, py::handle y, py::handle a, py::handle b, double
   return result;
 }
 
+bool has_nan_in(const logitkit::PlainArray& x, logitkit::Isa isa) {
+  return x.is_double ? logitkit::has_nan(static_cast<const double*>(x.data), x.size, isa)
+                     : logitkit::has_nan(static_cast<const float*>(x.data), x.size, isa);
+}
+
 /// Whether `value` is plain memory of the type and shape of `x`, without NaN.
 bool fits(py::handle value, py::handle x) {
   logitkit::PlainArray a, b;
   if (!look_at(value, a, false) || !look_at(x, b, false)) return false;
   if (a.type != b.type || a.is_double != b.is_double || !a.same_shape(b)) return false;
-  const logitkit::Isa isa = logitkit::default_isa();
-  return a.is_double ? !logitkit::has_nan(static_cast<const double*>(a.data), a.size, isa)
-                     : !logitkit::has_nan(static_cast<const float*>(a.data), a.size, isa);
+  return !has_nan_in(a, logitkit::default_isa());
+}
+
+bool has_nan(py::handle x, std::optional<logitkit::Isa> isa) {
+  logitkit::PlainArray array;
+  if (!look_at(x, array, false)) throw py::type_error("expected plain memory");
+  return has_nan_in(array, isa ? *isa : logitkit::default_isa());
 }
 
 }  // namespace
@@ -177,4 +186,5 @@ void bind_combine(py::module_& m) {
         py::arg("threads") = 0, py::arg("isa") = py::none());
   m.def("update", &update);
   m.def("fits", &fits);
+  m.def("has_nan", &has_nan, py::arg("x"), py::kw_only(), py::arg("isa") = py::none());
 }
