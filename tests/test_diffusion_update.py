@@ -263,3 +263,25 @@ def test_nan_is_found_at_any_place(isa, dtype, count):
         x[place], kept = NAN, x[place]
         assert _cpu.has_nan(x, isa=isa)
         x[place] = kept
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("kind", ["numpy", "torch"])
+def test_the_short_way_is_the_long_one(dtype, kind):
+    """Plain memory and factors for all rows take one call; ids and arrays of factors do not."""
+    x, y = samples(3, 5, 7, dtype=dtype)
+    if kind == "torch":
+        x, y = map(pytest.importorskip("torch").from_numpy, (x, y))
+    for c in (0.0, 0.7):
+        numbers = {"a": 0.9, "b": -0.3, "c": c, "rng": RNG, "lower": -0.5, "upper": 0.8}
+        arrays = {name: np.full(3, numbers[name]) for name in "abc"}
+        short = diffusion_update(x, y, **numbers)
+        long = diffusion_update(x, y, **{**numbers, **arrays}, rows=np.arange(3))
+        assert type(short) is type(long) is type(x)
+        np.testing.assert_array_equal(short, long)
+        out = x * 0
+        assert diffusion_update(x, y, **numbers, out=out) is out
+        np.testing.assert_array_equal(out, long)
+        in_place = x + 0
+        diffusion_update(in_place, y, **numbers, out=in_place)
+        np.testing.assert_array_equal(in_place, long)
