@@ -41,12 +41,10 @@ struct ManagedTensor {
   Tensor tensor;
 };
 
-using SetError = void (*)(void* context, const char* kind, const char* message);
-
 struct ExchangeApi {
   Version version;
   ExchangeApi* older;
-  int (*allocate)(Tensor* like, ManagedTensor** out, void* error_context, SetError set_error);
+  void* allocate;
   int (*own)(void* object, ManagedTensor** out);
   int (*wrap)(ManagedTensor* tensor, void** object);  // takes over the tensor
   int (*look)(void* object, Tensor* out);             // may be null

@@ -4,11 +4,14 @@
 
 #include <algorithm>
 #include <atomic>
+#include <new>
 
 namespace py = pybind11;
 
 namespace logitkit {
 namespace {
+
+constexpr std::size_t cache_line = 64;
 
 struct Library {
   PyTypeObject* type;
@@ -120,8 +123,30 @@ bool look_at_tensor(py::handle object, const dlpack::ExchangeApi* api, bool refu
   return true;
 }
 
-void set_error(void*, const char*, const char* message) {
-  PyErr_SetString(PyExc_RuntimeError, message);
+void release(dlpack::ManagedTensor* tensor) {
+  ::operator delete(tensor, std::align_val_t{cache_line});
+}
+
+/// Memory for numbers like those of an array, in one piece with its description. The library could
+/// allocate it too, which takes it longer than a small step of a sampler.
+dlpack::ManagedTensor* allocate(const PlainArray& array) {
+  const auto ndim = static_cast<std::size_t>(array.ndim);
+  const std::size_t item = array.is_double ? sizeof(double) : sizeof(float);
+  const std::size_t shape_at = sizeof(dlpack::ManagedTensor);
+  const std::size_t used = shape_at + 2 * ndim * sizeof(std::int64_t);
+  const std::size_t data_at = (used + cache_line - 1) / cache_line * cache_line;
+  void* memory = ::operator new(data_at + array.size * item, std::align_val_t{cache_line});
+  auto* bytes = static_cast<char*>(memory);
+  auto* shape = reinterpret_cast<std::int64_t*>(bytes + shape_at);
+  std::int64_t step = 1;
+  for (std::size_t k = ndim; k-- > 0; step *= shape[k]) {
+    shape[k] = array.shape[k];
+    shape[ndim + k] = step;
+  }
+  const dlpack::DataType dtype = {dlpack::floating_point, static_cast<std::uint8_t>(8 * item), 1};
+  const dlpack::Tensor tensor = {bytes + data_at, {dlpack::on_cpu, 0}, array.ndim, dtype,
+                                 shape,           shape + ndim,        0};
+  return new (memory) dlpack::ManagedTensor{{1, 0}, nullptr, release, 0, tensor};
 }
 
 }  // namespace
@@ -149,18 +174,8 @@ py::object new_like(const PlainArray& array, void*& data) {
     data = result.mutable_data();
     return std::move(result);
   }
-  const dlpack::DataType dtype = {dlpack::floating_point,
-                                  static_cast<std::uint8_t>(array.is_double ? 64 : 32), 1};
-  dlpack::Tensor like = {nullptr,
-                         {dlpack::on_cpu, 0},
-                         array.ndim,
-                         dtype,
-                         const_cast<std::int64_t*>(array.shape),
-                         nullptr,
-                         0};
-  dlpack::ManagedTensor* tensor = nullptr;
-  if (array.api->allocate(&like, &tensor, nullptr, set_error) != 0) throw py::error_already_set();
-  data = static_cast<char*>(tensor->tensor.data) + tensor->tensor.byte_offset;
+  dlpack::ManagedTensor* tensor = allocate(array);
+  data = tensor->tensor.data;
   void* object = nullptr;
   if (array.api->wrap(tensor, &object) != 0) throw py::error_already_set();
   return py::reinterpret_steal<py::object>(static_cast<PyObject*>(object));

@@ -165,3 +165,123 @@ def test_tensors():
     assert torch.equal(result, out)
     with pytest.raises(RuntimeError, match="has no derivatives"):
         diffusion_update(torch.from_numpy(x).requires_grad_(), a=0.5)
+
+
+# --- sums of several arrays, as solvers take them -------------------------------------------------
+
+
+def sum_of_terms(arrays, factors, c, rows, dtype):
+    """Return the sum in float64, and the sizes of its terms."""
+    column = (slice(None),) + (None,) * (arrays[0].ndim - 1)
+    spread = [np.broadcast_to(np.asarray(f, dtype), len(rows))[column] for f in (*factors, c)]
+    noise = RNG.normal(rows, arrays[0].shape[1:], dtype)
+    terms = [
+        f.astype(np.float64) * x for f, x in zip(spread, (*arrays, noise), strict=True)
+    ]  # fmt: skip
+    return sum(terms), sum(np.abs(term) for term in terms)
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("terms", [1, 2, 3, 8])
+@pytest.mark.parametrize("count", [1, 16, 65, 16_385])
+@pytest.mark.parametrize("by_row", [False, True])
+@pytest.mark.parametrize("c", [None, 0.4])
+def test_combine(isa, dtype, terms, count, by_row, c):
+    rows = np.array([4, -7, 2**33])
+    arrays = tuple(np.random.default_rng(1).normal(size=(terms, 3, count)).astype(dtype))
+    factors = tuple(np.random.default_rng(2).normal(size=(terms, 3) if by_row else terms).tolist())
+    factors = tuple(np.array(f) for f in factors) if by_row else factors
+    given = (arrays, factors, c, RNG.seed, RNG.step, rows)
+    whole = _cpu.combine_with_noise(*given, threads=1, isa=isa)
+    expected, size = sum_of_terms(arrays, factors, 0.0 if c is None else c, rows, dtype)
+    assert whole.dtype == dtype
+    assert np.all(np.abs(whole - expected) <= terms * np.finfo(dtype).eps * size)
+    scalar = _cpu.combine_with_noise(*given, threads=3, isa=_cpu.Isa.scalar)
+    np.testing.assert_array_equal(scalar, whole)
+    part = tuple(x[1:2] for x in arrays), tuple(f[1:2] for f in factors) if by_row else factors
+    alone = _cpu.combine_with_noise(*part, c, RNG.seed, RNG.step, rows[1:2], isa=isa)
+    np.testing.assert_array_equal(alone, whole[1:2])
+    if c is None:
+        np.testing.assert_array_equal(_cpu.combine(arrays, factors), whole)
+
+
+def test_combine_takes_plain_memory_only():
+    x = np.ones((4, 6))
+
+    class Kind(np.ndarray):
+        pass
+
+    for other in (
+        x[:, ::2], np.asfortranarray(x), x.astype(np.float16), x.astype(">f8"), np.ones(()),
+        np.ones((0, 3)), np.ones((4, 6), int), x.view(Kind), [[1.0]], None,
+    ):  # fmt: skip
+        assert _cpu.combine((other,), (1.0,)) is None
+    for other in (x[:, ::2], x.astype(np.float16), x.astype(">f8"), np.ones((4, 6), int), None):
+        assert not _cpu.fits(other, other)
+    assert _cpu.combine((x, x.astype(np.float32)), (1.0, 1.0)) is None
+    assert _cpu.combine((x, x[:3]), (1.0, 1.0)) is None
+    np.testing.assert_array_equal(_cpu.combine((x, x), (1, np.float32(2.0))), 3.0 * x)
+    for arrays, factors, message in (
+        ((), (), "from 1 to 8"), ((x,) * 9, (1.0,) * 9, "from 1 to 8"), ((x,), (1.0, 2.0), "a factor"),
+        ((x,), (np.ones(3),), "for each sample"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            _cpu.combine(arrays, factors)
+    with pytest.raises(ValueError, match="for each row"):
+        _cpu.combine_with_noise((x,), (1.0,), 1.0, 0, 0, np.arange(3))
+
+
+def test_combine_on_tensors():
+    torch = pytest.importorskip("torch")
+    x = torch.arange(6.0).reshape(2, 3)
+    result = _cpu.combine((x, x), (2.0, np.array([1.0, -1.0])))
+    assert type(result) is torch.Tensor
+    assert torch.equal(result, torch.tensor([[0.0, 3.0, 6.0], [3.0, 4.0, 5.0]]))
+    result += 1.0  # its memory is its own
+    assert torch.equal(x, torch.arange(6.0).reshape(2, 3))
+    assert torch.equal(_cpu.combine((x[1:],), (2.0,)), 2.0 * x[1:])  # with an offset
+    lazy = torch.imag(torch.tensor([[2.0 + 3.0j]]).conj())  # -3, by a sign yet to be changed
+    for other in (
+        x.clone().requires_grad_(), x.T, x.half(), x.to_sparse(), torch.nn.Parameter(x), lazy,
+        torch.empty(2, 3, device="meta"), torch.tensor(1.0),
+    ):  # fmt: skip
+        assert _cpu.combine((other,), (1.0,)) is None
+    assert _cpu.fits(x, x.clone().requires_grad_())  # which only reads it
+    assert not _cpu.fits(x, x.double())
+    seen = []
+    torch.func.grad(lambda y: seen.append(_cpu.combine((y,), (1.0,))) or y.sum())(x)
+    assert seen == [None]
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("count", [0, 1, 7, 16, 63, 64, 65, 130])
+def test_nan_is_found_at_any_place(isa, dtype, count):
+    x = np.full(count, INF, dtype)
+    x[::2] = -INF
+    assert not _cpu.has_nan(x, isa=isa)
+    for place in range(count):
+        x[place], kept = NAN, x[place]
+        assert _cpu.has_nan(x, isa=isa)
+        x[place] = kept
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("kind", ["numpy", "torch"])
+def test_the_short_way_is_the_long_one(dtype, kind):
+    """Plain memory and factors for all rows take one call; ids and arrays of factors do not."""
+    x, y = samples(3, 5, 7, dtype=dtype)
+    if kind == "torch":
+        x, y = map(pytest.importorskip("torch").from_numpy, (x, y))
+    for c in (0.0, 0.7):
+        numbers = {"a": 0.9, "b": -0.3, "c": c, "rng": RNG, "lower": -0.5, "upper": 0.8}
+        arrays = {name: np.full(3, numbers[name]) for name in "abc"}
+        short = diffusion_update(x, y, **numbers)
+        long = diffusion_update(x, y, **{**numbers, **arrays}, rows=np.arange(3))
+        assert type(short) is type(long) is type(x)
+        np.testing.assert_array_equal(short, long)
+        out = x * 0
+        assert diffusion_update(x, y, **numbers, out=out) is out
+        np.testing.assert_array_equal(out, long)
+        in_place = x + 0
+        diffusion_update(in_place, y, **numbers, out=in_place)
+        np.testing.assert_array_equal(in_place, long)

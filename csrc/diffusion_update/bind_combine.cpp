@@ -3,7 +3,9 @@
 #include <pybind11/stl.h>
 
 #include <array>
+#include <numeric>
 #include <optional>
+#include <vector>
 
 #include "diffusion_update/diffusion_update.h"
 #include "plain_array.h"
@@ -112,21 +114,32 @@ bool may_share(const logitkit::PlainArray& x, const logitkit::PlainArray& out) {
   return first == second || first + bytes <= second || second + bytes <= first;
 }
 
+/// The numbers of an update.
+struct Scalars {
+  double a, b, c, lower, upper;
+  std::uint64_t seed;
+  std::uint32_t step;
+};
+
 template <class T>
-void update_in(const logitkit::PlainArray& x, const logitkit::PlainArray* y, double a, double b,
-               double lower, double upper, void* out) {
-  const T of_x = static_cast<T>(a), of_y = static_cast<T>(b);
-  const auto* more = y == nullptr ? nullptr : static_cast<const T*>(y->data);
-  const logitkit::DiffusionUpdate<T> update = {static_cast<const T*>(x.data),
-                                               more,
-                                               {&of_x, 0},
-                                               {&of_y, 0},
-                                               {nullptr, 0},
-                                               static_cast<T>(lower),
-                                               static_cast<T>(upper)};
+void update_in(const logitkit::PlainArray& x, const logitkit::PlainArray* y, const Scalars& with,
+               void* out) {
+  const T a = static_cast<T>(with.a), b = static_cast<T>(with.b), c = static_cast<T>(with.c);
+  const bool noisy = c != T{0};
+  const auto count = noisy ? static_cast<std::size_t>(x.shape[0]) : std::size_t{1};
+  std::vector<std::int64_t> ids(noisy ? count : 0);
+  std::iota(ids.begin(), ids.end(), 0);
+  const logitkit::DiffusionUpdate<T> update = {
+      static_cast<const T*>(x.data),
+      y == nullptr ? nullptr : static_cast<const T*>(y->data),
+      {&a, 0},
+      {&b, 0},
+      {noisy ? &c : nullptr, 0},
+      static_cast<T>(with.lower),
+      static_cast<T>(with.upper)};
   const auto run = [&] {
-    logitkit::diffusion_update(update, {0, 0, nullptr, 1}, x.size, static_cast<T*>(out), 0,
-                               logitkit::default_isa());
+    logitkit::diffusion_update(update, {with.seed, with.step, ids.data(), count}, x.size / count,
+                               static_cast<T*>(out), 0, logitkit::default_isa());
   };
   if (x.size < small)
     run();
@@ -134,16 +147,18 @@ void update_in(const logitkit::PlainArray& x, const logitkit::PlainArray* y, dou
     logitkit::without_gil(run);
 }
 
-/// a x + b y between bounds, without noise and with the same factors for all rows. None where an
-/// argument is not what it should be, or not plain memory: who calls has more to say.
-py::object update(py::handle x, py::handle y, py::handle a, py::handle b, double lower,
-                  double upper, py::handle out) {
+/// a x + b y + c z between bounds, with the same factors for all rows, whose ids are 0, 1, ...
+/// None where an argument is not what it should be, or not plain memory: who calls has more to say.
+py::object update(py::handle x, py::handle y, py::handle a, py::handle b, py::handle c,
+                  std::uint64_t seed, std::uint32_t step, double lower, double upper,
+                  py::handle out) {
   logitkit::PlainArray of_x, of_y, of_out;
   const auto like_x = [&](const logitkit::PlainArray& array) {
     return array.type == of_x.type && array.is_double == of_x.is_double && array.same_shape(of_x);
   };
-  if (PyFloat_Check(a.ptr()) == 0 || PyFloat_Check(b.ptr()) == 0 || !(lower <= upper) ||
-      !look_at(x, of_x, true) || of_x.ndim == 0 || of_x.size == 0)
+  for (const py::handle factor : {a, b, c})
+    if (PyFloat_Check(factor.ptr()) == 0) return py::none();
+  if (!(lower <= upper) || !look_at(x, of_x, true) || of_x.ndim == 0 || of_x.size == 0)
     return py::none();
   const bool two = !y.is_none(), given = !out.is_none();
   if (two && (!look_at(y, of_y, true) || !like_x(of_y))) return py::none();
@@ -152,10 +167,21 @@ py::object update(py::handle x, py::handle y, py::handle a, py::handle b, double
     return py::none();
   void* data = const_cast<void*>(of_out.data);
   py::object result = given ? py::reinterpret_borrow<py::object>(out) : new_like(of_x, data);
+  const Scalars with = {PyFloat_AS_DOUBLE(a.ptr()),
+                        PyFloat_AS_DOUBLE(b.ptr()),
+                        PyFloat_AS_DOUBLE(c.ptr()),
+                        lower,
+                        upper,
+                        seed,
+                        step};
   const auto run = of_x.is_double ? update_in<double> : update_in<float>;
-  run(of_x, two ? &of_y : nullptr, PyFloat_AS_DOUBLE(a.ptr()), PyFloat_AS_DOUBLE(b.ptr()), lower,
-      upper, data);
+  run(of_x, two ? &of_y : nullptr, with, data);
   return result;
+}
+
+bool has_nan_in(const logitkit::PlainArray& x, logitkit::Isa isa) {
+  return x.is_double ? logitkit::has_nan(static_cast<const double*>(x.data), x.size, isa)
+                     : logitkit::has_nan(static_cast<const float*>(x.data), x.size, isa);
 }
 
 /// Whether `value` is plain memory of the type and shape of `x`, without NaN.
@@ -163,9 +189,13 @@ bool fits(py::handle value, py::handle x) {
   logitkit::PlainArray a, b;
   if (!look_at(value, a, false) || !look_at(x, b, false)) return false;
   if (a.type != b.type || a.is_double != b.is_double || !a.same_shape(b)) return false;
-  const logitkit::Isa isa = logitkit::default_isa();
-  return a.is_double ? !logitkit::has_nan(static_cast<const double*>(a.data), a.size, isa)
-                     : !logitkit::has_nan(static_cast<const float*>(a.data), a.size, isa);
+  return !has_nan_in(a, logitkit::default_isa());
+}
+
+bool has_nan(py::handle x, std::optional<logitkit::Isa> isa) {
+  logitkit::PlainArray array;
+  if (!look_at(x, array, false)) throw py::type_error("expected plain memory");
+  return has_nan_in(array, isa ? *isa : logitkit::default_isa());
 }
 
 }  // namespace
@@ -177,4 +207,5 @@ void bind_combine(py::module_& m) {
         py::arg("threads") = 0, py::arg("isa") = py::none());
   m.def("update", &update);
   m.def("fits", &fits);
+  m.def("has_nan", &has_nan, py::arg("x"), py::kw_only(), py::arg("isa") = py::none());
 }

@@ -387,9 +387,20 @@ def combine_with_noise(
     isa: Isa | None = None,
 ) -> Any: ...
 def update(
-    x: object, y: object, a: object, b: object, lower: float, upper: float, out: object, /
+    x: object,
+    y: object,
+    a: object,
+    b: object,
+    c: object,
+    seed: int,
+    step: int,
+    lower: float,
+    upper: float,
+    out: object,
+    /,
 ) -> Any: ...
 def fits(value: object, x: object, /) -> bool: ...
+def has_nan(x: object, *, isa: Isa | None = None) -> bool: ...
 @overload
 def noise_argmax_probs(
     logits: NDArray[np.float32],

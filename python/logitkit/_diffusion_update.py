@@ -71,9 +71,9 @@ def diffusion_update(
     --------
     logitkit.reference.diffusion_update : The same in NumPy and ``float64``.
     """
-    if type(c) is float and c == 0.0 and rows is None:
-        result = _cpu.update(x, y, a, b, lower, upper, out)
-        if result is not None:  # plain memory, and nothing to complain about
+    if rows is None:
+        result = _of_plain_memory(x, y, a, b, c, rng, lower, upper, out)
+        if result is not None:
             return result
     if (bridge := bridge_for(x)) is not None:
         return bridge.diffusion_update(
@@ -99,6 +99,16 @@ def diffusion_update(
     seed, step, ids = _stream(rng, rows, len(x)) if noise is not None else (0, 0, _NO_IDS)
     _cpu.diffusion_update(x, y, of_x, of_y, noise, lower, upper, seed, step, ids, result)
     return result
+
+
+def _of_plain_memory(
+    x: Any, y: Any, a: Any, b: Any, c: Any, rng: Any, lower: float, upper: float, out: Any
+) -> Any:
+    """Return the result where there is nothing to convert or to complain about, else None."""
+    if type(c) is float and c == 0.0:
+        return _cpu.update(x, y, a, b, c, 0, 0, lower, upper, out)
+    philox = as_philox(rng)
+    return _cpu.update(x, y, a, b, c, philox.seed, philox.step, lower, upper, out)
 
 
 _NO_IDS = np.empty(0, np.int64)

@@ -104,6 +104,36 @@ void test_same_bits(Isa isa) {
   expect(argmax[0] == top[0] && argmax[1] == top[5], "the argmax is the first of the top");
 }
 
+/// Arrays as long as they are said to be, for the sanitizer.
+template <class T>
+void test_combine(Isa isa) {
+  const std::int64_t ids[] = {3, -4};
+  const double factors[] = {2.0, -1.0}, one = 1.0;
+  for (const std::size_t count : {std::size_t{1}, std::size_t{65}, std::size_t{16385}}) {
+    const Rows rows = {5, 6, ids, 2};
+    const std::vector<T> x(2 * count, T{1}), y(2 * count, T{4}), z(2 * count, T{8});
+    std::vector<T> out(2 * count), noise(2 * count);
+    const Term<T> terms[] = {
+        {x.data(), {factors, 1}}, {y.data(), {&one, 0}}, {z.data(), {&one, 0}}};
+    random_numbers(Law::normal, rows, count, noise.data(), 1, isa);
+    for (std::size_t n = 1; n <= 3; ++n) {
+      const T others = n == 1 ? T{0} : n == 2 ? T{4} : T{12};
+      combine(terms, n, {nullptr, 0}, rows, count, out.data(), 1, isa);
+      bool same = true;
+      for (std::size_t i = 0; i < 2 * count; ++i)
+        same = same && out[i] == static_cast<T>(factors[i / count]) + others;
+      expect(same, "a combination is the sum of its terms");
+      combine(terms, n, {&one, 0}, rows, count, out.data(), 1, isa);
+      for (std::size_t i = 0; i < 2 * count; ++i)
+        same = same && out[i] == static_cast<T>(factors[i / count]) + others + noise[i];
+      expect(same, "and of the noise of random_numbers");
+    }
+    expect(!has_nan(out.data(), out.size(), isa), "numbers are no NaN");
+    out.back() = std::numeric_limits<T>::quiet_NaN();
+    expect(has_nan(out.data(), out.size(), isa), "NaN is found at the end");
+  }
+}
+
 }  // namespace
 
 void test_random() {
@@ -112,6 +142,8 @@ void test_random() {
     test_known_answers(isa);
     test_same_bits<float>(isa);
     test_same_bits<double>(isa);
+    test_combine<float>(isa);
+    test_combine<double>(isa);
   }
 }
 

@@ -133,7 +133,7 @@ class Draws:
 
         Returns
         -------
-        seed, step : int
+        tuple of two ints
             Those of the generator that `advance` returns.
 
         Raises

@@ -15,31 +15,44 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Weights = NDArray[np.float64]  # shape (p,), or (n, p) with those of each sample
+from ._elementary import exp, expm1
+
+Weights = list[Any]  # p floats, or arrays with those of each sample
 
 _NODES, _GAUSS = np.polynomial.legendre.leggauss(16)
-_U, _MASS = 0.5 * (_NODES + 1.0), 0.5 * _GAUSS
+_U, _MASS = (0.5 * (_NODES + 1.0)).tolist(), (0.5 * _GAUSS).tolist()
 
 
 def moments(growth: Any, count: int) -> Weights:
     """
-    Return g int_0^1 e^{g (u - 1)} u^k du for k < count, along a new last axis.
+    Return g int_0^1 e^{g (u - 1)} u^k du for k < count.
 
     By quadrature where |g| is small, whose error is that of the rounding up to |g| = 8; else
     by the recursion of integration by parts, which loses no digits there.
     """
-    g = np.asarray(growth, np.float64)[..., None]
-    near = np.clip(g, -8.0, 8.0)
-    integrand = np.exp(near * (_U - 1.0))[..., None] * _U[:, None] ** np.arange(count)
-    by_quadrature = near * np.einsum("i,...ik->...k", _MASS, integrand)
-    if np.all(np.abs(g) <= 8.0):
-        return np.asarray(by_quadrature)
-    far = [-np.expm1(-g[..., 0])]
+    if isinstance(growth, float):
+        return _by_parts(growth, count) if abs(growth) > 8.0 else _by_quadrature(growth, count)
+    near = _by_quadrature(np.clip(growth, -8.0, 8.0), count)
+    large = np.abs(growth) > 8.0
+    far = _by_parts(np.where(large, growth, 9.0), count)
+    return [np.where(large, *pair) for pair in zip(far, near, strict=True)]
+
+
+def _by_quadrature(g: Any, count: int) -> Weights:
+    terms = [mass * exp(g * (u - 1.0)) for u, mass in zip(_U, _MASS, strict=True)]
+    result = []
+    for _ in range(count):
+        result.append(g * sum(terms))
+        terms = [term * u for term, u in zip(terms, _U, strict=True)]
+    return result
+
+
+def _by_parts(g: Any, count: int) -> Weights:
+    result = [-expm1(-g)]
     for order in range(1, count):
-        far.append(1.0 - order / g[..., 0] * far[-1])
-    return np.where(np.abs(g) > 8.0, np.stack(far, axis=-1), by_quadrature)
+        result.append(1.0 - order / g * result[-1])
+    return result
 
 
 def polynomial_weights(nodes: list[Any], growth: Any) -> Weights:
@@ -52,12 +65,18 @@ def polynomial_weights(nodes: list[Any], growth: Any) -> Weights:
 
 
 def solved(nodes: list[Any], right: Weights) -> Weights:
-    """Return the w_j with sum_j w_j u_j^k = right_k."""
-    if len(nodes) == 1:
-        return right
-    u = np.stack(np.broadcast_arrays(*nodes), axis=-1).astype(np.float64)
-    powers = u[..., None, :] ** np.arange(len(nodes))[:, None]
-    return np.asarray(np.linalg.solve(powers, right[..., None])[..., 0])
+    """Return the w_j with sum_j w_j u_j^k = right_k: by the polynomials of Lagrange."""
+    weights = []
+    for j, here in enumerate(nodes):
+        product, scale = [1.0], 1.0  # of u - u_i, the lowest power first; and of u_j - u_i
+        for other in nodes[:j] + nodes[j + 1 :]:
+            product = [
+                below - other * same
+                for below, same in zip([0.0, *product], [*product, 0.0], strict=True)
+            ]
+            scale = scale * (here - other)
+        weights.append(sum(c * m for c, m in zip(product, right, strict=True)) / scale)
+    return weights
 
 
 def midpoint_weights(node: Any, growth: Any) -> Weights:
@@ -66,6 +85,6 @@ def midpoint_weights(node: Any, growth: Any) -> Weights:
 
     (1 - e^{-g}) (x_0 + (x_0' - x_0) / (2 u)), with the second prediction x_0' at u = `node`.
     """
-    total = -np.expm1(-np.asarray(growth, np.float64))
-    slope = total / (2.0 * np.asarray(node, np.float64))
-    return np.stack([total - slope, slope], axis=-1)
+    total = -expm1(-growth)
+    slope = total / (2.0 * node)
+    return [total - slope, slope]

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ._arrays import Array, Time
+from ._elementary import divided, sqrt
 from ._gaussian import Gaussian, Hop, fresh_share
 from ._remembered import remembered
 from ._schedules import plain
@@ -18,8 +19,7 @@ from ._update import update
 
 def _over(a: Any, b: Any) -> Any:
     """Return a / b, and 0 where both are: nothing kept of no noise."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return plain(np.where(np.equal(a, 0.0), 0.0, np.divide(a, b)))
+    return plain(np.where(np.equal(a, 0.0), 0.0, divided(a, b)))
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def _shares(hop: Hop, eta: float) -> tuple[Any, Any]:
     if not eta:
         return hop.sigma_s, None
     share = eta**2 * fresh_share(hop)
-    return plain(hop.sigma_s * np.sqrt(1.0 - share)), plain(hop.sigma_s * np.sqrt(share))
+    return hop.sigma_s * sqrt(1.0 - share), hop.sigma_s * sqrt(share)
 
 
 def _with_spread(hop: Hop, eta: float, fresh: Any, x0_std: Any) -> Any:
@@ -186,7 +186,7 @@ def _ancestral_plan(
     if variance == "large":
         # alpha_s / alpha_t would bring this to the units of x_s; the article leaves it out
         scale = np.where(np.equal(hop.sigma_s, 0.0), 0.0, hop.sigma_t)
-        std = plain(scale * np.sqrt(fresh_share(hop)))
+        std = plain(scale * sqrt(fresh_share(hop)))
     return (*process.weights(kind, t, (hop.alpha_s, kept)), std)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from ._arrays import Array, Time, namespace, over_samples, placed, spread
 from ._documented import documented_by
 from ._draws import Draws
+from ._elementary import expm1
 from ._predictions import Pair, Prediction, coefficients, combination
 from ._process import FullProcess
 from ._remembered import remembered
@@ -163,7 +164,7 @@ def make_hop(schedule: Schedule, t: Time, s: Time) -> Hop:
         schedule.sigma(t),
         schedule.alpha(s),
         schedule.sigma(s),
-        plain(np.subtract(schedule.log_snr(s), schedule.log_snr(t))),
+        schedule.log_snr(s) - schedule.log_snr(t),
     )
 
 
@@ -188,5 +189,4 @@ def fresh_share(hop: Hop, eta: float = 1.0) -> Any:
 
     1 - exp(-2 h) is that of the bridge, and so of DDPM.
     """
-    with np.errstate(over="ignore"):
-        return plain(-np.expm1(-2.0 * eta * np.float64(np.abs(hop.h))))
+    return -expm1(-2.0 * eta * abs(hop.h))

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple, Protocol
 
-import numpy as np
-
 from ._arrays import Array, Time
+from ._elementary import all_finite, divided, exp
 from ._exponential import Weights, midpoint_weights, polynomial_weights, solved
 from ._gaussian import Gaussian, Hop
 from ._predictions import Prediction
@@ -61,8 +60,8 @@ class DataLine:
         hop = process.hop(t, s)
         ratio = hop.sigma_s / hop.sigma_t
         if self.eta:
-            ratio = ratio * np.exp(-self.eta * np.float64(hop.h))
-        growth = (1.0 + self.eta) * np.float64(hop.h)
+            ratio = ratio * exp(-self.eta * hop.h)
+        growth = (1.0 + self.eta) * hop.h
         if self.midpoint and len(places) == 2:
             return ratio, hop.alpha_s, midpoint_weights(places[1], growth)
         return ratio, hop.alpha_s, polynomial_weights(places, growth)
@@ -91,15 +90,14 @@ class RatioLine:
     of = "eps"
 
     def place(self, process: Gaussian, t: Time) -> Any:
-        with np.errstate(divide="ignore"):
-            return plain(np.divide(process.schedule.sigma(t), process.schedule.alpha(t)))
+        return divided(process.schedule.sigma(t), process.schedule.alpha(t))
 
     def factors(
         self, process: Gaussian, t: Time, s: Time, places: list[Any]
     ) -> tuple[Any, Any, Weights]:
         hop = process.hop(t, s)
-        length = np.asarray(hop.sigma_s / hop.alpha_s - hop.sigma_t / hop.alpha_t)
-        weights = solved(places, length[..., None] / np.arange(1.0, len(places) + 1.0))
+        length = hop.sigma_s / hop.alpha_s - hop.sigma_t / hop.alpha_t
+        weights = solved(places, [length / (k + 1.0) for k in range(len(places))])
         return hop.alpha_s / hop.alpha_t, hop.alpha_s, weights
 
 
@@ -126,18 +124,18 @@ def plan(
     DDIM. Where times differ by sample, one endless step makes all of them such.
     """
     here = line.place(process, t)
-    length = np.subtract(line.place(process, s), here)
-    if not np.all(np.isfinite(length)):
+    length = line.place(process, s) - here
+    if not all_finite(length):
         return None
-    places = [np.zeros(np.shape(length))]
+    places = [0.0 * length]
     for time in times:
-        place = np.divide(np.subtract(line.place(process, time), here), length)
-        if not np.all(np.isfinite(place)):
+        place = divided(line.place(process, time) - here, length)
+        if not all_finite(place):
             break
         places.append(place)
-    places = [*places, np.ones(np.shape(length))] if end else places
+    places = [*places, 0.0 * length + 1.0] if end else places
     a, b, weights = line.factors(process, t, s, places)
-    return Plan(plain(a), tuple(plain(b * weights[..., j]) for j in range(len(places))))
+    return Plan(plain(a), tuple([plain(b * weight) for weight in weights]))
 
 
 def carried(step: Plan, x: Array, values: tuple[Array, ...]) -> Array:

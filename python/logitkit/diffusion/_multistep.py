@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-import numpy as np
-
 from ._arrays import Array, Time
+from ._elementary import sqrt
 from ._gaussian import Gaussian, fresh_share
 from ._lines import NOISE_LINE, RATIO_LINE, Line, Past, carried, data_line, plan, to_end
 from ._predictions import Kind, Prediction
 from ._remembered import remembered
-from ._schedules import plain
 from ._solver import Predict, Rng, Solver, State
 from ._update import combine_with_noise
 
@@ -163,7 +161,7 @@ class DPMpp(Solver):
 def _fresh_std(process: Gaussian, t: Time, s: Time, eta: float) -> Any:
     """Return the standard deviation of the noise that a random step draws."""
     hop = process.hop(t, s)
-    return plain(hop.sigma_s * np.sqrt(fresh_share(hop, eta)))
+    return hop.sigma_s * sqrt(fresh_share(hop, eta))
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 import numpy as np
 
 from ._arrays import Array, Time
+from ._elementary import all_finite, divided
 from ._remembered import remembered
 from ._schedules import Schedule, plain
 
@@ -87,8 +88,7 @@ def coefficients(kind: str, schedule: Schedule, t: Time) -> Pair:
     if kind == "v":
         return -schedule.sigma(t), schedule.alpha(t)
     if kind == "score":
-        with np.errstate(divide="ignore"):
-            return 0.0, plain(np.divide(-1.0, schedule.sigma(t)))
+        return 0.0, divided(-1.0, schedule.sigma(t))
     if kind == "flow":
         return schedule.rates(t)
     raise ValueError(
@@ -111,7 +111,7 @@ def combination(kind: str, wanted: Pair, schedule: Schedule, t: Time) -> Pair:
     c0, c1 = coefficients(kind, schedule, t)
     d0, d1 = wanted
     determinant = alpha * c1 - sigma * c0
-    if not np.all(np.isfinite(determinant) & (determinant != 0.0)):
+    if not all_finite(determinant) or not np.all(determinant):
         raise ValueError(
             f"a prediction of kind {kind!r} does not determine the data and the noise at "
             f"t={t}, where alpha={alpha} and sigma={sigma}: end the times before clean data, "

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
-import numpy as np
-
 from ._arrays import Array, Time
+from ._elementary import all_finite, exp, expm1, sqrt
+from ._gaussian import fresh_share
 from ._lines import to_end
-from ._schedules import Schedule, plain
+from ._remembered import remembered
+from ._schedules import Schedule
 from ._solver import Predict, Rng, Solver, State
 from ._update import update, update_with_noise
 
 
+@remembered
 def _time_of(schedule: Schedule, log_snr: Any) -> Any:
-    return _cached_time(schedule, log_snr) if isinstance(log_snr, float) else schedule.time(log_snr)
-
-
-@lru_cache(maxsize=4096)
-def _cached_time(schedule: Schedule, log_snr: float) -> Any:
     return schedule.time(log_snr)
 
 
@@ -67,11 +63,11 @@ class Heun(Solver):
         first = predict(state.x, t)
         hop = process.hop(t, s)
         end = to_end(process, first, hop)
-        if not np.all(np.isfinite(hop.h)):
+        if not all_finite(hop.h):
             return end, ()
         second = predict(end, s)
         length = hop.sigma_s / hop.alpha_s - hop.sigma_t / hop.alpha_t
-        half = plain(0.5 * hop.alpha_s * length)
+        half = 0.5 * hop.alpha_s * length
         slopes = process.convert(first, "eps") + process.convert(second, "eps")
         return update(hop.alpha_s / hop.alpha_t, first.x, half, slopes), ()
 
@@ -110,12 +106,12 @@ class DPMSolver2(Solver):
     ) -> tuple[Array, tuple[Any, ...]]:
         first = predict(state.x, t)
         hop = process.hop(t, s)
-        if not np.all(np.isfinite(hop.h)):
+        if not all_finite(hop.h):
             return to_end(process, first, hop), ()
-        m = _time_of(process.schedule, plain(process.schedule.log_snr(t) + 0.5 * hop.h))
+        m = _time_of(process.schedule, process.schedule.log_snr(t) + 0.5 * hop.h)
         middle = predict(to_end(process, first, process.hop(t, m)), m)
         eps = process.convert(middle, "eps")
-        factor = plain(-hop.sigma_s * np.expm1(hop.h))
+        factor = -hop.sigma_s * expm1(hop.h)
         return update(hop.alpha_s / hop.alpha_t, first.x, factor, eps), ()
 
 
@@ -172,15 +168,15 @@ class DPMpp2S(Solver):
         hop = process.hop(t, s)
         std: Any = 0.0
         if self.eta:
-            std = plain(hop.sigma_s * np.sqrt(-np.expm1(-2.0 * self.eta * np.float64(hop.h))))
-            less = plain(hop.sigma_s * np.exp(-self.eta * np.float64(hop.h)))
-            hop = hop._replace(sigma_s=less, h=plain((1.0 + self.eta) * np.float64(hop.h)))
-        if not np.all(np.isfinite(hop.h)):
+            std = hop.sigma_s * sqrt(fresh_share(hop, self.eta))
+            less = hop.sigma_s * exp(-self.eta * hop.h)
+            hop = hop._replace(sigma_s=less, h=(1.0 + self.eta) * hop.h)
+        if not all_finite(hop.h):
             return to_end(process, first, hop), ()
-        m = _time_of(process.schedule, plain(process.schedule.log_snr(t) + 0.5 * hop.h))
+        m = _time_of(process.schedule, process.schedule.log_snr(t) + 0.5 * hop.h)
         middle = predict(to_end(process, first, process.hop(t, m)), m)
         data = process.convert(middle, "x0")
-        factor = plain(-hop.alpha_s * np.expm1(-np.float64(hop.h)))
+        factor = -hop.alpha_s * expm1(-hop.h)
         ratio = hop.sigma_s / hop.sigma_t
         if not self.eta:
             return update(ratio, first.x, factor, data), ()
@@ -222,7 +218,7 @@ class FlowEuler(Solver):
     ) -> tuple[Array, tuple[Any, ...]]:
         prediction = predict(state.x, t)
         flow = process.convert(prediction, "flow")
-        return update(1.0, prediction.x, plain(np.subtract(s, t)), flow), ()
+        return update(1.0, prediction.x, s - t, flow), ()
 
 
 @dataclass(frozen=True)
@@ -260,8 +256,8 @@ class FlowHeun(Solver):
         self, state: State, predict: Predict, t: Time, s: Time, process: Any, rng: Rng
     ) -> tuple[Array, tuple[Any, ...]]:
         first = predict(state.x, t)
-        length = plain(np.subtract(s, t))
+        length = s - t
         slope = process.convert(first, "flow")
         second = predict(update(1.0, first.x, length, slope), s)
         slopes = slope + process.convert(second, "flow")
-        return update(1.0, first.x, plain(0.5 * np.asarray(length)), slopes), ()
+        return update(1.0, first.x, 0.5 * length, slopes), ()

@@ -15,6 +15,7 @@ import numpy as np
 
 from ._arrays import Time
 from ._documented import documented_by
+from ._elementary import exp, log, log1p
 
 
 class Schedule(Protocol):
@@ -125,7 +126,7 @@ class Schedule(Protocol):
 
 def plain(value: Any) -> Any:
     """Return a float where NumPy has made a scalar of its own."""
-    return float(value) if np.ndim(value) == 0 else value
+    return float(value) if isinstance(value, float) or np.ndim(value) == 0 else value
 
 
 def bisect(log_snr: Callable[[Time], Any], span: tuple[float, float], target: Time) -> Any:
@@ -171,16 +172,14 @@ class StraightPath:
         return t
 
     def log_snr(self, t: Time, /) -> Any:
-        with np.errstate(divide="ignore"):
-            return plain(np.log1p(-np.float64(t)) - np.log(t))
+        return log1p(-t) - log(t)
 
     def rates(self, t: Time, /) -> tuple[Any, Any]:
-        one = plain(np.ones(np.shape(t)))
+        one = 1.0 if isinstance(t, float) else plain(np.ones(np.shape(t)))
         return -one, one
 
     def time(self, log_snr: Time, /) -> Any:
-        with np.errstate(over="ignore"):
-            return plain(1.0 / (1.0 + np.exp(np.float64(log_snr))))
+        return 1.0 / (1.0 + exp(log_snr))
 
 
 @documented_by(Schedule)
@@ -215,21 +214,19 @@ class VarianceExploding:
         return (0.0, self.sigma_max)
 
     def alpha(self, t: Time, /) -> Any:
-        return plain(np.ones(np.shape(t)))
+        return 1.0 if isinstance(t, float) else plain(np.ones(np.shape(t)))
 
     def sigma(self, t: Time, /) -> Any:
         return t
 
     def log_snr(self, t: Time, /) -> Any:
-        with np.errstate(divide="ignore"):
-            return plain(-np.log(t))
+        return -log(t)
 
     def rates(self, t: Time, /) -> tuple[Any, Any]:
         return plain(np.zeros(np.shape(t))), plain(np.ones(np.shape(t)))
 
     def time(self, log_snr: Time, /) -> Any:
-        with np.errstate(over="ignore"):
-            return plain(np.minimum(np.exp(-np.float64(log_snr)), self.sigma_max))
+        return plain(np.minimum(exp(-log_snr), self.sigma_max))
 
 
 @documented_by(Schedule)

@@ -15,7 +15,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from ._arrays import Time
 from ._documented import documented_by
+from ._elementary import divided, exp, expm1, log, log1p, sqrt
 from ._schedules import Schedule, bisect, plain
+
+
+def _number(t: Any) -> Any:
+    """Return a float, for Python's own functions, or an array."""
+    if isinstance(t, float) or np.ndim(t) == 0:
+        return float(t)
+    return np.asarray(t, np.float64)
 
 
 class _FromLogAlpha:
@@ -35,24 +43,22 @@ class _FromLogAlpha:
         return bisect(self._log_alpha, self.span, log_alpha)
 
     def alpha(self, t: Time, /) -> Any:
-        return plain(np.exp(self._log_alpha(np.float64(t))))
+        return plain(exp(self._log_alpha(_number(t))))
 
     def sigma(self, t: Time, /) -> Any:
-        return plain(np.sqrt(np.abs(np.expm1(2.0 * self._log_alpha(np.float64(t))))))
+        return plain(sqrt(abs(expm1(2.0 * self._log_alpha(_number(t))))))
 
     def log_snr(self, t: Time, /) -> Any:
-        log_alpha = self._log_alpha(np.float64(t))
-        with np.errstate(divide="ignore"):
-            return plain(log_alpha - 0.5 * np.log(np.abs(np.expm1(2.0 * log_alpha))))
+        log_alpha = self._log_alpha(_number(t))
+        return plain(log_alpha - 0.5 * log(abs(expm1(2.0 * log_alpha))))
 
     def rates(self, t: Time, /) -> tuple[Any, Any]:
         alpha, sigma = self.alpha(t), self.sigma(t)
-        d_alpha = alpha * self._log_alpha_rate(np.float64(t))
-        with np.errstate(divide="ignore"):
-            return plain(d_alpha), plain(np.divide(-alpha * d_alpha, sigma))
+        d_alpha = plain(alpha * self._log_alpha_rate(np.float64(t)))
+        return d_alpha, divided(-alpha * d_alpha, sigma)
 
     def time(self, log_snr: Time, /) -> Any:
-        log_alpha = -0.5 * np.logaddexp(0.0, -2.0 * np.float64(log_snr))
+        log_alpha = -0.5 * np.logaddexp(0.0, -2.0 * _number(log_snr))
         return plain(np.clip(self._time_of(log_alpha), *self.span))
 
 
@@ -169,10 +175,10 @@ class Cosine(_FromLogAlpha):
         return 0.5 * math.pi * (t + self.offset) / (1.0 + self.offset)
 
     def _log_alpha(self, t: Any) -> Any:
-        with np.errstate(divide="ignore"):
-            # cos(pi/2 - x) = sin(x) is exactly zero at the end.
-            left = 0.5 * math.pi * (1.0 - t) / (1.0 + self.offset)
-            return np.log(np.sin(left)) - math.log(math.cos(self._angle(0.0)))
+        # cos(pi/2 - x) = sin(x) is exactly zero at the end.
+        left = 0.5 * math.pi * (1.0 - t) / (1.0 + self.offset)
+        sine = math.sin(left) if isinstance(left, float) else np.sin(left)
+        return log(sine) - math.log(math.cos(self._angle(0.0)))
 
     def _log_alpha_rate(self, t: Any) -> Any:
         with np.errstate(divide="ignore"):
@@ -219,14 +225,13 @@ class Sigmoid(_FromLogAlpha):
 
     def _sigmoid(self, t: Any) -> Any:
         u = (self.start + (self.end - self.start) * t) / self.temperature
-        return 1.0 / (1.0 + np.exp(-u))
+        return 1.0 / (1.0 + exp(-u))
 
     def _log_alpha(self, t: Any) -> Any:
         first, last = self._sigmoid(0.0), self._sigmoid(1.0)
         # log of 1 - the share that is gone, which keeps its digits near t = 0
         gone = (self._sigmoid(t) - first) / (last - first)
-        with np.errstate(divide="ignore"):
-            return 0.5 * np.log1p(-gone)
+        return 0.5 * log1p(-gone)
 
     def _log_alpha_rate(self, t: Any) -> Any:
         here, last = self._sigmoid(t), self._sigmoid(1.0)
@@ -274,6 +279,7 @@ class StepTable(_FromLogAlpha):
 
     betas: ArrayLike
     _table: NDArray[np.float64] = field(init=False, repr=False)
+    _entries: list[float] = field(init=False, repr=False)  # the same, for single times
 
     def __post_init__(self) -> None:
         betas = np.array(self.betas, np.float64)
@@ -287,6 +293,7 @@ class StepTable(_FromLogAlpha):
             table = np.concatenate([[0.0], np.cumsum(0.5 * np.log1p(-betas))])
         object.__setattr__(self, "betas", betas)
         object.__setattr__(self, "_table", table)
+        object.__setattr__(self, "_entries", table.tolist())
 
     @property
     def span(self) -> tuple[float, float]:
@@ -298,6 +305,13 @@ class StepTable(_FromLogAlpha):
         return self._table[index - 1], self._table[index], t - (index - 1), index
 
     def _log_alpha(self, t: Any) -> Any:
+        if isinstance(t, float):
+            index = min(max(math.ceil(t), 1), len(self._entries) - 1)
+            low, high, share = self._entries[index - 1], self._entries[index], t - (index - 1)
+            if share == 0.0:
+                return low
+            to_noise = high == -math.inf
+            return low + (0.5 * log1p(-share) if to_noise else share * (high - low))
         low, high, share, _ = self._cell(t)
         with np.errstate(divide="ignore", invalid="ignore"):
             linear = low + share * (high - low)
