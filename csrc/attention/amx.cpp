@@ -104,8 +104,8 @@ bool pack_values(const std::uint16_t* const* rows, size_t count, size_t depth,
 struct Product {
   const std::uint16_t* a;
   size_t a_stride;  // in elements
-  const std::uint32_t* pairs;
-  size_t pair_stride;
+  const void* pairs;
+  size_t pair_stride;  // in pairs
   size_t depth;
 
   template <size_t row>
@@ -114,7 +114,8 @@ struct Product {
   }
   template <size_t vector>
   void load_pairs(size_t d) const {
-    _tile_loadd(7, pairs + d / 2 * pair_stride + vector * width, static_cast<long>(4 * pair_stride));
+    const char* from = static_cast<const char*>(pairs) + 4 * (d / 2 * pair_stride + vector * width);
+    _tile_loadd(7, from, static_cast<long>(4 * pair_stride));
   }
 
   template <size_t rows, size_t vectors>
@@ -225,11 +226,11 @@ void score(const std::uint32_t* queries, const std::uint16_t* keys, size_t begin
 
 /// Two rows of a vector of lanes as pairs of bfloat16, to nearest, ties away from 0. No sum
 /// overflows: the numbers are weights, or NaN of few digits.
-void store_pairs(F32 even, F32 odd, std::uint32_t* to) {
+void store_pairs(F32 even, F32 odd, float* to) {
   const __m512i half = _mm512_set1_epi32(0x8000);
   const __m512i low = _mm512_srli_epi32(_mm512_add_epi32(_mm512_castps_si512(even.v), half), 16);
   const __m512i high = _mm512_add_epi32(_mm512_castps_si512(odd.v), half);
-  _mm512_store_si512(to, _mm512_mask_blend_epi16(0xaaaaaaaa, low, high));
+  F32{_mm512_castsi512_ps(_mm512_mask_blend_epi16(0xaaaaaaaa, low, high))}.store(to);
 }
 
 /// exp2() where denormal results are flushed: these processors are not slow then.
@@ -256,8 +257,8 @@ F32 largest(const float* tile, size_t begin, size_t end, F32 most) {
 }
 
 template <bool with_mean>
-void soften_lanes(const float* tile, size_t begin, size_t end, const float* factors, float* max_,
-                  float* sum_, float* mean_, float* factor, std::uint32_t* weights) {
+void soften_lanes(float* tile, size_t begin, size_t end, const float* factors, float* max_,
+                  float* sum_, float* mean_, float* factor) {
   const F32 zero = F32::all(0), no_power = F32::all(-256.0f), before = F32::load(max_);
   const F32 by = factors != nullptr ? F32::load(factors) : F32::all(1);
   const F32 lowest = F32::all(-0x1.fffffep+127f);
@@ -272,15 +273,15 @@ void soften_lanes(const float* tile, size_t begin, size_t end, const float* fact
     return p;
   };
   size_t j = begin / depth_step * depth_step;
-  for (; j < begin; j += 2) zero.store(reinterpret_cast<float*>(weights + j * lanes));
+  for (; j < begin; j += 2) zero.store(tile + j * lanes);
 #pragma GCC unroll 2
   for (; j + 2 <= end; j += 2) {
     const F32 even = weight(j, 0), odd = weight(j + 1, 1);
-    store_pairs(even, odd, weights + j * lanes);
+    store_pairs(even, odd, tile + j * lanes);
   }
-  if (j < end) store_pairs(weight(j, 0), zero, weights + j * lanes), j += 2;
+  if (j < end) store_pairs(weight(j, 0), zero, tile + j * lanes), j += 2;
   for (; j < round_up(end, depth_step); j += 2)
-    zero.store(reinterpret_cast<float*>(weights + j * lanes));
+    zero.store(tile + j * lanes);
   const F32 old_sum = F32::load(sum_);
   if constexpr (with_mean) {
     const F32 moved = fma(max(no_power, change), old_sum, F32::load(mean_));
@@ -291,12 +292,12 @@ void soften_lanes(const float* tile, size_t begin, size_t end, const float* fact
   rescale.store(factor);
 }
 
-void soften(const float* tile, size_t begin, size_t end, const float* factors, float* max,
-            float* sum, float* mean, float* factor, std::uint32_t* weights) {
+void soften(float* tile, size_t begin, size_t end, const float* factors, float* max, float* sum,
+            float* mean, float* factor) {
   if (mean != nullptr)
-    soften_lanes<true>(tile, begin, end, factors, max, sum, mean, factor, weights);
+    soften_lanes<true>(tile, begin, end, factors, max, sum, mean, factor);
   else
-    soften_lanes<false>(tile, begin, end, factors, max, sum, mean, factor, weights);
+    soften_lanes<false>(tile, begin, end, factors, max, sum, mean, factor);
 }
 
 template <size_t vectors>
@@ -318,7 +319,7 @@ void rescale(const float* factor, size_t depth, float* out) {
 }
 
 template <size_t vectors>
-void weigh_vectors(const std::uint32_t* weights, const std::uint16_t* values, size_t begin,
+void weigh_vectors(const float* weights, const std::uint16_t* values, size_t begin,
                    size_t end, size_t depth, const float* factor, float* out) {
   const size_t first = begin / depth_step * depth_step;
   rescale<vectors>(factor, depth, out);
@@ -335,7 +336,7 @@ void weigh_vectors(const std::uint32_t* weights, const std::uint16_t* values, si
   finish_stores();
 }
 
-void weigh(const std::uint32_t* weights, const std::uint16_t* values, size_t begin, size_t end,
+void weigh(const float* weights, const std::uint16_t* values, size_t begin, size_t end,
            size_t depth, size_t first, size_t vectors, const float* factor, float* out) {
   weights += first * width;
   factor += first * width;

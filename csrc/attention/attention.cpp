@@ -15,6 +15,8 @@ namespace {
 // Panels that go over a tile of keys together, at most: with 64 dimensions their queries and
 // sums take 200 KiB of the second-level cache.
 constexpr std::size_t max_group = 8;
+// And where keys and values are packed, which takes as long as the products of half a panel.
+constexpr std::size_t max_packed_group = 24;
 // Tasks that a call is cut into, if it is large enough: a grid that does not depend on threads.
 constexpr std::size_t enough_tasks = 16;
 // Long keys are attended to in parts, so many at most and of so many keys at least, whose results
@@ -34,7 +36,8 @@ class Forward {
         with_mean_(output.entropy.data != nullptr) {
     std::size_t panels = 0;
     for (const auto& of_sequence : tiles_.panels) panels += of_sequence.size() * in_.key_heads;
-    group_ = std::clamp<std::size_t>(panels / enough_tasks, 1, tiles_.bfloat16 != nullptr ? 24 : max_group);
+    group_ = std::clamp<std::size_t>(panels / enough_tasks, 1,
+                                     tiles_.bfloat16 != nullptr ? max_packed_group : max_group);
     parts_are_tasks_ = panels < enough_tasks;
     for (std::size_t s = 0; s < tiles_.panels.size(); ++s)
       for (std::size_t h = 0; h < in_.key_heads; ++h)
@@ -198,7 +201,6 @@ class Forward {
   void add_keys(const Sequence& s, std::size_t key_head, std::int64_t begin, std::int64_t end,
                 Panel& panel, typename Tiles::Space& w) const {
     constexpr auto step = static_cast<std::int64_t>(tile_keys);
-    PackedWeights weights;
     for (std::int64_t key = begin; key < end; key += step) {
       const auto count = static_cast<std::size_t>(
           std::min<std::int64_t>(step, static_cast<std::int64_t>(s.keys) - key));
@@ -206,20 +208,15 @@ class Forward {
       if (segments.count == 0 || !tiles_.load_terms(s, panel, key, count, w)) continue;
       tiles_.load_keys(s, panel, key_head, static_cast<std::size_t>(key), count, w);
       tiles_.make_tile(s, panel, key, count, segments, w);
-      // Only now, for what one product stores the other loops would have to wait for.
-      weigh_packed(weights, panel, w);
       if (!tiles_.uses_bfloat16(panel)) {
         add_tile(panel, count, segments, w);
       } else if (w.now_packed->finite || !tiles_.hides(panel, w)) {
-        weights = {w.now_packed, segments};
-        soften_packed(panel, w);
-        weigh_packed(weights, panel, w);
+        add_packed_tile(panel, segments, w);
       } else {
         tiles_.widen_values(count, w);
         add_tile(panel, count, segments, w);
       }
     }
-    weigh_packed(weights, panel, w);
   }
 
   // Adds to one state of a panel another, over other keys.
@@ -278,35 +275,25 @@ class Forward {
     }
   }
 
-  // Weights that are not yet added to the sums of a panel.
-  struct PackedWeights {
-    const typename Tiles::PackedTile* tile = nullptr;  // null if there are none
-    Segments segments;
-  };
-
-  // AttentionLoops::soften() and weigh(), by Bfloat16Loops.
-  void soften_packed(Panel& panel, typename Tiles::Space& w) const {
+  // The same by Bfloat16Loops, whose weights take the place of the logits.
+  void add_packed_tile(Panel& panel, const Segments& segments, typename Tiles::Space& w) const {
     if constexpr (sizeof(T) == sizeof(float)) {
+      const Bfloat16Loops& loops = *tiles_.bfloat16;
       const State& state = panel.state;
       const float* factors = tiles_.late_factors(panel, w);
       for (std::size_t v = 0; v < panel.band.vectors(); ++v) {
         const std::size_t begin = panel.band.begins[v], lane = v * tiles_.loops.width;
         if (begin == panel.band.ends[v]) continue;
-        tiles_.bfloat16->soften(w.tile + lane, begin, panel.band.ends[v],
-                                factors == nullptr ? nullptr : factors + lane, state.max + lane,
-                                state.sum + lane, with_mean_ ? state.mean + lane : nullptr,
-                                panel.factor + lane, reinterpret_cast<std::uint32_t*>(w.tile) + lane);
+        loops.soften(w.tile + lane, begin, panel.band.ends[v],
+                     factors == nullptr ? nullptr : factors + lane, state.max + lane,
+                     state.sum + lane, with_mean_ ? state.mean + lane : nullptr,
+                     panel.factor + lane);
       }
-    }
-  }
-  void weigh_packed(PackedWeights& weights, const Panel& panel, typename Tiles::Space& w) const {
-    if constexpr (sizeof(T) == sizeof(float)) {
-      for (std::size_t k = 0; weights.tile != nullptr && k < weights.segments.count; ++k) {
-        const Segment& g = weights.segments.data[k];
-        tiles_.bfloat16->weigh(reinterpret_cast<std::uint32_t*>(w.tile), weights.tile->values, g.begin, g.end,
-                               in_.value_dim, g.first, g.vectors, panel.factor, panel.state.sums);
+      for (std::size_t k = 0; k < segments.count; ++k) {
+        const Segment& g = segments.data[k];
+        loops.weigh(w.tile, w.now_packed->values, g.begin, g.end, in_.value_dim, g.first,
+                    g.vectors, panel.factor, state.sums);
       }
-      weights.tile = nullptr;
     }
   }
 

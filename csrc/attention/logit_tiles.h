@@ -71,8 +71,7 @@ class LogitTiles {
           positions(arena.take(tiles.lanes)),
           factors(arena.take(tiles.lanes)),
           packed_keys(tiles.packed_size(tiles.in.head_dim) * packed_tiles),
-          packed_values(tiles.packed_size(tiles.in.value_dim) * packed_tiles),
-          weights(tiles.bfloat16 != nullptr ? tile_keys / 2 * tiles.lanes : 0) {
+          packed_values(tiles.packed_size(tiles.in.value_dim) * packed_tiles) {
       std::fill_n(zeros, std::max(tiles.in.head_dim, tiles.in.value_dim), T{0});
     }
     T *tile, *terms, *more_terms;  // [key][lane]
@@ -84,7 +83,6 @@ class LogitTiles {
     const T *key_rows[tile_keys], *value_rows[tile_keys];
     // Of Bfloat16Loops: the last tiles, and which one it is.
     Aligned<std::uint16_t> packed_keys, packed_values;
-    Aligned<std::uint32_t> weights;
     PackedTile packed[packed_tiles];
     PackedTile* now_packed = nullptr;  // null if the tile is not
     bool has_tile_terms = false;               // `terms` holds those of the tile
