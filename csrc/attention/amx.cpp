@@ -18,8 +18,8 @@ struct Constant {
 };
 
 constexpr size_t width = 16, lanes = panel_vectors * width;
-constexpr size_t side = 16;         // rows of a tile register, and floats of one of its rows
-constexpr size_t depth_step = 32;   // elements of bfloat16 in a row of a tile register
+constexpr size_t side = 16;        // rows of a tile register, and floats of one of its rows
+constexpr size_t depth_step = 32;  // elements of bfloat16 in a row of a tile register
 
 size_t round_up(size_t n, size_t step) { return (n + step - 1) / step * step; }
 
@@ -250,19 +250,20 @@ F32 largest(const float* tile, size_t begin, size_t end, F32 most) {
   size_t j = begin;
   for (; j + step <= end; j += step)
 #pragma GCC unroll 4
-    for (size_t k = 0; k < step; ++k)
-      top[k] = max(top[k], F32::load(tile + (j + k) * lanes));
+    for (size_t k = 0; k < step; ++k) top[k] = max(top[k], F32::load(tile + (j + k) * lanes));
   for (; j < end; ++j) top[0] = max(top[0], F32::load(tile + j * lanes));
   return max(max(top[0], top[1]), max(top[2], top[3]));
 }
 
 template <bool with_mean>
-void soften_lanes(float* tile, size_t begin, size_t end, const float* factors, float* max_,
-                  float* sum_, float* mean_, float* factor) {
+void soften_lanes(float* tile, size_t begin, size_t end, const float* factors, float* top_,
+                  float* max_, float* sum_, float* mean_, float* factor) {
   const F32 zero = F32::all(0), no_power = F32::all(-256.0f), before = F32::load(max_);
   const F32 by = factors != nullptr ? F32::load(factors) : F32::all(1);
   const F32 lowest = F32::all(-0x1.fffffep+127f);
-  const F32 now = max(before, largest(tile, begin, end, lowest) * by), minus = zero - now;
+  const F32 top = max(F32::load(top_), largest(tile, begin, end, lowest) * by);
+  // The shift need not be the largest, only near it, and sums are seldom to be rescaled then.
+  const F32 now = select(greater(top, before + F32::all(8)), top, before), minus = zero - now;
   const F32 change = before - now, rescale = exp2(change);
   F32 sum[2] = {zero, zero}, mean[2] = {zero, zero};
   const auto weight = [&](size_t j, size_t k) {
@@ -280,24 +281,24 @@ void soften_lanes(float* tile, size_t begin, size_t end, const float* factors, f
     store_pairs(even, odd, tile + j * lanes);
   }
   if (j < end) store_pairs(weight(j, 0), zero, tile + j * lanes), j += 2;
-  for (; j < round_up(end, depth_step); j += 2)
-    zero.store(tile + j * lanes);
+  for (; j < round_up(end, depth_step); j += 2) zero.store(tile + j * lanes);
   const F32 old_sum = F32::load(sum_);
   if constexpr (with_mean) {
     const F32 moved = fma(max(no_power, change), old_sum, F32::load(mean_));
     fma(moved, rescale, mean[0] + mean[1]).store(mean_);
   }
   fma(old_sum, rescale, sum[0] + sum[1]).store(sum_);
+  top.store(top_);
   now.store(max_);
   rescale.store(factor);
 }
 
-void soften(float* tile, size_t begin, size_t end, const float* factors, float* max, float* sum,
-            float* mean, float* factor) {
+void soften(float* tile, size_t begin, size_t end, const float* factors, float* top, float* max,
+            float* sum, float* mean, float* factor) {
   if (mean != nullptr)
-    soften_lanes<true>(tile, begin, end, factors, max, sum, mean, factor);
+    soften_lanes<true>(tile, begin, end, factors, top, max, sum, mean, factor);
   else
-    soften_lanes<false>(tile, begin, end, factors, max, sum, mean, factor);
+    soften_lanes<false>(tile, begin, end, factors, top, max, sum, mean, factor);
 }
 
 template <size_t vectors>
@@ -319,14 +320,15 @@ void rescale(const float* factor, size_t depth, float* out) {
 }
 
 template <size_t vectors>
-void weigh_vectors(const float* weights, const std::uint16_t* values, size_t begin,
-                   size_t end, size_t depth, const float* factor, float* out) {
+void weigh_vectors(const float* weights, const std::uint16_t* values, size_t begin, size_t end,
+                   size_t depth, const float* factor, float* out) {
   const size_t first = begin / depth_step * depth_step;
   rescale<vectors>(factor, depth, out);
   finish_stores();
   const auto block = [&](auto rows, size_t d) {
     load_sums<rows.value, vectors>(out + d * lanes);
-    Product{values + d * tile_keys + first, tile_keys, weights + first * lanes, 2 * lanes, end - first}
+    Product{values + d * tile_keys + first, tile_keys, weights + first * lanes, 2 * lanes,
+            end - first}
         .template add<rows.value, vectors>();
     store_sums<rows.value, vectors>(out + d * lanes);
   };
@@ -359,7 +361,7 @@ void narrow(const float* from, size_t n, std::uint16_t* to) {
 
 }  // namespace
 
-const Bfloat16Loops bfloat16_loops = {begin,       end,   pack_queries, pack_keys,
-                                      pack_values, score, soften,       weigh, narrow};
+const Bfloat16Loops bfloat16_loops = {begin, end,    pack_queries, pack_keys, pack_values,
+                                      score, soften, weigh,        narrow};
 
 }  // namespace logitkit::amx

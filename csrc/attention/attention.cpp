@@ -85,11 +85,12 @@ class Forward {
     State() = default;
     State(const Forward& f, Arena<T>& arena)
         : sums(arena.take(f.tiles_.panel_size(f.in_.value_dim))),
+          top(arena.take(f.tiles_.lanes)),
           max(arena.take(f.tiles_.lanes)),
           sum(arena.take(f.tiles_.lanes)),
           mean(arena.take(f.tiles_.lanes)) {}
-    T* sums;              // like queries
-    T *max, *sum, *mean;  // [lane]
+    T* sums;                    // like queries
+    T *top, *max, *sum, *mean;  // [lane]: the largest logit, the shift, and sums of both kinds
   };
 
   // What one panel holds while it goes over the keys.
@@ -176,7 +177,8 @@ class Forward {
     for (std::size_t p = 0; p < task.panels; ++p) {
       Panel& panel = w.panels[p];
       std::fill_n(panel.state.sums, tiles_.panel_size(in_.value_dim), T{0});
-      std::fill_n(panel.state.max, tiles_.lanes, std::numeric_limits<T>::lowest());
+      for (T* x : {panel.state.top, panel.state.max})
+        std::fill_n(x, tiles_.lanes, std::numeric_limits<T>::lowest());
       std::fill_n(panel.state.sum, tiles_.lanes, T{0});
       std::fill_n(panel.state.mean, tiles_.lanes, T{0});
       begin = std::min(begin, panel.band.begin());
@@ -225,6 +227,7 @@ class Forward {
     const std::size_t dim_step = panel.few ? 1 : tiles_.lanes;
     for (std::size_t i = 0; i < panel.count; ++i) {
       if (other.sum[i] == 0) continue;  // it saw nothing
+      to.top[i] = to.top[i] > other.top[i] ? to.top[i] : other.top[i];
       const double max = to.max[i] > other.max[i] ? to.max[i] : other.max[i];
       const double a = to.max[i] - max, b = other.max[i] - max;
       const double of_a = std::exp2(a), of_b = std::exp2(b);
@@ -253,6 +256,8 @@ class Forward {
                    panel.state.max + lane, panel.state.sum + lane,
                    with_mean_ ? panel.state.mean + lane : nullptr, panel.factor + lane);
     }
+    for (std::size_t i = 0; i < tiles_.lanes; ++i)
+      panel.state.top[i] = std::max(panel.state.top[i], panel.state.max[i]);
     const std::size_t stride = tiles_.whole_vectors(in_.value_dim);
     const T* finite_rows[tile_keys];
     const bool replaced =
@@ -285,14 +290,14 @@ class Forward {
         const std::size_t begin = panel.band.begins[v], lane = v * tiles_.loops.width;
         if (begin == panel.band.ends[v]) continue;
         loops.soften(w.tile + lane, begin, panel.band.ends[v],
-                     factors == nullptr ? nullptr : factors + lane, state.max + lane,
-                     state.sum + lane, with_mean_ ? state.mean + lane : nullptr,
+                     factors == nullptr ? nullptr : factors + lane, state.top + lane,
+                     state.max + lane, state.sum + lane, with_mean_ ? state.mean + lane : nullptr,
                      panel.factor + lane);
       }
       for (std::size_t k = 0; k < segments.count; ++k) {
         const Segment& g = segments.data[k];
-        loops.weigh(w.tile, w.now_packed->values, g.begin, g.end, in_.value_dim, g.first,
-                    g.vectors, panel.factor, state.sums);
+        loops.weigh(w.tile, w.now_packed->values, g.begin, g.end, in_.value_dim, g.first, g.vectors,
+                    panel.factor, state.sums);
       }
     }
   }
@@ -327,11 +332,12 @@ class Forward {
   void finish_row(Panel& panel, std::size_t i, std::size_t head, std::size_t batch,
                   std::size_t query) const {
     constexpr double infinity = std::numeric_limits<double>::infinity();
+    const double top_logit = panel.state.top[i];
     double max = panel.state.max[i], sum = panel.state.sum[i], mean = panel.state.mean[i],
            factor = 1.0;
     const bool empty = sum == 0.0;
     if (out_.max_logit.data != nullptr)
-      *out_.max_logit.at(batch, head, query) = static_cast<T>(empty ? -infinity : max * ln_2);
+      *out_.max_logit.at(batch, head, query) = static_cast<T>(empty ? -infinity : top_logit * ln_2);
     if (in_.sinks != nullptr && in_.sinks[head] > -infinity) {
       const double sink = double{in_.sinks[head]} * log2_e,
                    top = empty ? sink : std::max(max, sink);
