@@ -14,6 +14,15 @@ from logitkit import EntropyInvariant, LogBase, _cpu, attention, attention_with_
 
 UNIT = {np.dtype(np.float32): 2.0**-24, np.dtype(np.float64): 2.0**-53}
 
+try:
+    BFLOAT16 = np.dtype(__import__("ml_dtypes").bfloat16)
+except ModuleNotFoundError:
+    BFLOAT16 = None
+needs_bfloat16 = pytest.mark.skipif(BFLOAT16 is None, reason="no ml_dtypes, which has bfloat16")
+of_each_kind = pytest.mark.parametrize(
+    "dtype", [np.float32, pytest.param(BFLOAT16, marks=needs_bfloat16)], ids=["float", "bfloat16"]
+)
+
 
 def arrays(rng, *shapes, dtype=np.float32):
     return [rng.normal(size=shape).astype(dtype) for shape in shapes]
@@ -49,18 +58,21 @@ def check(query, key, value, **options):
     assert result.output.dtype == query.dtype
     np.testing.assert_array_equal(result.n_visible, exact.n_visible)
     assert result.n_visible.dtype == np.int64
+    # Outputs of bfloat16 are rounded, and with tile registers weights are, too.
+    rounding = 2.0**-8 if query.dtype == BFLOAT16 else 0.0
     bounds = {
-        "output": (2 * error + 16 * unit) * largest(value),
+        "output": (2 * error + 16 * unit + rounding) * largest(np.float64(value)),
         "logsumexp": error + 4 * unit * max(1.0, largest(exact.logsumexp)),
         "max_logit": error + 4 * unit * max(1.0, largest(exact.max_logit)),
         "entropy": (2 * error + 16 * unit) * (1 + np.log(np.maximum(exact.n_visible, 1))),
     }
     for name, bound in bounds.items():
-        got, want = getattr(result, name), getattr(exact, name)
+        got, want = np.asarray(getattr(result, name)), getattr(exact, name)
         assert got.shape == want.shape
+        assert got.dtype == (query.dtype if name == "output" else dtype)
+        got = got.astype(np.result_type(got, np.float32))
         same = (got == want) | (np.abs(got - np.where(np.isfinite(want), want, 0.0)) <= bound)
         assert np.all(same), (name, np.max(np.abs(got - want)[~same]), np.max(bound))
-        assert got.dtype == (query.dtype if name == "output" else dtype)
     np.testing.assert_array_equal(attention(query, key, value, **options), result.output)
     return result
 
@@ -237,17 +249,81 @@ def test_long_cache(length, dtype):
     np.testing.assert_array_equal(hidden.output, shorter.output)
 
 
-@pytest.mark.parametrize("half", ["float16", "bfloat16"])
-def test_half_types(half):
-    dtype = np.dtype(getattr(pytest.importorskip("ml_dtypes"), half, half))
+def test_float16_is_computed_in_float32():
     rng = np.random.default_rng(9)
-    q, k, v = (x.astype(dtype) for x in arrays(rng, (2, 4, 60, 20), *2 * [(2, 2, 130, 20)]))
+    q, k, v = arrays(rng, (2, 4, 60, 20), *2 * [(2, 2, 130, 20)], dtype=np.float16)
     result = attention_with_stats(q, k, v, is_causal=True)
     wide = attention_with_stats(*(x.astype(np.float32) for x in (q, k, v)), is_causal=True)
-    assert result.output.dtype == dtype
-    np.testing.assert_array_equal(result.output, wide.output.astype(dtype))
+    assert result.output.dtype == np.float16
+    np.testing.assert_array_equal(result.output, wide.output.astype(np.float16))
     for got, want in zip(result[1:], wide[1:], strict=True):
         np.testing.assert_array_equal(got, want)
+
+
+@needs_bfloat16
+def test_bfloat16_is_computed_in_float32_but_with_tile_registers(isa):
+    rng = np.random.default_rng(9)
+    halves = [x.astype(BFLOAT16) for x in arrays(rng, *3 * [(2, 2, 130, 20)])]
+    out, *stats = kernel_call(*(x.view(np.uint16) for x in halves), isa)
+    wide, *wide_stats = kernel_call(*(x.astype(np.float32) for x in halves), isa)
+    same = np.array_equal(out.view(BFLOAT16), wide.astype(BFLOAT16))
+    assert same == (isa.name != "amx")
+    unit = 2.0**-24
+    for got, want in zip(stats, wide_stats, strict=True):
+        np.testing.assert_allclose(got, want, rtol=100 * unit, atol=100 * unit)
+
+
+@needs_bfloat16
+@pytest.mark.parametrize(
+    ("length", "keys", "dim", "value_dim"),
+    [
+        *[(1, 300, 64, 64), (5, 1, 1, 1), (16, 15, 31, 17), (17, 16, 32, 16), (48, 64, 33, 15)],
+        *[(49, 17, 64, 64), (97, 65, 40, 72), (130, 128, 128, 33), (50, 600, 2, 130)],
+    ],
+)
+def test_bfloat16(length, keys, dim, value_dim):
+    rng = np.random.default_rng(length)
+    shapes = (2, 4, length, dim), (2, 2, keys, dim), (2, 2, keys, value_dim)
+    q, k, v = (x.astype(BFLOAT16) for x in arrays(rng, *shapes))
+    mask = rng.random((2, 1, length, keys)) < 0.6
+    mask[0, 0, 0] = False
+    for options in (
+        {},
+        {"is_causal": True},
+        {"is_causal": True, "causal_alignment": "lower_right", "scale": EntropyInvariant()},
+        {"window": (11, 3), "scale": -0.3},
+        {"scale": 0.0, "sinks": rng.normal(size=4)},
+        {"scale": rng.normal(size=4), "key_lengths": [keys // 2, keys]},
+        {"mask": mask, "alibi_slopes": rng.random(4)},
+        {"mask": np.where(mask, rng.normal(size=mask.shape), -np.inf), "is_causal": True},
+        {"bias": rng.normal(size=(4, length, keys)), "softcap": 2.0},
+    ):
+        check(q, k, v, **options)
+
+
+@needs_bfloat16
+def test_bfloat16_that_is_hidden_does_not_leak():
+    rng = np.random.default_rng(30)
+    q, k, v = (x.astype(BFLOAT16) for x in arrays(rng, *3 * [(1, 2, 200, 40)]))
+    options = {"is_causal": True, "threads": 1}
+    before = attention_with_stats(q[:, :, :150], k[:, :, :150], v[:, :, :150], **options)
+    k[:, :, 150:155], v[:, :, 150:160:2], v[:, :, 151:160:2] = np.nan, np.inf, np.nan
+    after = attention_with_stats(q, k, v, **options)
+    # A tile with such values is computed otherwise: rounded weights, or not.
+    error = np.abs(np.float64(after.output[:, :, :150]) - np.float64(before.output))
+    assert np.all(error <= 2.0**-7 * largest(np.float64(v)))
+    np.testing.assert_array_equal(after.output[:, :, :128], before.output[:, :, :128])
+    np.testing.assert_array_equal(after.entropy[:, :, :128], before.entropy[:, :, :128])
+    assert np.all(np.isnan(np.float64(after.output[:, :, 160:])))
+
+
+@needs_bfloat16
+def test_bfloat16_in_a_paged_cache():
+    rng = np.random.default_rng(31)
+    cache_k, cache_v = (x.astype(BFLOAT16) for x in arrays(rng, *2 * [(12, 24, 2, 40)]))
+    q = arrays(rng, (2, 4, 30, 40))[0].astype(BFLOAT16)
+    table = np.array([[3, 1, 7, 0], [11, 10, 5, 2]], np.int32)
+    check(q, cache_k, cache_v, block_table=table, key_lengths=[90, 30])
 
 
 def test_every_float16_is_read_and_written():
@@ -354,10 +430,11 @@ def test_large_scores_do_not_overflow():
     np.testing.assert_allclose(result.logsumexp, 1e30, rtol=1e-6)
 
 
+@of_each_kind
 @pytest.mark.parametrize("threads", [2, 3, 7])
-def test_bits_do_not_depend_on_threads_or_batch(threads):
+def test_bits_do_not_depend_on_threads_or_batch(threads, dtype):
     rng = np.random.default_rng(14)
-    q, k, v = arrays(rng, (3, 4, 301, 32), *2 * [(3, 2, 333, 32)])
+    q, k, v = arrays(rng, (3, 4, 301, 32), *2 * [(3, 2, 333, 32)], dtype=dtype)
     options = {"is_causal": True, "scale": EntropyInvariant(), "threads": threads}
     result = attention_with_stats(q, k, v, **options)
     alone = attention_with_stats(q, k, v, **options | {"threads": 1})
@@ -367,10 +444,11 @@ def test_bits_do_not_depend_on_threads_or_batch(threads):
         np.testing.assert_array_equal(got[1:2], single)
 
 
+@of_each_kind
 @pytest.mark.parametrize("length", [1, 3, 70])
-def test_bits_of_a_long_cache_do_not_depend_on_threads_or_batch(length):
+def test_bits_of_a_long_cache_do_not_depend_on_threads_or_batch(length, dtype):
     rng = np.random.default_rng(15)
-    q, k, v = arrays(rng, (9, 2, length, 16), *2 * [(9, 2, 2 * 2048 + 700, 16)])
+    q, k, v = arrays(rng, (9, 2, length, 16), *2 * [(9, 2, 2 * 2048 + 700, 16)], dtype=dtype)
     whole = attention_with_stats(q, k, v, threads=2)
     for batch, heads in ((slice(3, 4), slice(None)), (slice(3, 4), slice(1, 2))):
         part = attention_with_stats(q[batch, heads], k[batch, heads], v[batch, heads])
@@ -413,8 +491,11 @@ def test_instruction_sets(isa, dtype):
 
 def test_reads_and_writes_nothing_outside(isa, guarded):
     rng = np.random.default_rng(16)
-    for length, keys, dim in ((3, 5, 3), (50, 70, 20)):
-        q, k, v = (guarded(x) for x in arrays(rng, (1, 2, length, dim), *2 * [(1, 2, keys, dim)]))
+    for length, keys, dim, half in ((3, 5, 3, 0), (50, 70, 20, 0), (5, 3, 1, 1), (50, 79, 37, 1)):
+        xs = arrays(rng, (1, 2, length, dim), *2 * [(1, 2, keys, dim)])
+        if half:  # the upper halves of numbers are bfloat16
+            xs = [(x.view(np.uint32) >> 16).astype(np.uint16) for x in xs]
+        q, k, v = (guarded(x) for x in xs)
         bias = guarded(rng.normal(size=(1, 2, length, keys)).astype(np.float32))
         mask = guarded((rng.random((1, 1, length, keys)) < 0.5).view(np.uint8))
         out, lse, _, _ = kernel_call(q, k, v, isa, terms=bias, mask=mask)

@@ -18,8 +18,8 @@ struct Constant {
 };
 
 constexpr size_t width = 16, lanes = panel_vectors * width;
-constexpr size_t side = 16;         // rows of a tile register, and floats of one of its rows
-constexpr size_t depth_step = 32;   // elements of bfloat16 in a row of a tile register
+constexpr size_t side = 16;        // rows of a tile register, and floats of one of its rows
+constexpr size_t depth_step = 32;  // elements of bfloat16 in a row of a tile register
 
 size_t round_up(size_t n, size_t step) { return (n + step - 1) / step * step; }
 
@@ -104,8 +104,8 @@ bool pack_values(const std::uint16_t* const* rows, size_t count, size_t depth,
 struct Product {
   const std::uint16_t* a;
   size_t a_stride;  // in elements
-  const std::uint32_t* pairs;
-  size_t pair_stride;
+  const void* pairs;
+  size_t pair_stride;  // in pairs
   size_t depth;
 
   template <size_t row>
@@ -114,7 +114,8 @@ struct Product {
   }
   template <size_t vector>
   void load_pairs(size_t d) const {
-    _tile_loadd(7, pairs + d / 2 * pair_stride + vector * width, static_cast<long>(4 * pair_stride));
+    const char* from = static_cast<const char*>(pairs) + 4 * (d / 2 * pair_stride + vector * width);
+    _tile_loadd(7, from, static_cast<long>(4 * pair_stride));
   }
 
   template <size_t rows, size_t vectors>
@@ -225,11 +226,11 @@ void score(const std::uint32_t* queries, const std::uint16_t* keys, size_t begin
 
 /// Two rows of a vector of lanes as pairs of bfloat16, to nearest, ties away from 0. No sum
 /// overflows: the numbers are weights, or NaN of few digits.
-void store_pairs(F32 even, F32 odd, std::uint32_t* to) {
+void store_pairs(F32 even, F32 odd, float* to) {
   const __m512i half = _mm512_set1_epi32(0x8000);
   const __m512i low = _mm512_srli_epi32(_mm512_add_epi32(_mm512_castps_si512(even.v), half), 16);
   const __m512i high = _mm512_add_epi32(_mm512_castps_si512(odd.v), half);
-  _mm512_store_si512(to, _mm512_mask_blend_epi16(0xaaaaaaaa, low, high));
+  F32{_mm512_castsi512_ps(_mm512_mask_blend_epi16(0xaaaaaaaa, low, high))}.store(to);
 }
 
 /// exp2() where denormal results are flushed: these processors are not slow then.
@@ -249,19 +250,20 @@ F32 largest(const float* tile, size_t begin, size_t end, F32 most) {
   size_t j = begin;
   for (; j + step <= end; j += step)
 #pragma GCC unroll 4
-    for (size_t k = 0; k < step; ++k)
-      top[k] = max(top[k], F32::load(tile + (j + k) * lanes));
+    for (size_t k = 0; k < step; ++k) top[k] = max(top[k], F32::load(tile + (j + k) * lanes));
   for (; j < end; ++j) top[0] = max(top[0], F32::load(tile + j * lanes));
   return max(max(top[0], top[1]), max(top[2], top[3]));
 }
 
 template <bool with_mean>
-void soften_lanes(const float* tile, size_t begin, size_t end, const float* factors, float* max_,
-                  float* sum_, float* mean_, float* factor, std::uint32_t* weights) {
+void soften_lanes(float* tile, size_t begin, size_t end, const float* factors, float* top_,
+                  float* max_, float* sum_, float* mean_, float* factor) {
   const F32 zero = F32::all(0), no_power = F32::all(-256.0f), before = F32::load(max_);
   const F32 by = factors != nullptr ? F32::load(factors) : F32::all(1);
   const F32 lowest = F32::all(-0x1.fffffep+127f);
-  const F32 now = max(before, largest(tile, begin, end, lowest) * by), minus = zero - now;
+  const F32 top = max(F32::load(top_), largest(tile, begin, end, lowest) * by);
+  // The shift need not be the largest, only near it, and sums are seldom to be rescaled then.
+  const F32 now = select(greater(top, before + F32::all(8)), top, before), minus = zero - now;
   const F32 change = before - now, rescale = exp2(change);
   F32 sum[2] = {zero, zero}, mean[2] = {zero, zero};
   const auto weight = [&](size_t j, size_t k) {
@@ -272,31 +274,31 @@ void soften_lanes(const float* tile, size_t begin, size_t end, const float* fact
     return p;
   };
   size_t j = begin / depth_step * depth_step;
-  for (; j < begin; j += 2) zero.store(reinterpret_cast<float*>(weights + j * lanes));
+  for (; j < begin; j += 2) zero.store(tile + j * lanes);
 #pragma GCC unroll 2
   for (; j + 2 <= end; j += 2) {
     const F32 even = weight(j, 0), odd = weight(j + 1, 1);
-    store_pairs(even, odd, weights + j * lanes);
+    store_pairs(even, odd, tile + j * lanes);
   }
-  if (j < end) store_pairs(weight(j, 0), zero, weights + j * lanes), j += 2;
-  for (; j < round_up(end, depth_step); j += 2)
-    zero.store(reinterpret_cast<float*>(weights + j * lanes));
+  if (j < end) store_pairs(weight(j, 0), zero, tile + j * lanes), j += 2;
+  for (; j < round_up(end, depth_step); j += 2) zero.store(tile + j * lanes);
   const F32 old_sum = F32::load(sum_);
   if constexpr (with_mean) {
     const F32 moved = fma(max(no_power, change), old_sum, F32::load(mean_));
     fma(moved, rescale, mean[0] + mean[1]).store(mean_);
   }
   fma(old_sum, rescale, sum[0] + sum[1]).store(sum_);
+  top.store(top_);
   now.store(max_);
   rescale.store(factor);
 }
 
-void soften(const float* tile, size_t begin, size_t end, const float* factors, float* max,
-            float* sum, float* mean, float* factor, std::uint32_t* weights) {
+void soften(float* tile, size_t begin, size_t end, const float* factors, float* top, float* max,
+            float* sum, float* mean, float* factor) {
   if (mean != nullptr)
-    soften_lanes<true>(tile, begin, end, factors, max, sum, mean, factor, weights);
+    soften_lanes<true>(tile, begin, end, factors, top, max, sum, mean, factor);
   else
-    soften_lanes<false>(tile, begin, end, factors, max, sum, mean, factor, weights);
+    soften_lanes<false>(tile, begin, end, factors, top, max, sum, mean, factor);
 }
 
 template <size_t vectors>
@@ -318,14 +320,15 @@ void rescale(const float* factor, size_t depth, float* out) {
 }
 
 template <size_t vectors>
-void weigh_vectors(const std::uint32_t* weights, const std::uint16_t* values, size_t begin,
-                   size_t end, size_t depth, const float* factor, float* out) {
+void weigh_vectors(const float* weights, const std::uint16_t* values, size_t begin, size_t end,
+                   size_t depth, const float* factor, float* out) {
   const size_t first = begin / depth_step * depth_step;
   rescale<vectors>(factor, depth, out);
   finish_stores();
   const auto block = [&](auto rows, size_t d) {
     load_sums<rows.value, vectors>(out + d * lanes);
-    Product{values + d * tile_keys + first, tile_keys, weights + first * lanes, 2 * lanes, end - first}
+    Product{values + d * tile_keys + first, tile_keys, weights + first * lanes, 2 * lanes,
+            end - first}
         .template add<rows.value, vectors>();
     store_sums<rows.value, vectors>(out + d * lanes);
   };
@@ -335,7 +338,7 @@ void weigh_vectors(const std::uint32_t* weights, const std::uint16_t* values, si
   finish_stores();
 }
 
-void weigh(const std::uint32_t* weights, const std::uint16_t* values, size_t begin, size_t end,
+void weigh(const float* weights, const std::uint16_t* values, size_t begin, size_t end,
            size_t depth, size_t first, size_t vectors, const float* factor, float* out) {
   weights += first * width;
   factor += first * width;
@@ -358,7 +361,7 @@ void narrow(const float* from, size_t n, std::uint16_t* to) {
 
 }  // namespace
 
-const Bfloat16Loops bfloat16_loops = {begin,       end,   pack_queries, pack_keys,
-                                      pack_values, score, soften,       weigh, narrow};
+const Bfloat16Loops bfloat16_loops = {begin, end,    pack_queries, pack_keys, pack_values,
+                                      score, soften, weigh,        narrow};
 
 }  // namespace logitkit::amx

@@ -15,6 +15,8 @@ namespace {
 // Panels that go over a tile of keys together, at most: with 64 dimensions their queries and
 // sums take 200 KiB of the second-level cache.
 constexpr std::size_t max_group = 8;
+// And where keys and values are packed, which takes as long as the products of half a panel.
+constexpr std::size_t max_packed_group = 24;
 // Tasks that a call is cut into, if it is large enough: a grid that does not depend on threads.
 constexpr std::size_t enough_tasks = 16;
 // Long keys are attended to in parts, so many at most and of so many keys at least, whose results
@@ -34,7 +36,8 @@ class Forward {
         with_mean_(output.entropy.data != nullptr) {
     std::size_t panels = 0;
     for (const auto& of_sequence : tiles_.panels) panels += of_sequence.size() * in_.key_heads;
-    group_ = std::clamp<std::size_t>(panels / enough_tasks, 1, tiles_.bfloat16 != nullptr ? 24 : max_group);
+    group_ = std::clamp<std::size_t>(panels / enough_tasks, 1,
+                                     tiles_.bfloat16 != nullptr ? max_packed_group : max_group);
     parts_are_tasks_ = panels < enough_tasks;
     for (std::size_t s = 0; s < tiles_.panels.size(); ++s)
       for (std::size_t h = 0; h < in_.key_heads; ++h)
@@ -82,11 +85,12 @@ class Forward {
     State() = default;
     State(const Forward& f, Arena<T>& arena)
         : sums(arena.take(f.tiles_.panel_size(f.in_.value_dim))),
+          top(arena.take(f.tiles_.lanes)),
           max(arena.take(f.tiles_.lanes)),
           sum(arena.take(f.tiles_.lanes)),
           mean(arena.take(f.tiles_.lanes)) {}
-    T* sums;              // like queries
-    T *max, *sum, *mean;  // [lane]
+    T* sums;                    // like queries
+    T *top, *max, *sum, *mean;  // [lane]: the largest logit, the shift, and sums of both kinds
   };
 
   // What one panel holds while it goes over the keys.
@@ -173,7 +177,8 @@ class Forward {
     for (std::size_t p = 0; p < task.panels; ++p) {
       Panel& panel = w.panels[p];
       std::fill_n(panel.state.sums, tiles_.panel_size(in_.value_dim), T{0});
-      std::fill_n(panel.state.max, tiles_.lanes, std::numeric_limits<T>::lowest());
+      for (T* x : {panel.state.top, panel.state.max})
+        std::fill_n(x, tiles_.lanes, std::numeric_limits<T>::lowest());
       std::fill_n(panel.state.sum, tiles_.lanes, T{0});
       std::fill_n(panel.state.mean, tiles_.lanes, T{0});
       begin = std::min(begin, panel.band.begin());
@@ -198,7 +203,6 @@ class Forward {
   void add_keys(const Sequence& s, std::size_t key_head, std::int64_t begin, std::int64_t end,
                 Panel& panel, typename Tiles::Space& w) const {
     constexpr auto step = static_cast<std::int64_t>(tile_keys);
-    PackedWeights weights;
     for (std::int64_t key = begin; key < end; key += step) {
       const auto count = static_cast<std::size_t>(
           std::min<std::int64_t>(step, static_cast<std::int64_t>(s.keys) - key));
@@ -206,20 +210,15 @@ class Forward {
       if (segments.count == 0 || !tiles_.load_terms(s, panel, key, count, w)) continue;
       tiles_.load_keys(s, panel, key_head, static_cast<std::size_t>(key), count, w);
       tiles_.make_tile(s, panel, key, count, segments, w);
-      // Only now, for what one product stores the other loops would have to wait for.
-      weigh_packed(weights, panel, w);
       if (!tiles_.uses_bfloat16(panel)) {
         add_tile(panel, count, segments, w);
       } else if (w.now_packed->finite || !tiles_.hides(panel, w)) {
-        weights = {w.now_packed, segments};
-        soften_packed(panel, w);
-        weigh_packed(weights, panel, w);
+        add_packed_tile(panel, segments, w);
       } else {
         tiles_.widen_values(count, w);
         add_tile(panel, count, segments, w);
       }
     }
-    weigh_packed(weights, panel, w);
   }
 
   // Adds to one state of a panel another, over other keys.
@@ -228,6 +227,7 @@ class Forward {
     const std::size_t dim_step = panel.few ? 1 : tiles_.lanes;
     for (std::size_t i = 0; i < panel.count; ++i) {
       if (other.sum[i] == 0) continue;  // it saw nothing
+      to.top[i] = to.top[i] > other.top[i] ? to.top[i] : other.top[i];
       const double max = to.max[i] > other.max[i] ? to.max[i] : other.max[i];
       const double a = to.max[i] - max, b = other.max[i] - max;
       const double of_a = std::exp2(a), of_b = std::exp2(b);
@@ -256,6 +256,8 @@ class Forward {
                    panel.state.max + lane, panel.state.sum + lane,
                    with_mean_ ? panel.state.mean + lane : nullptr, panel.factor + lane);
     }
+    for (std::size_t i = 0; i < tiles_.lanes; ++i)
+      panel.state.top[i] = std::max(panel.state.top[i], panel.state.max[i]);
     const std::size_t stride = tiles_.whole_vectors(in_.value_dim);
     const T* finite_rows[tile_keys];
     const bool replaced =
@@ -278,35 +280,25 @@ class Forward {
     }
   }
 
-  // Weights that are not yet added to the sums of a panel.
-  struct PackedWeights {
-    const typename Tiles::PackedTile* tile = nullptr;  // null if there are none
-    Segments segments;
-  };
-
-  // AttentionLoops::soften() and weigh(), by Bfloat16Loops.
-  void soften_packed(Panel& panel, typename Tiles::Space& w) const {
+  // The same by Bfloat16Loops, whose weights take the place of the logits.
+  void add_packed_tile(Panel& panel, const Segments& segments, typename Tiles::Space& w) const {
     if constexpr (sizeof(T) == sizeof(float)) {
+      const Bfloat16Loops& loops = *tiles_.bfloat16;
       const State& state = panel.state;
       const float* factors = tiles_.late_factors(panel, w);
       for (std::size_t v = 0; v < panel.band.vectors(); ++v) {
         const std::size_t begin = panel.band.begins[v], lane = v * tiles_.loops.width;
         if (begin == panel.band.ends[v]) continue;
-        tiles_.bfloat16->soften(w.tile + lane, begin, panel.band.ends[v],
-                                factors == nullptr ? nullptr : factors + lane, state.max + lane,
-                                state.sum + lane, with_mean_ ? state.mean + lane : nullptr,
-                                panel.factor + lane, reinterpret_cast<std::uint32_t*>(w.tile) + lane);
+        loops.soften(w.tile + lane, begin, panel.band.ends[v],
+                     factors == nullptr ? nullptr : factors + lane, state.top + lane,
+                     state.max + lane, state.sum + lane, with_mean_ ? state.mean + lane : nullptr,
+                     panel.factor + lane);
       }
-    }
-  }
-  void weigh_packed(PackedWeights& weights, const Panel& panel, typename Tiles::Space& w) const {
-    if constexpr (sizeof(T) == sizeof(float)) {
-      for (std::size_t k = 0; weights.tile != nullptr && k < weights.segments.count; ++k) {
-        const Segment& g = weights.segments.data[k];
-        tiles_.bfloat16->weigh(reinterpret_cast<std::uint32_t*>(w.tile), weights.tile->values, g.begin, g.end,
-                               in_.value_dim, g.first, g.vectors, panel.factor, panel.state.sums);
+      for (std::size_t k = 0; k < segments.count; ++k) {
+        const Segment& g = segments.data[k];
+        loops.weigh(w.tile, w.now_packed->values, g.begin, g.end, in_.value_dim, g.first, g.vectors,
+                    panel.factor, state.sums);
       }
-      weights.tile = nullptr;
     }
   }
 
@@ -340,11 +332,12 @@ class Forward {
   void finish_row(Panel& panel, std::size_t i, std::size_t head, std::size_t batch,
                   std::size_t query) const {
     constexpr double infinity = std::numeric_limits<double>::infinity();
+    const double top_logit = panel.state.top[i];
     double max = panel.state.max[i], sum = panel.state.sum[i], mean = panel.state.mean[i],
            factor = 1.0;
     const bool empty = sum == 0.0;
     if (out_.max_logit.data != nullptr)
-      *out_.max_logit.at(batch, head, query) = static_cast<T>(empty ? -infinity : max * ln_2);
+      *out_.max_logit.at(batch, head, query) = static_cast<T>(empty ? -infinity : top_logit * ln_2);
     if (in_.sinks != nullptr && in_.sinks[head] > -infinity) {
       const double sink = double{in_.sinks[head]} * log2_e,
                    top = empty ? sink : std::max(max, sink);

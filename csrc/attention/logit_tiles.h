@@ -39,7 +39,7 @@ class LogitTiles {
     std::size_t count;
     std::size_t heads[max_queries], queries_at[max_queries];  // of each lane
     PanelBand band;
-    bool few;  // whether lanes are dimensions: it is the only panel of its queries then
+    bool few;    // whether lanes are dimensions: it is the only panel of its queries then
     T* queries;  // [dim][lane], or [lane][whole vectors of dimensions] of few
     // Of Bfloat16Loops, if they are used: [dim / 2][lane], and what scores are multiplied by.
     std::uint32_t* pairs;
@@ -71,8 +71,7 @@ class LogitTiles {
           positions(arena.take(tiles.lanes)),
           factors(arena.take(tiles.lanes)),
           packed_keys(tiles.packed_size(tiles.in.head_dim) * packed_tiles),
-          packed_values(tiles.packed_size(tiles.in.value_dim) * packed_tiles),
-          weights(tiles.bfloat16 != nullptr ? tile_keys / 2 * tiles.lanes : 0) {
+          packed_values(tiles.packed_size(tiles.in.value_dim) * packed_tiles) {
       std::fill_n(zeros, std::max(tiles.in.head_dim, tiles.in.value_dim), T{0});
     }
     T *tile, *terms, *more_terms;  // [key][lane]
@@ -84,9 +83,8 @@ class LogitTiles {
     const T *key_rows[tile_keys], *value_rows[tile_keys];
     // Of Bfloat16Loops: the last tiles, and which one it is.
     Aligned<std::uint16_t> packed_keys, packed_values;
-    Aligned<std::uint32_t> weights;
     PackedTile packed[packed_tiles];
-    PackedTile* now_packed = nullptr;  // null if the tile is not
+    PackedTile* now_packed = nullptr;          // null if the tile is not
     bool has_tile_terms = false;               // `terms` holds those of the tile
     bool loaded = false;                       // whether these rows are those of the tile
     bool checked = false, all_finite = false;  // of the rows that were loaded last
@@ -179,13 +177,13 @@ class LogitTiles {
     if (w.loaded) return;
     w.loaded = true;
     w.checked = false;
-    for_each_run(s, first, count, [&](std::size_t batch, std::size_t row, std::size_t j,
-                                      std::size_t run) {
-      load_rows(in.key, bytes_to(in.key, batch, key_head, row), run, in.head_dim, w.key_rows + j,
-                w.keys + j * in.head_dim);
-      load_rows(in.value, bytes_to(in.value, batch, key_head, row), run, in.value_dim,
-                w.value_rows + j, w.values + j * in.value_dim);
-    });
+    for_each_run(s, first, count,
+                 [&](std::size_t batch, std::size_t row, std::size_t j, std::size_t run) {
+                   load_rows(in.key, bytes_to(in.key, batch, key_head, row), run, in.head_dim,
+                             w.key_rows + j, w.keys + j * in.head_dim);
+                   load_rows(in.value, bytes_to(in.value, batch, key_head, row), run, in.value_dim,
+                             w.value_rows + j, w.values + j * in.value_dim);
+                 });
   }
 
   /// The keys of a step: what load_keys() remembers is forgotten between them.
@@ -207,13 +205,14 @@ class LogitTiles {
     tile.keys = w.packed_keys.data() + slot * packed_size(in.head_dim);
     tile.values = w.packed_values.data() + slot * packed_size(in.value_dim);
     const std::uint16_t* key_rows[tile_keys];
-    for_each_run(s, first, count, [&](std::size_t batch, std::size_t row, std::size_t j,
-                                      std::size_t run) {
-      for (std::size_t k = 0; k < run; ++k) {
-        key_rows[j + k] = half_row(in.key, bytes_to(in.key, batch, key_head, row + k));
-        tile.value_rows[j + k] = half_row(in.value, bytes_to(in.value, batch, key_head, row + k));
-      }
-    });
+    for_each_run(s, first, count,
+                 [&](std::size_t batch, std::size_t row, std::size_t j, std::size_t run) {
+                   for (std::size_t k = 0; k < run; ++k) {
+                     key_rows[j + k] = half_row(in.key, bytes_to(in.key, batch, key_head, row + k));
+                     tile.value_rows[j + k] =
+                         half_row(in.value, bytes_to(in.value, batch, key_head, row + k));
+                   }
+                 });
     bfloat16->pack_keys(key_rows, count, in.head_dim, tile.keys);
     tile.finite = bfloat16->pack_values(tile.value_rows, count, in.value_dim, tile.values);
   }
@@ -393,8 +392,7 @@ class LogitTiles {
   }
   void narrowed(const T* from, std::size_t n, void* to) const {
     if constexpr (sizeof(T) == sizeof(float))
-      if (bfloat16 != nullptr)
-        return bfloat16->narrow(from, n, static_cast<std::uint16_t*>(to));
+      if (bfloat16 != nullptr) return bfloat16->narrow(from, n, static_cast<std::uint16_t*>(to));
     if constexpr (sizeof(T) == sizeof(float)) narrow(in.element, all_loops, from, n, to);
   }
 

@@ -127,15 +127,17 @@ struct Bfloat16Loops {
                 std::size_t end, std::size_t depth, std::size_t first, std::size_t vectors,
                 const float* factors, float* tile);
 
-  /// AttentionLoops::soften() of the rows from `begin` to `end` of the tile times factors, which are
-  /// positive, or null for 1; but the weights go, rounded to bfloat16, to weights[j / 2][i] in pairs of keys, with zeros around that
-  /// make blocks of 32. The sum is of what was not rounded.
-  void (*soften)(const float* tile, std::size_t begin, std::size_t end, const float* factors,
-                 float* max, float* sum, float* mean, float* factor, std::uint32_t* weights);
+  /// AttentionLoops::soften() of the rows from `begin` to `end` of the tile times factors, which
+  /// are positive, or null for 1. But the weights are rounded to bfloat16 and stand in pairs of
+  /// keys, weights[2 j][i] = (tile[2 j][i], tile[2 j + 1][i]), with zeros around that make blocks
+  /// of 32. The sum is of what was not rounded. `top` is the largest logit, and `max` at most 8
+  /// less: it does not move more often than that. Denormal numbers are to be flushed.
+  void (*soften)(float* tile, std::size_t begin, std::size_t end, const float* factors, float* top,
+                 float* max, float* sum, float* mean, float* factor);
 
-  /// out[d][i] = out[d][i] * factor[i] + sum over begin <= j < end of values[d][j] * weights[j][i],
-  /// for d < depth, rounded up to 16.
-  void (*weigh)(const std::uint32_t* weights, const std::uint16_t* values, std::size_t begin,
+  /// out[d][i] = out[d][i] * factor[i] + sum over begin <= j < end of values[d][j] times the
+  /// weight, for d < depth, rounded up to 16.
+  void (*weigh)(const float* weights, const std::uint16_t* values, std::size_t begin,
                 std::size_t end, std::size_t depth, std::size_t first, std::size_t vectors,
                 const float* factor, float* out);
 

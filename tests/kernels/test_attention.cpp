@@ -318,6 +318,63 @@ void test_float16(Isa isa) {
   expect(half(-0x1p30f) == 0xfc00 && half(-0.0f) == 0x8000, "signs");
 }
 
+// An example of bfloat16 against the same numbers in doubles.
+void test_bfloat16_against_sums(const Example<float>& from, Isa isa) {
+  Example<double> exact(from.queries, from.keys, from.dim, from.value_dim);
+  exact.left = from.left, exact.right = from.right;
+  const auto round = [](const std::vector<float>& x, std::vector<double>& wide) {
+    std::vector<std::uint16_t> half(x.size());
+    for (std::size_t k = 0; k < x.size(); ++k) {
+      half[k] = to_bfloat16(x[k]);
+      wide[k] = double{from_bfloat16(half[k])};
+    }
+    return half;
+  };
+  const std::vector<std::uint16_t> query = round(from.query, exact.query);
+  const std::vector<std::uint16_t> key = round(from.key, exact.key);
+  const std::vector<std::uint16_t> value = round(from.value, exact.value);
+  std::copy(from.bias.begin(), from.bias.end(), exact.bias.begin());
+  std::copy(from.sinks.begin(), from.sinks.end(), exact.sinks.begin());
+  exact.scale[0] = double{from.scale[0]};
+  AttentionInput<float> in = from.input();
+  in.element = Element::bfloat16;
+  in.query = heads_of(query, from.queries, from.dim);
+  in.key = heads_of(key, from.keys, from.dim);
+  in.value = heads_of(value, from.keys, from.value_dim);
+  Pass<double> wide(exact);
+  wide.forward(exact, isa);
+  std::vector<std::uint16_t> out(wide.out.size());
+  std::vector<float> logsumexp(wide.logsumexp.size()), entropy(logsumexp);
+  AttentionOutput<float> to;
+  const auto rows = static_cast<std::ptrdiff_t>(from.queries);
+  const auto columns = static_cast<std::ptrdiff_t>(from.value_dim);
+  to.out = {out.data(), 0, rows * columns, columns};
+  to.logsumexp = {logsumexp.data(), 0, rows, 1};
+  to.entropy = {entropy.data(), 0, rows, 1};
+  attention(in, to, 2, isa);
+  double largest = 0;
+  for (const double x : exact.value) largest = std::max(largest, std::abs(x));
+  bool outputs = true, sums = true;
+  for (std::size_t k = 0; k < out.size(); ++k)
+    outputs = outputs && std::abs(double{from_bfloat16(out[k])} - wide.out[k]) <= 0x1p-8 * largest;
+  for (std::size_t k = 0; k < logsumexp.size(); ++k)
+    sums = sums && std::abs(double{logsumexp[k]} - wide.logsumexp[k]) < 1e-5 &&
+           std::abs(double{entropy[k]} - wide.entropy[k]) < 1e-5;
+  expect(outputs, "the outputs of bfloat16 are within their rounding");
+  expect(sums, "logsumexp and entropy of bfloat16 are those of floats");
+}
+
+void test_bfloat16_sizes(Isa isa) {
+  for (const std::size_t queries : {1, 17, 33, 70})
+    for (const std::size_t keys : {1, 15, 33, 64, 130}) {
+      Example<float> x(queries, keys, 5 + queries % 40, 3 + keys % 40);
+      test_bfloat16_against_sums(x, isa);
+      x.right = 0;
+      x.left = 20;
+      test_bfloat16_against_sums(x, isa);
+    }
+}
+
 void test_bfloat16() {
   bool same = true;
   for (std::uint32_t bits = 0; bits < 0x10000; ++bits) {
@@ -337,6 +394,7 @@ void test_attention() {
     test_sizes<double>(isa);
     test_gradients(isa);
     test_float16(isa);
+    test_bfloat16_sizes(isa);
   }
   test_bfloat16();
 }
