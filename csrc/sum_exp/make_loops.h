@@ -95,15 +95,21 @@ inline auto chosen_by(const Lanes& lanes, const Change& change) {
   return [&](auto x) { return lanes.chosen(change(x)); };
 }
 
-/// Gives `count` vectors of a row to an accumulator, each after `change`; `terms` are to come.
+/// Gives `count` vectors of a row, of which `terms` are to come, to an accumulator, each after
+/// `change`; eight vectors are whole.
 template <size_t count, class V, class T, class Lanes, class Change>
 [[gnu::always_inline]] inline void add_vectors(const T* x, size_t terms, Lanes& lanes,
                                                const Change& change) {
   constexpr size_t ahead = 4096 / sizeof(T);
+  const auto load = [=](size_t k) {
+    if (count == 8 || terms >= (k + 1) * V::width) return V::load(x + k * V::width);
+    return k * V::width < terms ? V::load_first(x + k * V::width, terms - k * V::width, lowest_vector<V>())
+                                : lowest_vector<V>();
+  };
   Vectors<V, count> vectors;
 #pragma GCC unroll 8
   for (size_t k = 0; k < count; ++k) {
-    vectors.v[k] = change(V::load(x + k * V::width));
+    vectors.v[k] = change(load(k));
     if (count == 8 && k * V::width * sizeof(T) % 64 == 0) V::prefetch(x + k * V::width + ahead);
   }
   lanes.add(vectors, [&] { return largest_of_row<V>(x, terms, chosen_by(lanes, change)); });
@@ -121,13 +127,9 @@ template <class V, class T, class Lanes, class Change>
                 [&](size_t k) { return change(load_some<V>(x + k, terms - k)); });
   for (; j + 8 * V::width <= terms; j += 8 * V::width)
     add_vectors<8, V>(x + j, terms - j, lanes, change);
-  if (j + 4 * V::width <= terms) {
+  for (; j + V::width < terms; j += 4 * V::width)
     add_vectors<4, V>(x + j, terms - j, lanes, change);
-    j += 4 * V::width;
-  }
-  for (; j < terms; j += V::width)
-    lanes.add(Vectors<V, 1>{{change(load_some<V>(x + j, terms - j))}},
-              [&] { return largest_of_row<V>(x + j, terms - j, chosen_by(lanes, change)); });
+  if (j < terms) add_vectors<1, V>(x + j, terms - j, lanes, change);
 }
 
 /// tile[j][i] = the term j of row i, for the V::width rows from x on; -inf where there is none.
