@@ -102,17 +102,18 @@ template <size_t count, class V, class T, class Lanes, class Change>
                                                const Change& change) {
   constexpr size_t ahead = 4096 / sizeof(T);
   const auto load = [=](size_t k) {
-    if (count == 8 || terms >= (k + 1) * V::width) return V::load(x + k * V::width);
-    return k * V::width < terms ? V::load_first(x + k * V::width, terms - k * V::width, lowest_vector<V>())
-                                : lowest_vector<V>();
+    const T* from = x + k * V::width;
+    const size_t rest = count == 8 ? V::width : terms - k * V::width;
+    if (count < 8 && k * V::width >= terms) return lowest_vector<V>();
+    return change(load_some<V>(from, rest));
   };
   Vectors<V, count> vectors;
 #pragma GCC unroll 8
   for (size_t k = 0; k < count; ++k) {
-    vectors.v[k] = change(load(k));
+    vectors.v[k] = load(k);
     if (count == 8 && k * V::width * sizeof(T) % 64 == 0) V::prefetch(x + k * V::width + ahead);
   }
-  lanes.add(vectors, [&] { return largest_of_row<V>(x, terms, chosen_by(lanes, change)); });
+  lanes.add(vectors, load, [&] { return largest_of_row<V>(x, terms, chosen_by(lanes, change)); });
 }
 
 /// Gives a row to an accumulator, V::width terms in a vector.
@@ -174,7 +175,9 @@ template <size_t count, class V, class Lanes, class Change>
   Vectors<V, count> vectors;
 #pragma GCC unroll 8
   for (size_t k = 0; k < count; ++k) vectors.v[k] = change(tile[k]);
-  lanes.add(vectors, [&] { return largest_of_tile(tile, terms, chosen_by(lanes, change)); });
+  lanes.add(
+      vectors, [=](size_t k) { return change(tile[k]); },
+      [&] { return largest_of_tile(tile, terms, chosen_by(lanes, change)); });
 }
 
 /// Gives all vectors of a tile to an accumulator.
@@ -207,20 +210,23 @@ template <size_t count, class V, class T, class Lanes, class Change>
                                              Lanes* lanes, const Change& change) {
   size_t c = 0;
   for (; c + V::width <= columns; c += V::width, ++lanes) {
+    const auto load = [=](size_t k) { return change(V::load(x + k * row_step + c)); };
     Vectors<V, count> vectors;
 #pragma GCC unroll 8
     for (size_t k = 0; k < count; ++k) {
-      vectors.v[k] = change(V::load(x + k * row_step + c));
+      vectors.v[k] = load(k);
       V::prefetch(x + (k + count) * row_step + c);
     }
-    lanes->add(vectors, lowest_vector<V>);
+    lanes->add(vectors, load, lowest_vector<V>);
   }
   if (c < columns) {
+    const auto load = [=](size_t k) {
+      return change(load_some<V>(x + k * row_step + c, columns - c));
+    };
     Vectors<V, count> vectors;
 #pragma GCC unroll 8
-    for (size_t k = 0; k < count; ++k)
-      vectors.v[k] = change(load_some<V>(x + k * row_step + c, columns - c));
-    lanes->add(vectors, lowest_vector<V>);
+    for (size_t k = 0; k < count; ++k) vectors.v[k] = load(k);
+    lanes->add(vectors, load, lowest_vector<V>);
   }
 }
 
@@ -326,8 +332,8 @@ struct MaxLanes {
   static constexpr size_t expected_terms = 0;
   void expect(V) {}
   static V chosen(V x) { return x; }
-  template <size_t count, class Ahead>
-  void add(const Vectors<V, count>& x, const Ahead&) {
+  template <size_t count, class Load, class Ahead>
+  void add(const Vectors<V, count>& x, const Load&, const Ahead&) {
     for (size_t k = 0; k < count; ++k) top = max(top, x.v[k]);
   }
   void store(double* out, size_t i, size_t count) const {
