@@ -31,8 +31,8 @@ struct ExactLanes {
   void expect(F64) {}
   static F64 chosen(F64 x) { return x; }
 
-  template <size_t count, class Ahead>
-  void add(const Vectors<F64, count>& x, const Ahead&) {
+  template <size_t count, class Load, class Ahead>
+  void add(const Vectors<F64, count>& x, const Load&, const Ahead&) {
 #pragma GCC unroll 2
     for (size_t k = 0; k < count; ++k) add_term(x.v[k]);
     part_terms += count;

@@ -103,11 +103,13 @@ struct Lanes {
     return x;
   }
 
-  /// Adds a term for each of the vectors to each lane; -inf adds nothing. largest_ahead() has the
-  /// largest of some terms to come.
-  template <size_t count, class Ahead>
-  [[gnu::always_inline]] void add(const Vectors<V, count>& x, const Ahead& largest_ahead) {
-    if (__builtin_expect(!add_in_range(x), false)) *this = raised_for(*this, x, largest_ahead());
+  /// Adds a term for each of the vectors to each lane; -inf adds nothing. load(k) has them again,
+  /// and largest_ahead() the largest of some terms to come.
+  template <size_t count, class Load, class Ahead>
+  [[gnu::always_inline]] void add(const Vectors<V, count>& x, const Load& load,
+                                  const Ahead& largest_ahead) {
+    if (__builtin_expect(!add_in_range(x), false))
+      *this = raised_for<count>(*this, load, largest_ahead());
   }
 
   /// Adds nothing and returns false if the exponent of a term is out of range and `raised` is
@@ -130,12 +132,16 @@ struct Lanes {
     return true;
   }
 
-  /// The lanes, by value so that those of the caller may stay in registers, with a base that
-  /// suits x and what comes, and x added.
-  template <size_t count>
-  [[gnu::noinline]] static Lanes raised_for(Lanes lanes, Vectors<V, count> x, V ahead) {
+  /// The lanes with a base that suits the vectors and what comes, and with these added. By value,
+  /// and loaded again, so that those of the caller may stay in registers.
+  template <size_t count, class Load>
+  [[gnu::noinline]] static Lanes raised_for(Lanes lanes, Load load, V ahead) {
+    Vectors<V, count> x;
     V largest = ahead;
-    for (size_t k = 0; k < count; ++k) largest = max(largest, lanes.chosen(x.v[k]));
+    for (size_t k = 0; k < count; ++k) {
+      x.v[k] = load(k);
+      largest = max(largest, lanes.chosen(x.v[k]));
+    }
     lanes.raise(largest);
     lanes.add_in_range(x, true);
     return lanes;

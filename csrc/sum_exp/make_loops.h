@@ -95,18 +95,25 @@ inline auto chosen_by(const Lanes& lanes, const Change& change) {
   return [&](auto x) { return lanes.chosen(change(x)); };
 }
 
-/// Gives `count` vectors of a row to an accumulator, each after `change`; `terms` are to come.
+/// Gives `count` vectors of a row, of which `terms` are to come, to an accumulator, each after
+/// `change`; eight vectors are whole.
 template <size_t count, class V, class T, class Lanes, class Change>
 [[gnu::always_inline]] inline void add_vectors(const T* x, size_t terms, Lanes& lanes,
                                                const Change& change) {
   constexpr size_t ahead = 4096 / sizeof(T);
+  const auto load = [=](size_t k) {
+    const T* from = x + k * V::width;
+    const size_t rest = count == 8 ? V::width : terms - k * V::width;
+    if (count < 8 && k * V::width >= terms) return lowest_vector<V>();
+    return change(load_some<V>(from, rest));
+  };
   Vectors<V, count> vectors;
 #pragma GCC unroll 8
   for (size_t k = 0; k < count; ++k) {
-    vectors.v[k] = change(V::load(x + k * V::width));
+    vectors.v[k] = load(k);
     if (count == 8 && k * V::width * sizeof(T) % 64 == 0) V::prefetch(x + k * V::width + ahead);
   }
-  lanes.add(vectors, [&] { return largest_of_row<V>(x, terms, chosen_by(lanes, change)); });
+  lanes.add(vectors, load, [&] { return largest_of_row<V>(x, terms, chosen_by(lanes, change)); });
 }
 
 /// Gives a row to an accumulator, V::width terms in a vector.
@@ -121,13 +128,9 @@ template <class V, class T, class Lanes, class Change>
                 [&](size_t k) { return change(load_some<V>(x + k, terms - k)); });
   for (; j + 8 * V::width <= terms; j += 8 * V::width)
     add_vectors<8, V>(x + j, terms - j, lanes, change);
-  if (j + 4 * V::width <= terms) {
+  for (; j + V::width < terms; j += 4 * V::width)
     add_vectors<4, V>(x + j, terms - j, lanes, change);
-    j += 4 * V::width;
-  }
-  for (; j < terms; j += V::width)
-    lanes.add(Vectors<V, 1>{{change(load_some<V>(x + j, terms - j))}},
-              [&] { return largest_of_row<V>(x + j, terms - j, chosen_by(lanes, change)); });
+  if (j < terms) add_vectors<1, V>(x + j, terms - j, lanes, change);
 }
 
 /// tile[j][i] = the term j of row i, for the V::width rows from x on; -inf where there is none.
@@ -172,7 +175,9 @@ template <size_t count, class V, class Lanes, class Change>
   Vectors<V, count> vectors;
 #pragma GCC unroll 8
   for (size_t k = 0; k < count; ++k) vectors.v[k] = change(tile[k]);
-  lanes.add(vectors, [&] { return largest_of_tile(tile, terms, chosen_by(lanes, change)); });
+  lanes.add(
+      vectors, [=](size_t k) { return change(tile[k]); },
+      [&] { return largest_of_tile(tile, terms, chosen_by(lanes, change)); });
 }
 
 /// Gives all vectors of a tile to an accumulator.
@@ -205,20 +210,23 @@ template <size_t count, class V, class T, class Lanes, class Change>
                                              Lanes* lanes, const Change& change) {
   size_t c = 0;
   for (; c + V::width <= columns; c += V::width, ++lanes) {
+    const auto load = [=](size_t k) { return change(V::load(x + k * row_step + c)); };
     Vectors<V, count> vectors;
 #pragma GCC unroll 8
     for (size_t k = 0; k < count; ++k) {
-      vectors.v[k] = change(V::load(x + k * row_step + c));
+      vectors.v[k] = load(k);
       V::prefetch(x + (k + count) * row_step + c);
     }
-    lanes->add(vectors, lowest_vector<V>);
+    lanes->add(vectors, load, lowest_vector<V>);
   }
   if (c < columns) {
+    const auto load = [=](size_t k) {
+      return change(load_some<V>(x + k * row_step + c, columns - c));
+    };
     Vectors<V, count> vectors;
 #pragma GCC unroll 8
-    for (size_t k = 0; k < count; ++k)
-      vectors.v[k] = change(load_some<V>(x + k * row_step + c, columns - c));
-    lanes->add(vectors, lowest_vector<V>);
+    for (size_t k = 0; k < count; ++k) vectors.v[k] = load(k);
+    lanes->add(vectors, load, lowest_vector<V>);
   }
 }
 
@@ -324,8 +332,8 @@ struct MaxLanes {
   static constexpr size_t expected_terms = 0;
   void expect(V) {}
   static V chosen(V x) { return x; }
-  template <size_t count, class Ahead>
-  void add(const Vectors<V, count>& x, const Ahead&) {
+  template <size_t count, class Load, class Ahead>
+  void add(const Vectors<V, count>& x, const Load&, const Ahead&) {
     for (size_t k = 0; k < count; ++k) top = max(top, x.v[k]);
   }
   void store(double* out, size_t i, size_t count) const {
