@@ -1,6 +1,6 @@
 #include <algorithm>
-#include <optional>
 
+#include "cuda/optional_array.h"
 #include "gemm/choose_arithmetic_cuda.h"
 #include "linear_cross_entropy/linear_cross_entropy_cuda.h"
 
@@ -10,26 +10,7 @@ namespace {
 
 using logitkit::cuda::Compute;
 using logitkit::cuda::DeviceArray;
-
-/// An array that may be None.
-class Optional {
- public:
-  Optional(const py::object& array, const char* name, std::initializer_list<std::size_t> shape) {
-    if (array.is_none()) return;
-    array_.emplace(array, name);
-    bool fits = array_->ndim() == static_cast<int>(shape.size());
-    int axis = 0;
-    for (const std::size_t n : shape) fits = fits && array_->shape(axis++) == n;
-    if (!fits) array_->fail("has an unexpected shape");
-  }
-  template <class T>
-  T* data() const {
-    return array_ ? array_->data<T>() : nullptr;
-  }
-
- private:
-  std::optional<DeviceArray> array_;
-};
+using logitkit::cuda::OptionalArray;
 
 /// The arrays of a layer and its targets.
 struct Layer {
@@ -66,7 +47,7 @@ struct Layer {
 
   const DeviceArray input, weight, labels;
   const std::size_t rows, depth, classes;
-  const Optional bias, targets, class_weight;
+  const OptionalArray bias, targets, class_weight;
   const double softcap;
 };
 
@@ -88,7 +69,7 @@ void linear_cross_entropy(const py::object& input, const py::object& weight,
                              "class_weight"_a = class_weight));
   const DeviceArray workspace(memory, "workspace");
   const std::size_t rows = layer.rows;
-  const Optional logsumexp(to_logsumexp, "logsumexp", {rows}),
+  const OptionalArray logsumexp(to_logsumexp, "logsumexp", {rows}),
       entropy(to_entropy, "entropy", {rows}), target(to_target, "target", {rows}),
       total(to_total, "total", {rows}), best(to_best, "best", {rows});
   with_element(layer.input, [&](auto* type) {
@@ -119,10 +100,10 @@ void linear_cross_entropy_gradient(
                              "class_weight"_a = class_weight));
   const DeviceArray workspace(memory, "workspace");
   const std::size_t rows = layer.rows, classes = layer.classes, depth = layer.depth;
-  const Optional base(given_base, "base", {rows}), slope(given_slope, "slope", {rows}),
+  const OptionalArray base(given_base, "base", {rows}), slope(given_slope, "slope", {rows}),
       peak(given_peak, "peak", {rows}), spread(given_spread, "spread", {rows}),
       logsumexp(given_logsumexp, "logsumexp", {rows});
-  const Optional grad_input(to_input, "grad_input", {rows, depth}),
+  const OptionalArray grad_input(to_input, "grad_input", {rows, depth}),
       grad_weight(to_weight, "grad_weight", {classes, depth}),
       grad_bias(to_bias, "grad_bias", {classes});
   with_element(layer.input, [&](auto* type) {
