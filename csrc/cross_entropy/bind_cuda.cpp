@@ -46,7 +46,7 @@ void cross_entropy(const py::object& of_logits, const py::object& of_labels,
 
 void bind_cross_entropy(py::module_& m) {
   m.def("cross_entropy", &cross_entropy, py::arg("logits"), py::arg("labels"), py::arg("values"),
-        py::kw_only(), py::arg("targets") = py::none(), py::arg("class_weight") = py::none(),
+        py::arg("targets") = py::none(), py::arg("class_weight") = py::none(),
         py::arg("smoothing") = 0.0, py::arg("z_loss") = 0.0, py::arg("logsumexp") = py::none(),
-        py::arg("gradient") = py::none(), py::arg("stream") = 0);
+        py::arg("gradient") = py::none(), py::kw_only(), py::arg("stream") = 0);
 }

@@ -144,17 +144,17 @@ void bind_linear_cross_entropy(py::module_& m) {
   m.def("linear_cross_entropy_gradient_workspace", &gradient_workspace_size, py::arg("rows"),
         py::arg("classes"), py::arg("depth"));
   m.def("linear_cross_entropy", &linear_cross_entropy, py::arg("input"), py::arg("weight"),
-        py::arg("labels"), py::arg("workspace"), py::kw_only(), py::arg("bias") = py::none(),
+        py::arg("labels"), py::arg("workspace"), py::arg("bias") = py::none(),
         py::arg("softcap") = 0.0, py::arg("targets") = py::none(),
         py::arg("class_weight") = py::none(), py::arg("logsumexp") = py::none(),
         py::arg("entropy") = py::none(), py::arg("target") = py::none(),
-        py::arg("total") = py::none(), py::arg("best") = py::none(), py::arg("exact") = false,
+        py::arg("total") = py::none(), py::arg("best") = py::none(), py::kw_only(), py::arg("exact") = false,
         py::arg("stream") = 0);
   m.def("linear_cross_entropy_gradient", &linear_cross_entropy_gradient, py::arg("input"),
-        py::arg("weight"), py::arg("labels"), py::arg("workspace"), py::kw_only(),
-        py::arg("base"), py::arg("slope"), py::arg("peak"), py::arg("spread") = py::none(),
+        py::arg("weight"), py::arg("labels"), py::arg("workspace"),
+        py::arg("base"), py::arg("slope"), py::arg("peak"), py::arg("spread"),
         py::arg("logsumexp"), py::arg("bias") = py::none(), py::arg("softcap") = 0.0,
         py::arg("targets") = py::none(), py::arg("class_weight") = py::none(),
         py::arg("grad_input") = py::none(), py::arg("grad_weight") = py::none(),
-        py::arg("grad_bias") = py::none(), py::arg("exact") = false, py::arg("stream") = 0);
+        py::arg("grad_bias") = py::none(), py::kw_only(), py::arg("exact") = false, py::arg("stream") = 0);
 }

@@ -22,6 +22,7 @@ from ._device import (
     device_properties,
     is_available,
 )
+from ._linear_argmax import linear_argmax, linear_topk
 from ._softmax import log_softmax, logsumexp, softmax, softmax_stats
 
 __all__ = [
@@ -31,6 +32,8 @@ __all__ = [
     "device_count",
     "device_properties",
     "is_available",
+    "linear_argmax",
+    "linear_topk",
     "log_softmax",
     "logsumexp",
     "softmax",
