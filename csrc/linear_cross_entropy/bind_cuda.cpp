@@ -8,6 +8,9 @@ namespace py = pybind11;
 
 namespace {
 
+// Fits any GPU, and classes enough to keep it busy.
+constexpr std::size_t default_chunk_bytes = std::size_t{256} << 20;
+
 using logitkit::cuda::Compute;
 using logitkit::cuda::DeviceArray;
 using logitkit::cuda::OptionalArray;
@@ -93,7 +96,8 @@ void linear_cross_entropy_gradient(
     const py::object& given_peak, const py::object& given_spread,
     const py::object& given_logsumexp, const py::object& bias, double softcap,
     const py::object& targets, const py::object& class_weight, const py::object& to_input,
-    const py::object& to_weight, const py::object& to_bias, bool exact, std::uintptr_t stream) {
+    const py::object& to_weight, const py::object& to_bias, std::size_t chunk_bytes, bool exact,
+    std::uintptr_t stream) {
   using namespace py::literals;
   const Layer layer(input, weight, labels,
                     py::dict("bias"_a = bias, "softcap"_a = softcap, "targets"_a = targets,
@@ -110,7 +114,7 @@ void linear_cross_entropy_gradient(
     using S = std::remove_pointer_t<decltype(type)>;
     void* bytes =
         memory_for(workspace, logitkit::cuda::linear_cross_entropy_gradient_workspace<S>(
-                                  rows, classes, depth));
+                                  rows, classes, depth, chunk_bytes));
     const logitkit::cuda::LayerLossFactors factors = {
         base.data<double>(), slope.data<double>(), peak.data<double>(), spread.data<double>(),
         logsumexp.data<double>()};
@@ -118,8 +122,8 @@ void linear_cross_entropy_gradient(
         grad_input.data<S>(), grad_weight.data<S>(), grad_bias.data<S>()};
     logitkit::cuda::on_device(layer.input.device(), [&] {
       return logitkit::cuda::linear_cross_entropy_gradient(
-          layer.of<S>(), factors, gradient, logitkit::cuda::arithmetic_of(layer.input, exact),
-          bytes, logitkit::cuda::as_stream(stream));
+          layer.of<S>(), factors, gradient, chunk_bytes,
+          logitkit::cuda::arithmetic_of(layer.input, exact), bytes, logitkit::cuda::as_stream(stream));
     });
   });
 }
@@ -130,11 +134,12 @@ std::size_t workspace_size(std::size_t rows, std::size_t classes) {
                   linear_cross_entropy_workspace<double>(rows, classes));
 }
 
-std::size_t gradient_workspace_size(std::size_t rows, std::size_t classes, std::size_t depth) {
+std::size_t gradient_workspace_size(std::size_t rows, std::size_t classes, std::size_t depth,
+                                    std::size_t chunk_bytes) {
   using logitkit::cuda::linear_cross_entropy_gradient_workspace;
-  return std::max({linear_cross_entropy_gradient_workspace<__half>(rows, classes, depth),
-                   linear_cross_entropy_gradient_workspace<float>(rows, classes, depth),
-                   linear_cross_entropy_gradient_workspace<double>(rows, classes, depth)});
+  return std::max({linear_cross_entropy_gradient_workspace<__half>(rows, classes, depth, chunk_bytes),
+                   linear_cross_entropy_gradient_workspace<float>(rows, classes, depth, chunk_bytes),
+                   linear_cross_entropy_gradient_workspace<double>(rows, classes, depth, chunk_bytes)});
 }
 
 }  // namespace
@@ -142,7 +147,7 @@ std::size_t gradient_workspace_size(std::size_t rows, std::size_t classes, std::
 void bind_linear_cross_entropy(py::module_& m) {
   m.def("linear_cross_entropy_workspace", &workspace_size, py::arg("rows"), py::arg("classes"));
   m.def("linear_cross_entropy_gradient_workspace", &gradient_workspace_size, py::arg("rows"),
-        py::arg("classes"), py::arg("depth"));
+        py::arg("classes"), py::arg("depth"), py::arg("chunk_bytes") = default_chunk_bytes);
   m.def("linear_cross_entropy", &linear_cross_entropy, py::arg("input"), py::arg("weight"),
         py::arg("labels"), py::arg("workspace"), py::arg("bias") = py::none(),
         py::arg("softcap") = 0.0, py::arg("targets") = py::none(),
@@ -156,5 +161,6 @@ void bind_linear_cross_entropy(py::module_& m) {
         py::arg("logsumexp"), py::arg("bias") = py::none(), py::arg("softcap") = 0.0,
         py::arg("targets") = py::none(), py::arg("class_weight") = py::none(),
         py::arg("grad_input") = py::none(), py::arg("grad_weight") = py::none(),
-        py::arg("grad_bias") = py::none(), py::kw_only(), py::arg("exact") = false, py::arg("stream") = 0);
+        py::arg("grad_bias") = py::none(), py::kw_only(),
+        py::arg("chunk_bytes") = default_chunk_bytes, py::arg("exact") = false, py::arg("stream") = 0);
 }

@@ -9,10 +9,10 @@ namespace {
 /// they are multiples of a tile.
 template <class S>
 struct Chunks {
-  static constexpr std::size_t most_bytes = std::size_t{256} << 20, least = 256;
+  static constexpr std::size_t least = 256;
   static constexpr std::size_t most = std::size_t{1} << 20;  // tiles in a grid
 
-  Chunks(std::size_t rows, std::size_t classes, std::size_t depth) {
+  Chunks(std::size_t rows, std::size_t classes, std::size_t depth, std::size_t most_bytes) {
     constexpr std::size_t side = tile_side<S>;
     const std::size_t all = (classes + side - 1) / side * side;
     size = rows == 0 ? most : most_bytes / (rows * sizeof(S));
@@ -187,11 +187,12 @@ class Backward {
 
  public:
   Backward(const LayerLossInput<S>& in, const LayerLossFactors& factors,
-           const LayerLossGradient<S>& gradient, void* workspace, cudaStream_t stream)
+           const LayerLossGradient<S>& gradient, std::size_t chunk_bytes, void* workspace,
+           cudaStream_t stream)
       : in_(in),
         factors_(factors),
         to_(gradient),
-        chunks_(in.rows, in.classes, in.depth),
+        chunks_(in.rows, in.classes, in.depth, chunk_bytes),
         logits_(static_cast<S*>(workspace)),
         stream_(stream) {
     if constexpr (sizeof(S) == sizeof(T))
@@ -262,45 +263,49 @@ class Backward {
 
 template <class S>
 std::size_t linear_cross_entropy_gradient_workspace(std::size_t rows, std::size_t classes,
-                                                    std::size_t depth) {
-  return Chunks<S>(rows, classes, depth).bytes;
+                                                    std::size_t depth, std::size_t chunk_bytes) {
+  return Chunks<S>(rows, classes, depth, chunk_bytes).bytes;
 }
 
 template <class S>
 cudaError_t linear_cross_entropy_gradient(const LayerLossInput<S>& input,
                                           const LayerLossFactors& factors,
                                           const LayerLossGradient<S>& gradient,
-                                          Arithmetic arithmetic, void* workspace,
-                                          cudaStream_t stream) {
+                                          std::size_t chunk_bytes, Arithmetic arithmetic,
+                                          void* workspace, cudaStream_t stream) {
   return with_tile<S>(arithmetic, [&](auto type) {
     using Tile = typename decltype(type)::Tile;
-    return Backward<Tile, S>(input, factors, gradient, workspace, stream).run();
+    return Backward<Tile, S>(input, factors, gradient, chunk_bytes, workspace, stream).run();
   });
 }
 
 template std::size_t linear_cross_entropy_gradient_workspace<float>(std::size_t, std::size_t,
-                                                                 std::size_t);
+                                                                 std::size_t, std::size_t);
 template cudaError_t linear_cross_entropy_gradient(const LayerLossInput<float>&,
                                                    const LayerLossFactors&,
-                                                   const LayerLossGradient<float>&, Arithmetic, void*,
+                                                   const LayerLossGradient<float>&, std::size_t,
+                                                   Arithmetic, void*,
                                                    cudaStream_t);
 template std::size_t linear_cross_entropy_gradient_workspace<double>(std::size_t, std::size_t,
-                                                                 std::size_t);
+                                                                 std::size_t, std::size_t);
 template cudaError_t linear_cross_entropy_gradient(const LayerLossInput<double>&,
                                                    const LayerLossFactors&,
-                                                   const LayerLossGradient<double>&, Arithmetic, void*,
+                                                   const LayerLossGradient<double>&, std::size_t,
+                                                   Arithmetic, void*,
                                                    cudaStream_t);
 template std::size_t linear_cross_entropy_gradient_workspace<__half>(std::size_t, std::size_t,
-                                                                 std::size_t);
+                                                                 std::size_t, std::size_t);
 template cudaError_t linear_cross_entropy_gradient(const LayerLossInput<__half>&,
                                                    const LayerLossFactors&,
-                                                   const LayerLossGradient<__half>&, Arithmetic, void*,
+                                                   const LayerLossGradient<__half>&, std::size_t,
+                                                   Arithmetic, void*,
                                                    cudaStream_t);
 template std::size_t linear_cross_entropy_gradient_workspace<__nv_bfloat16>(std::size_t, std::size_t,
-                                                                 std::size_t);
+                                                                 std::size_t, std::size_t);
 template cudaError_t linear_cross_entropy_gradient(const LayerLossInput<__nv_bfloat16>&,
                                                    const LayerLossFactors&,
-                                                   const LayerLossGradient<__nv_bfloat16>&, Arithmetic, void*,
+                                                   const LayerLossGradient<__nv_bfloat16>&, std::size_t,
+                                                   Arithmetic, void*,
                                                    cudaStream_t);
 
 }  // namespace logitkit::cuda

@@ -101,9 +101,14 @@ def _values(arrays: LayerArrays, numbers: LayerNumbers, stats: RowStats, shares:
 
 
 def values_and_gradients(
-    arrays: LayerArrays, numbers: LayerNumbers, g: Any, argnums: tuple[int, ...]
+    arrays: LayerArrays,
+    numbers: LayerNumbers,
+    g: Any,
+    argnums: tuple[int, ...],
+    *,
+    chunk_bytes: int = 2**28,
 ) -> tuple[Any, dict[int, Any]]:
-    """Return the values, and the gradients of their sum times `g`."""
+    """Return the values, and the gradients of their sum times `g`, by chunks of classes."""
     of, shares = _layer(arrays), _shares(arrays, numbers)
     rows, depth = of.input.shape
     classes = of.weight.shape[0]
@@ -112,7 +117,7 @@ def values_and_gradients(
     parts = {0: of.input, 1: of.weight, 3: of.bias}
     xp = namespace_of(of.input)
     gradients = {i: xp.empty_like(parts[i]) for i in argnums}
-    size = kernels().linear_cross_entropy_gradient_workspace(rows, classes, depth)
+    size = kernels().linear_cross_entropy_gradient_workspace(rows, classes, depth, chunk_bytes)
     queue(
         kernels().linear_cross_entropy_gradient,
         of.input,
@@ -131,5 +136,6 @@ def values_and_gradients(
         gradients.get(0),
         gradients.get(1),
         gradients.get(3),
+        chunk_bytes=chunk_bytes,
     )
     return _values(of, numbers, stats, shares), gradients
