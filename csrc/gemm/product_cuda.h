@@ -13,6 +13,7 @@
 //     static constexpr std::size_t shared_bytes;        // that add() uses
 //     Value& value(unsigned r, unsigned c);             // an element of a thread
 //     static unsigned row(unsigned r), column(unsigned c);  // of a thread, in the tile
+//     static unsigned first_column(), offset(unsigned c);   // column(c), whose sum it is
 //     template <bool left_by_term, bool right_by_term>
 //     void add(const Factor<Element>& left, first row, const Factor<Element>& right, first column,
 //              terms, shared memory);
@@ -85,6 +86,32 @@ __device__ void for_elements(const F& f) {
 template <class Tile>
 __device__ void clear(Tile& tile) {
   for_elements<Tile>([&](unsigned r, unsigned c) { tile.value(r, c) = 0; });
+}
+
+/// The columns of a thread that exist: c is one if Tile::offset(c) is below.
+template <class Tile>
+__device__ int columns_of_thread(std::size_t first_column, std::size_t columns) {
+  const std::size_t begin = first_column + Tile::first_column();
+  return begin >= columns                   ? 0
+         : columns - begin >= Tile::columns ? static_cast<int>(Tile::columns)
+                                            : static_cast<int>(columns - begin);
+}
+
+/// Calls f(r, c, row) for the elements of a thread's tile that lie in the product, with the place
+/// of the row's first element in a matrix of row stride `stride`; add Tile::offset(c).
+template <class Tile, class F>
+__device__ void for_places(std::size_t first_row, std::size_t rows, std::size_t first_column,
+                           std::size_t columns, std::size_t stride, const F& f) {
+  const int end = columns_of_thread<Tile>(first_column, columns);
+#pragma unroll
+  for (unsigned r = 0; r < Tile::row_count; ++r) {
+    const std::size_t row = first_row + Tile::row(r);
+    if (row >= rows) continue;
+    const std::size_t begin = row * stride + first_column + Tile::first_column();
+#pragma unroll
+    for (unsigned c = 0; c < Tile::column_count; ++c)
+      if (static_cast<int>(Tile::offset(c)) < end) f(r, c, row, begin);
+  }
 }
 
 /// The tile of left right^T from a row and a column on, both factors being stored by terms.

@@ -22,11 +22,12 @@ struct ScalarTile {
   static constexpr std::size_t shared_bytes = 4 * step * stride * sizeof(T);
   static_assert(rows == columns, "one stride");
 
-  static __device__ unsigned along(unsigned position, unsigned i) {
-    return i / pack * (side * pack) + position * pack + i % pack;
+  static __host__ __device__ constexpr unsigned offset(unsigned i) {
+    return i / pack * (side * pack) + i % pack;
   }
-  static __device__ unsigned row(unsigned r) { return along(threadIdx.x / side, r); }
-  static __device__ unsigned column(unsigned c) { return along(threadIdx.x % side, c); }
+  static __device__ unsigned row(unsigned r) { return threadIdx.x / side * pack + offset(r); }
+  static __device__ unsigned first_column() { return threadIdx.x % side * pack; }
+  static __device__ unsigned column(unsigned c) { return first_column() + offset(c); }
 
   __device__ T& value(unsigned r, unsigned c) { return values[r][c]; }
 

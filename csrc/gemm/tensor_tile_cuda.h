@@ -33,9 +33,9 @@ struct TensorTile {
   static __device__ unsigned row(unsigned r) {
     return threadIdx.x / warp_size * rows_of_warp + r / 2 * 16 + r % 2 * 8 + group();
   }
-  static __device__ unsigned column(unsigned c) {
-    return c / 2 * 8 + threadIdx.x % 4 * 2 + c % 2;
-  }
+  static __host__ __device__ constexpr unsigned offset(unsigned c) { return c / 2 * 8 + c % 2; }
+  static __device__ unsigned first_column() { return threadIdx.x % lanes * 2; }
+  static __device__ unsigned column(unsigned c) { return first_column() + offset(c); }
 
   __device__ float& value(unsigned r, unsigned c) { return blocks[r / 2][c / 2][r % 2 * 2 + c % 2]; }
 
@@ -82,7 +82,7 @@ struct TensorTile {
   }
 
  private:
-  [[gnu::noinline]] static __device__ float product_of_lines(const S* x, const S* y,
+  __noinline__ static __device__ float product_of_lines(const S* x, const S* y,
                                                              std::size_t terms) {
     float sum = 0.0f;
     for (std::size_t k = 0; k < terms; ++k) sum = fma(load(x[k]), load(y[k]), sum);

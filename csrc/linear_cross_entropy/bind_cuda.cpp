@@ -1,6 +1,6 @@
 #include <algorithm>
-#include <optional>
 
+#include "cuda/optional_array.h"
 #include "gemm/choose_arithmetic_cuda.h"
 #include "linear_cross_entropy/linear_cross_entropy_cuda.h"
 
@@ -8,28 +8,12 @@ namespace py = pybind11;
 
 namespace {
 
+// Fits any GPU, and classes enough to keep it busy.
+constexpr std::size_t default_chunk_bytes = std::size_t{256} << 20;
+
 using logitkit::cuda::Compute;
 using logitkit::cuda::DeviceArray;
-
-/// An array that may be None.
-class Optional {
- public:
-  Optional(const py::object& array, const char* name, std::initializer_list<std::size_t> shape) {
-    if (array.is_none()) return;
-    array_.emplace(array, name);
-    bool fits = array_->ndim() == static_cast<int>(shape.size());
-    int axis = 0;
-    for (const std::size_t n : shape) fits = fits && array_->shape(axis++) == n;
-    if (!fits) array_->fail("has an unexpected shape");
-  }
-  template <class T>
-  T* data() const {
-    return array_ ? array_->data<T>() : nullptr;
-  }
-
- private:
-  std::optional<DeviceArray> array_;
-};
+using logitkit::cuda::OptionalArray;
 
 /// The arrays of a layer and its targets.
 struct Layer {
@@ -66,7 +50,7 @@ struct Layer {
 
   const DeviceArray input, weight, labels;
   const std::size_t rows, depth, classes;
-  const Optional bias, targets, class_weight;
+  const OptionalArray bias, targets, class_weight;
   const double softcap;
 };
 
@@ -88,7 +72,7 @@ void linear_cross_entropy(const py::object& input, const py::object& weight,
                              "class_weight"_a = class_weight));
   const DeviceArray workspace(memory, "workspace");
   const std::size_t rows = layer.rows;
-  const Optional logsumexp(to_logsumexp, "logsumexp", {rows}),
+  const OptionalArray logsumexp(to_logsumexp, "logsumexp", {rows}),
       entropy(to_entropy, "entropy", {rows}), target(to_target, "target", {rows}),
       total(to_total, "total", {rows}), best(to_best, "best", {rows});
   with_element(layer.input, [&](auto* type) {
@@ -112,24 +96,25 @@ void linear_cross_entropy_gradient(
     const py::object& given_peak, const py::object& given_spread,
     const py::object& given_logsumexp, const py::object& bias, double softcap,
     const py::object& targets, const py::object& class_weight, const py::object& to_input,
-    const py::object& to_weight, const py::object& to_bias, bool exact, std::uintptr_t stream) {
+    const py::object& to_weight, const py::object& to_bias, std::size_t chunk_bytes, bool exact,
+    std::uintptr_t stream) {
   using namespace py::literals;
   const Layer layer(input, weight, labels,
                     py::dict("bias"_a = bias, "softcap"_a = softcap, "targets"_a = targets,
                              "class_weight"_a = class_weight));
   const DeviceArray workspace(memory, "workspace");
   const std::size_t rows = layer.rows, classes = layer.classes, depth = layer.depth;
-  const Optional base(given_base, "base", {rows}), slope(given_slope, "slope", {rows}),
+  const OptionalArray base(given_base, "base", {rows}), slope(given_slope, "slope", {rows}),
       peak(given_peak, "peak", {rows}), spread(given_spread, "spread", {rows}),
       logsumexp(given_logsumexp, "logsumexp", {rows});
-  const Optional grad_input(to_input, "grad_input", {rows, depth}),
+  const OptionalArray grad_input(to_input, "grad_input", {rows, depth}),
       grad_weight(to_weight, "grad_weight", {classes, depth}),
       grad_bias(to_bias, "grad_bias", {classes});
   with_element(layer.input, [&](auto* type) {
     using S = std::remove_pointer_t<decltype(type)>;
     void* bytes =
         memory_for(workspace, logitkit::cuda::linear_cross_entropy_gradient_workspace<S>(
-                                  rows, classes, depth));
+                                  rows, classes, depth, chunk_bytes));
     const logitkit::cuda::LayerLossFactors factors = {
         base.data<double>(), slope.data<double>(), peak.data<double>(), spread.data<double>(),
         logsumexp.data<double>()};
@@ -137,8 +122,8 @@ void linear_cross_entropy_gradient(
         grad_input.data<S>(), grad_weight.data<S>(), grad_bias.data<S>()};
     logitkit::cuda::on_device(layer.input.device(), [&] {
       return logitkit::cuda::linear_cross_entropy_gradient(
-          layer.of<S>(), factors, gradient, logitkit::cuda::arithmetic_of(layer.input, exact),
-          bytes, logitkit::cuda::as_stream(stream));
+          layer.of<S>(), factors, gradient, chunk_bytes,
+          logitkit::cuda::arithmetic_of(layer.input, exact), bytes, logitkit::cuda::as_stream(stream));
     });
   });
 }
@@ -149,11 +134,12 @@ std::size_t workspace_size(std::size_t rows, std::size_t classes) {
                   linear_cross_entropy_workspace<double>(rows, classes));
 }
 
-std::size_t gradient_workspace_size(std::size_t rows, std::size_t classes, std::size_t depth) {
+std::size_t gradient_workspace_size(std::size_t rows, std::size_t classes, std::size_t depth,
+                                    std::size_t chunk_bytes) {
   using logitkit::cuda::linear_cross_entropy_gradient_workspace;
-  return std::max({linear_cross_entropy_gradient_workspace<__half>(rows, classes, depth),
-                   linear_cross_entropy_gradient_workspace<float>(rows, classes, depth),
-                   linear_cross_entropy_gradient_workspace<double>(rows, classes, depth)});
+  return std::max({linear_cross_entropy_gradient_workspace<__half>(rows, classes, depth, chunk_bytes),
+                   linear_cross_entropy_gradient_workspace<float>(rows, classes, depth, chunk_bytes),
+                   linear_cross_entropy_gradient_workspace<double>(rows, classes, depth, chunk_bytes)});
 }
 
 }  // namespace
@@ -161,19 +147,20 @@ std::size_t gradient_workspace_size(std::size_t rows, std::size_t classes, std::
 void bind_linear_cross_entropy(py::module_& m) {
   m.def("linear_cross_entropy_workspace", &workspace_size, py::arg("rows"), py::arg("classes"));
   m.def("linear_cross_entropy_gradient_workspace", &gradient_workspace_size, py::arg("rows"),
-        py::arg("classes"), py::arg("depth"));
+        py::arg("classes"), py::arg("depth"), py::arg("chunk_bytes") = default_chunk_bytes);
   m.def("linear_cross_entropy", &linear_cross_entropy, py::arg("input"), py::arg("weight"),
-        py::arg("labels"), py::arg("workspace"), py::kw_only(), py::arg("bias") = py::none(),
+        py::arg("labels"), py::arg("workspace"), py::arg("bias") = py::none(),
         py::arg("softcap") = 0.0, py::arg("targets") = py::none(),
         py::arg("class_weight") = py::none(), py::arg("logsumexp") = py::none(),
         py::arg("entropy") = py::none(), py::arg("target") = py::none(),
-        py::arg("total") = py::none(), py::arg("best") = py::none(), py::arg("exact") = false,
+        py::arg("total") = py::none(), py::arg("best") = py::none(), py::kw_only(), py::arg("exact") = false,
         py::arg("stream") = 0);
   m.def("linear_cross_entropy_gradient", &linear_cross_entropy_gradient, py::arg("input"),
-        py::arg("weight"), py::arg("labels"), py::arg("workspace"), py::kw_only(),
-        py::arg("base"), py::arg("slope"), py::arg("peak"), py::arg("spread") = py::none(),
+        py::arg("weight"), py::arg("labels"), py::arg("workspace"),
+        py::arg("base"), py::arg("slope"), py::arg("peak"), py::arg("spread"),
         py::arg("logsumexp"), py::arg("bias") = py::none(), py::arg("softcap") = 0.0,
         py::arg("targets") = py::none(), py::arg("class_weight") = py::none(),
         py::arg("grad_input") = py::none(), py::arg("grad_weight") = py::none(),
-        py::arg("grad_bias") = py::none(), py::arg("exact") = false, py::arg("stream") = 0);
+        py::arg("grad_bias") = py::none(), py::kw_only(),
+        py::arg("chunk_bytes") = default_chunk_bytes, py::arg("exact") = false, py::arg("stream") = 0);
 }

@@ -9,10 +9,10 @@ namespace {
 /// they are multiples of a tile.
 template <class S>
 struct Chunks {
-  static constexpr std::size_t most_bytes = std::size_t{256} << 20, least = 256;
+  static constexpr std::size_t least = 256;
   static constexpr std::size_t most = std::size_t{1} << 20;  // tiles in a grid
 
-  Chunks(std::size_t rows, std::size_t classes, std::size_t depth) {
+  Chunks(std::size_t rows, std::size_t classes, std::size_t depth, std::size_t most_bytes) {
     constexpr std::size_t side = tile_side<S>;
     const std::size_t all = (classes + side - 1) / side * side;
     size = rows == 0 ? most : most_bytes / (rows * sizeof(S));
@@ -29,6 +29,32 @@ struct Chunks {
   bool keeps_sums;  // of the gradient of the input, where S is too short for them
 };
 
+/// What G is made of in a row, in the type that it is computed in.
+template <class T>
+struct RowFactors {
+  T logsumexp, factor, peak, spread;
+};
+
+/// The derivative of a capped logit.
+template <class T>
+__device__ T cap_slope(T softcap, T z) {
+  const T tanh = softcap > T(0) ? z / softcap : T(0);
+  return T(1) - tanh * tanh;
+}
+
+/// The gradient of a class that is not the label, with targets, weights or a softcap: seldom
+/// wanted, and not to be repeated for every element of a tile.
+template <class S>
+__noinline__ __device__ Compute<S> grade_fully(const LayerLossInput<S>* in, Compute<S> z,
+                                                    const RowFactors<Compute<S>>& row,
+                                                    std::size_t at, std::size_t column) {
+  using T = Compute<S>;
+  T target = row.spread;
+  if (in->targets != nullptr) target += row.peak * load(in->targets[at]);
+  if (in->class_weight != nullptr) target *= load(in->class_weight[column]);
+  return (row.factor * exp(z - row.logsumexp) - target) * cap_slope(in->softcap, z);
+}
+
 /// G of the classes from `first` on, to[row][class - first] with `stride` classes in a row.
 template <class Tile, class S>
 __global__ void __launch_bounds__(Tile::threads)
@@ -40,49 +66,60 @@ __global__ void __launch_bounds__(Tile::threads)
   const std::size_t first_class = first + std::size_t{blockIdx.y} * Tile::columns;
   const bool idle = is_idle<Tile>(in, first_row);
   Tile tile;
+  clear(tile);
   if (!idle) make_logits(tile, in, first_row, first_class, shared);
-  const T inverse_cap = in.softcap > T(0) ? T(1) / in.softcap : T(0);
+  const bool fully = in.targets != nullptr || in.class_weight != nullptr || in.softcap > T(0);
+  const std::size_t of_thread = first_class + Tile::first_column();
+  const int end = columns_of_thread<Tile>(first_class, in.classes);
 #pragma unroll
   for (unsigned r = 0; r < Tile::row_count; ++r) {
     const std::size_t row = first_row + Tile::row(r);
     if (row >= in.rows) continue;
-    const std::int64_t label = in.labels[row];
-    const bool takes_part = label >= 0;
-    T logsumexp = 0, factor = 0, peak = 0, spread = 0;
+    const std::int64_t distance = in.labels[row] - static_cast<std::int64_t>(of_thread);
+    const bool has_label = in.targets == nullptr && distance >= 0 && distance < end;
+    const int label = has_label ? static_cast<int>(distance) : -1;
+    const bool takes_part = in.labels[row] >= 0;
+    RowFactors<T> of_row = {};
     if (takes_part) {
-      logsumexp = static_cast<T>(factors.logsumexp[row]);
-      factor = static_cast<T>(factors.base[row] + factors.slope[row] * factors.logsumexp[row]);
-      peak = static_cast<T>(factors.peak[row]);
-      if (factors.spread != nullptr) spread = static_cast<T>(factors.spread[row]);
+      of_row.logsumexp = static_cast<T>(factors.logsumexp[row]);
+      of_row.factor =
+          static_cast<T>(factors.base[row] + factors.slope[row] * factors.logsumexp[row]);
+      of_row.peak = static_cast<T>(factors.peak[row]);
+      if (factors.spread != nullptr) of_row.spread = static_cast<T>(factors.spread[row]);
     }
+    T slope = T(1);
+    if (in.softcap > T(0)) {
+#pragma unroll
+      for (unsigned c = 0; c < Tile::column_count; ++c)
+        if (static_cast<int>(Tile::offset(c)) == label)
+          slope = cap_slope(in.softcap, tile.value(r, c));
+    }
+    S* to_row = to + row * stride + (of_thread - first);
 #pragma unroll
     for (unsigned c = 0; c < Tile::column_count; ++c) {
-      const std::size_t column = first_class + Tile::column(c);
-      if (column >= in.classes) continue;
-      T gradient = 0;
-      if (takes_part) {
-        const T z = tile.value(r, c);
-        T target = spread;
-        if (in.targets != nullptr) target += peak * load(in.targets[row * in.classes + column]);
-        if (in.class_weight != nullptr) target *= load(in.class_weight[column]);
-        if (in.targets == nullptr && static_cast<std::int64_t>(column) == label) target += peak;
-        gradient = factor * exp(z - logsumexp) - target;
-        const T part = z * inverse_cap;
-        gradient *= T(1) - part * part;
-      }
-      to[row * stride + (column - first)] = stored<S>(gradient);
+      const int offset = static_cast<int>(Tile::offset(c));
+      if (offset >= end) continue;
+      const T z = tile.value(r, c);
+      T gradient;
+      if (fully)
+        gradient = grade_fully(&in, z, of_row, row * in.classes + of_thread + Tile::offset(c),
+                               of_thread + Tile::offset(c));
+      else
+        gradient = of_row.factor * exp(z - of_row.logsumexp) - of_row.spread;
+      if (offset == label) gradient -= of_row.peak * slope;
+      to_row[offset] = stored<S>(takes_part ? gradient : T(0));
     }
   }
 }
 
-/// Where a product goes.
+/// Where a product goes: to `to`, or if that is null to `sums`; all have `stride` elements a row.
 template <class S>
 struct ProductOutput {
   const Compute<S>* before;  // what it is added to, or null
-  Compute<S>* sums;          // the sums, or null
-  S* to;                     // the sums as elements, or null
-  std::size_t stride;        // of all three
-  const std::int64_t* labels;  // of each row: 0 where it is negative; or null
+  Compute<S>* sums;
+  S* to;
+  std::size_t stride;
+  const std::int64_t* labels;  // of each row, which is 0 where that is negative; or null
 };
 
 template <class Tile, bool left_by_term, class S>
@@ -92,25 +129,27 @@ __global__ void __launch_bounds__(Tile::threads)
   const std::size_t first_row = std::size_t{blockIdx.x} * Tile::rows;
   const std::size_t first_column = std::size_t{blockIdx.y} * Tile::columns;
   const auto for_outputs = [&](const auto& f) {
-    for_elements<Tile>([&](unsigned r, unsigned c) {
-      const std::size_t row = first_row + Tile::row(r), column = first_column + Tile::column(c);
-      if (row < left.rows && column < right.rows) f(r, c, row, row * out.stride + column);
-    });
+    for_places<Tile>(first_row, left.rows, first_column, right.rows, out.stride, f);
   };
   Tile tile;
   clear(tile);
   if (out.before != nullptr)
-    for_outputs([&](unsigned r, unsigned c, std::size_t, std::size_t at) {
-      tile.value(r, c) = out.before[at];
+    for_outputs([&](unsigned r, unsigned c, std::size_t, std::size_t begin) {
+      tile.value(r, c) = (out.before + begin)[Tile::offset(c)];
     });
   tile.template add<left_by_term, false>(left, first_row, right, first_column, terms,
                                          dynamic_shared<unsigned char>());
-  for_outputs([&](unsigned r, unsigned c, std::size_t row, std::size_t at) {
-    const bool is_kept = out.labels == nullptr || out.labels[row] >= 0;
-    const T sum = is_kept ? tile.value(r, c) : T(0);
-    if (out.sums != nullptr) out.sums[at] = sum;
-    if (out.to != nullptr) out.to[at] = stored<S>(sum);
-  });
+  const auto kept = [&](unsigned r, unsigned c, std::size_t row) {
+    return out.labels == nullptr || out.labels[row] >= 0 ? tile.value(r, c) : T(0);
+  };
+  if (out.to != nullptr)
+    for_outputs([&](unsigned r, unsigned c, std::size_t row, std::size_t begin) {
+      (out.to + begin)[Tile::offset(c)] = stored<S>(kept(r, c, row));
+    });
+  else if constexpr (sizeof(S) < sizeof(T))
+    for_outputs([&](unsigned r, unsigned c, std::size_t, std::size_t begin) {
+      (out.sums + begin)[Tile::offset(c)] = tile.value(r, c);
+    });
 }
 
 template <class Tile, bool left_by_term, class S>
@@ -148,11 +187,12 @@ class Backward {
 
  public:
   Backward(const LayerLossInput<S>& in, const LayerLossFactors& factors,
-           const LayerLossGradient<S>& gradient, void* workspace, cudaStream_t stream)
+           const LayerLossGradient<S>& gradient, std::size_t chunk_bytes, void* workspace,
+           cudaStream_t stream)
       : in_(in),
         factors_(factors),
         to_(gradient),
-        chunks_(in.rows, in.classes, in.depth),
+        chunks_(in.rows, in.classes, in.depth, chunk_bytes),
         logits_(static_cast<S*>(workspace)),
         stream_(stream) {
     if constexpr (sizeof(S) == sizeof(T))
@@ -193,9 +233,9 @@ class Backward {
   // input' += G weight
   cudaError_t add_input(std::size_t first, std::size_t count) const {
     const bool is_last = first + count == in_.classes;
-    ProductOutput<S> out = {first == 0 ? nullptr : sums_, is_last ? nullptr : sums_, nullptr,
-                            in_.depth, in_.labels};
-    if (is_last) out.to = to_.input;
+    const bool is_stored = is_last || sizeof(S) == sizeof(T);
+    const ProductOutput<S> out = {first == 0 ? nullptr : sums_, sums_,
+                                  is_stored ? to_.input : nullptr, in_.depth, in_.labels};
     return launch_product<Tile, true>(
         Factor<S>{logits_, in_.rows, chunks_.size},
         Factor<S>{in_.weight + first * in_.depth, in_.depth, in_.depth}, count, out, stream_);
@@ -223,45 +263,49 @@ class Backward {
 
 template <class S>
 std::size_t linear_cross_entropy_gradient_workspace(std::size_t rows, std::size_t classes,
-                                                    std::size_t depth) {
-  return Chunks<S>(rows, classes, depth).bytes;
+                                                    std::size_t depth, std::size_t chunk_bytes) {
+  return Chunks<S>(rows, classes, depth, chunk_bytes).bytes;
 }
 
 template <class S>
 cudaError_t linear_cross_entropy_gradient(const LayerLossInput<S>& input,
                                           const LayerLossFactors& factors,
                                           const LayerLossGradient<S>& gradient,
-                                          Arithmetic arithmetic, void* workspace,
-                                          cudaStream_t stream) {
+                                          std::size_t chunk_bytes, Arithmetic arithmetic,
+                                          void* workspace, cudaStream_t stream) {
   return with_tile<S>(arithmetic, [&](auto type) {
     using Tile = typename decltype(type)::Tile;
-    return Backward<Tile, S>(input, factors, gradient, workspace, stream).run();
+    return Backward<Tile, S>(input, factors, gradient, chunk_bytes, workspace, stream).run();
   });
 }
 
 template std::size_t linear_cross_entropy_gradient_workspace<float>(std::size_t, std::size_t,
-                                                                 std::size_t);
+                                                                 std::size_t, std::size_t);
 template cudaError_t linear_cross_entropy_gradient(const LayerLossInput<float>&,
                                                    const LayerLossFactors&,
-                                                   const LayerLossGradient<float>&, Arithmetic, void*,
+                                                   const LayerLossGradient<float>&, std::size_t,
+                                                   Arithmetic, void*,
                                                    cudaStream_t);
 template std::size_t linear_cross_entropy_gradient_workspace<double>(std::size_t, std::size_t,
-                                                                 std::size_t);
+                                                                 std::size_t, std::size_t);
 template cudaError_t linear_cross_entropy_gradient(const LayerLossInput<double>&,
                                                    const LayerLossFactors&,
-                                                   const LayerLossGradient<double>&, Arithmetic, void*,
+                                                   const LayerLossGradient<double>&, std::size_t,
+                                                   Arithmetic, void*,
                                                    cudaStream_t);
 template std::size_t linear_cross_entropy_gradient_workspace<__half>(std::size_t, std::size_t,
-                                                                 std::size_t);
+                                                                 std::size_t, std::size_t);
 template cudaError_t linear_cross_entropy_gradient(const LayerLossInput<__half>&,
                                                    const LayerLossFactors&,
-                                                   const LayerLossGradient<__half>&, Arithmetic, void*,
+                                                   const LayerLossGradient<__half>&, std::size_t,
+                                                   Arithmetic, void*,
                                                    cudaStream_t);
 template std::size_t linear_cross_entropy_gradient_workspace<__nv_bfloat16>(std::size_t, std::size_t,
-                                                                 std::size_t);
+                                                                 std::size_t, std::size_t);
 template cudaError_t linear_cross_entropy_gradient(const LayerLossInput<__nv_bfloat16>&,
                                                    const LayerLossFactors&,
-                                                   const LayerLossGradient<__nv_bfloat16>&, Arithmetic, void*,
+                                                   const LayerLossGradient<__nv_bfloat16>&, std::size_t,
+                                                   Arithmetic, void*,
                                                    cudaStream_t);
 
 }  // namespace logitkit::cuda

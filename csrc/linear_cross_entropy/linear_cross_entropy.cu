@@ -58,15 +58,26 @@ struct TileSums {
   T sum, mean, target, total;
 };
 
-/// The share of a class, or of none, in a sum of logits: terms of share 0 are 0.
+/// What the logit of a class is multiplied by in the sums `target` and `total`.
+template <class T>
+struct Shares {
+  T target, total;
+};
+
+/// Terms of share 0 are 0.
 template <class T>
 __device__ T term(T share, T z) {
   return share > T(0) || share < T(0) ? share * z : T(0);
 }
 
+/// What targets and weights say of a class: seldom wanted, and not to be repeated for every
+/// element of a tile.
 template <class S>
-__device__ Compute<S> weight_of(const LayerLossInput<S>& in, std::size_t column) {
-  return in.class_weight != nullptr ? load(in.class_weight[column]) : Compute<S>(1);
+__noinline__ __device__ Shares<Compute<S>> shares_of(const S* targets, const S* weights,
+                                                          std::size_t at, std::size_t column) {
+  using T = Compute<S>;
+  const T weight = weights != nullptr ? load(weights[column]) : T(1);
+  return {targets != nullptr ? weight * load(targets[at]) : T(0), weight};
 }
 
 /// Adds row r of a thread's tile to the sums of its row. All lanes of a warp come here.
@@ -81,40 +92,43 @@ __device__ void add_row(Tile& tile, unsigned r, const LayerLossInput<S>& in, std
   __syncwarp();
 
   TileSums<T> of_tile = {};
-  int best = 0x7fffffff;
 #pragma unroll
   for (unsigned c = 0; c < Tile::column_count; ++c) {
-    const T z = tile.value(r, c), down = z - shift, e = exp(down);
+    const T down = tile.value(r, c) - shift, e = exp(down);
     of_tile.sum += e;
     of_tile.mean += e > T(0) ? e * down : T(0);  // 0 * -inf
-    if (z == max && best == 0x7fffffff) best = static_cast<int>(first_class + Tile::column(c));
   }
-  if (in.targets != nullptr) {
+  int best = 0x7fffffff;
+  if (__any_sync(all_lanes, max > before)) {
+#pragma unroll
+    for (unsigned c = Tile::column_count; c-- > 0;)
+      if (tile.value(r, c) == max) best = static_cast<int>(Tile::offset(c));
+    if (best != 0x7fffffff) best += static_cast<int>(first_class + Tile::first_column());
+    best = reduce_lanes<Tile::lanes>(best, [](int a, int b) { return min(a, b); });
+  }
+  const std::size_t first = first_class + Tile::first_column();
+  const int end = columns_of_thread<Tile>(first_class, in.classes);
+  if (in.targets != nullptr || with_total) {
 #pragma unroll
     for (unsigned c = 0; c < Tile::column_count; ++c) {
-      const std::size_t column = first_class + Tile::column(c);
-      if (column < in.classes)
-        of_tile.target += term(weight_of(in, column) * load(in.targets[row * in.classes + column]),
-                               tile.value(r, c));
+      const std::size_t column = first + Tile::offset(c);
+      if (static_cast<int>(Tile::offset(c)) >= end) continue;
+      const Shares<T> shares =
+          shares_of(in.targets, in.class_weight, row * in.classes + column, column);
+      of_tile.target += term(shares.target, tile.value(r, c));
+      of_tile.total += term(shares.total, tile.value(r, c));
     }
-  } else {
-    const std::int64_t label = in.labels[row];
+  }
+  if (in.targets == nullptr) {
+    const std::int64_t distance = in.labels[row] - static_cast<std::int64_t>(first);
+    const int offset = distance >= 0 && distance < end ? static_cast<int>(distance) : -1;
 #pragma unroll
     for (unsigned c = 0; c < Tile::column_count; ++c)
-      if (static_cast<std::int64_t>(first_class + Tile::column(c)) == label)
-        of_tile.target = tile.value(r, c);
-  }
-  if (with_total) {
-#pragma unroll
-    for (unsigned c = 0; c < Tile::column_count; ++c) {
-      const std::size_t column = first_class + Tile::column(c);
-      if (column < in.classes) of_tile.total += term(weight_of(in, column), tile.value(r, c));
-    }
+      if (static_cast<int>(Tile::offset(c)) == offset) of_tile.target = tile.value(r, c);
   }
   of_tile = reduce_lanes<Tile::lanes>(of_tile, [](TileSums<T> a, TileSums<T> b) {
     return TileSums<T>{a.sum + b.sum, a.mean + b.mean, a.target + b.target, a.total + b.total};
   });
-  best = reduce_lanes<Tile::lanes>(best, [](int a, int b) { return min(a, b); });
   if (threadIdx.x % Tile::lanes == 0) {
     if (max > before) sums->best = best;
     raise(*sums, all);

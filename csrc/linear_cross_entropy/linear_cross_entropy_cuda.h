@@ -61,23 +61,23 @@ template <class S>
 cudaError_t linear_cross_entropy(const LayerLossInput<S>& input, const LayerLossStats& stats,
                                  Arithmetic arithmetic, void* workspace, cudaStream_t stream);
 
-/// Bytes of workspace for the gradients.
+/// Bytes of workspace for the gradients of chunks of classes that take `chunk_bytes`.
 template <class S>
 std::size_t linear_cross_entropy_gradient_workspace(std::size_t rows, std::size_t classes,
-                                                    std::size_t depth);
+                                                    std::size_t depth, std::size_t chunk_bytes);
 
 /// The gradients of all rows, which compute the logits once more.
 ///   Error:   of G, relative to the largest term of its sum, s + 64 u, and of half types its
 ///            rounding to S; the gradients add its products in Compute<S>
-///   Bits:    always the same; of the gradient of a row of the input, they depend on the row and
-///            the layer alone.
-///   Memory:  G of so many classes as fit 256 MiB, or of 256 classes if that is more; and of half
-///            types 4 bytes for each element of the input, if these are not all classes
+///   Bits:    do not depend on `chunk_bytes`; of the gradient of a row of the input, they depend on
+///            the row and the layer alone.
+///   Memory:  G of as many classes as fit `chunk_bytes`, or of 256 classes if that is more; and of
+///            half types 4 bytes for each element of the input, if these are not all classes
 template <class S>
 cudaError_t linear_cross_entropy_gradient(const LayerLossInput<S>& input,
                                           const LayerLossFactors& factors,
                                           const LayerLossGradient<S>& gradient,
-                                          Arithmetic arithmetic, void* workspace,
-                                          cudaStream_t stream);
+                                          std::size_t chunk_bytes, Arithmetic arithmetic,
+                                          void* workspace, cudaStream_t stream);
 
 }  // namespace logitkit::cuda

@@ -6,6 +6,12 @@
 
 namespace logitkit::cuda {
 
+/// Seldom wanted and long, so that it is not repeated for every element of a tile.
+template <class T>
+__noinline__ __device__ T capped(T z, T cap, T inverse_cap) {
+  return cap * tanh(z * inverse_cap);
+}
+
 /// The logits from a row and a class on; -inf for classes that there are not.
 template <class Tile, class S>
 __device__ void make_logits(Tile& tile, const LayerLossInput<S>& in, std::size_t first_row,
@@ -13,20 +19,27 @@ __device__ void make_logits(Tile& tile, const LayerLossInput<S>& in, std::size_t
   using T = Compute<S>;
   make_scores(tile, Factor<S>{in.input, in.rows, in.depth}, first_row,
               Factor<S>{in.weight, in.classes, in.depth}, first_class, in.depth, shared);
-  const T inverse_cap = in.softcap > T(0) ? T(1) / in.softcap : T(0);
+  const int end = columns_of_thread<Tile>(first_class, in.classes);
+  if (in.bias != nullptr) {
+    const S* of_thread = in.bias + first_class + Tile::first_column();
 #pragma unroll
-  for (unsigned c = 0; c < Tile::column_count; ++c) {
-    const std::size_t column = first_class + Tile::column(c);
-    const bool is_class = column < in.classes;
-    const T bias = in.bias != nullptr && is_class ? load(in.bias[column]) : T(0);
+    for (unsigned c = 0; c < Tile::column_count; ++c) {
+      const T bias = static_cast<int>(Tile::offset(c)) < end ? load(of_thread[Tile::offset(c)])
+                                                              : T(0);
 #pragma unroll
-    for (unsigned r = 0; r < Tile::row_count; ++r) {
-      T& z = tile.value(r, c);
-      z += bias;
-      if (in.softcap > T(0)) z = in.softcap * tanh(z * inverse_cap);
-      if (!is_class) z = -infinity<T>();
+      for (unsigned r = 0; r < Tile::row_count; ++r) tile.value(r, c) += bias;
     }
   }
+  if (in.softcap > T(0)) {
+    const T inverse_cap = T(1) / in.softcap;
+    for_elements<Tile>([&](unsigned r, unsigned c) {
+      tile.value(r, c) = capped(tile.value(r, c), in.softcap, inverse_cap);
+    });
+  }
+  if (in.classes - first_class < Tile::columns)
+    for_elements<Tile>([&](unsigned r, unsigned c) {
+      if (static_cast<int>(Tile::offset(c)) >= end) tile.value(r, c) = -infinity<T>();
+    });
 }
 
 /// Whether no row of a block takes part. All threads of the block come here.

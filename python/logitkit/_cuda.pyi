@@ -23,6 +23,7 @@ def softmax_workspace(outer: int, terms: int, inner: int) -> int: ...
 def logsumexp(x: Any, out: Any, workspace: Any, *, stream: int = 0) -> None: ...
 def softmax(x: Any, y: Any, workspace: Any, *, is_log: bool = False, stream: int = 0) -> None: ...
 def softmax_stats(x: Any, scale: float, out: Any, workspace: Any, *, stream: int = 0) -> None: ...
+<<<<<<< HEAD
 def random_bits(
     out: Any, seed: int, step: int, rows: Any | None, *, stream: int = 0
 ) -> None: ...
@@ -54,10 +55,18 @@ def gumbel_top_k(
     seed: int,
     step: int,
     rows: Any | None,
+=======
+def linear_topk_workspace(rows: int, classes: int, k: int) -> int: ...
+def linear_topk(
+    x: Any,
+    weight: Any,
+    bias: Any,
+>>>>>>> cugemm
     values: Any,
     indices: Any,
     workspace: Any,
     *,
+<<<<<<< HEAD
     stream: int = 0,
 ) -> None: ...
 def diffusion_update(
@@ -107,6 +116,65 @@ def noise_argmax_log_prob(
     out: Any,
     gradients: Any | None,
     workspace: Any,
+=======
+    exact: bool = False,
+    stream: int = 0,
+) -> None: ...
+def linear_cross_entropy_workspace(rows: int, classes: int) -> int: ...
+def linear_cross_entropy_gradient_workspace(
+    rows: int, classes: int, depth: int, chunk_bytes: int = ...
+) -> int: ...
+def linear_cross_entropy(
+    input: Any,
+    weight: Any,
+    labels: Any,
+    workspace: Any,
+    bias: Any = None,
+    softcap: float = 0.0,
+    targets: Any = None,
+    class_weight: Any = None,
+    logsumexp: Any = None,
+    entropy: Any = None,
+    target: Any = None,
+    total: Any = None,
+    best: Any = None,
+    *,
+    exact: bool = False,
+    stream: int = 0,
+) -> None: ...
+def linear_cross_entropy_gradient(
+    input: Any,
+    weight: Any,
+    labels: Any,
+    workspace: Any,
+    base: Any,
+    slope: Any,
+    peak: Any,
+    spread: Any,
+    logsumexp: Any,
+    bias: Any = None,
+    softcap: float = 0.0,
+    targets: Any = None,
+    class_weight: Any = None,
+    grad_input: Any = None,
+    grad_weight: Any = None,
+    grad_bias: Any = None,
+    *,
+    chunk_bytes: int = ...,
+    exact: bool = False,
+    stream: int = 0,
+) -> None: ...
+def cross_entropy(
+    logits: Any,
+    labels: Any,
+    values: Any,
+    targets: Any = None,
+    class_weight: Any = None,
+    smoothing: float = 0.0,
+    z_loss: float = 0.0,
+    logsumexp: Any = None,
+    gradient: Any = None,
+>>>>>>> cugemm
     *,
     stream: int = 0,
 ) -> None: ...

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _cpu
+from ._gpu_scores import GpuScores
 from ._problem import FloatArray, IndexArray, Problem
 from ._whitening import UNIT_ROUNDOFF, Whitening
 
@@ -34,6 +35,7 @@ class LiftedClasses:
         self.order: IndexArray = np.argsort(norms, kind="stable").astype(np.int64)
         self.z: NDArray[np.float32] = z[self.order]
         self.norms: FloatArray = norms[self.order]
+        self.gpu = None if problem.origin is None else GpuScores(self.z, problem.origin)
         self.position: IndexArray = np.empty(n, np.int64)
         self.position[self.order] = np.arange(n)
         self.beta_sorted = self.beta[self.order].astype(np.float32)
@@ -91,9 +93,12 @@ class LiftedClasses:
                 continue
             factor = np.ones(int(rows.sum())) if bias is None else t[rows]
             x = np.ascontiguousarray(y[rows, :rank] / factor[:, None], dtype=np.float32)
-            v = np.empty((len(x), k), np.float32)
-            i = np.empty((len(x), k), np.int64)
-            _cpu.linear_topk(x, self.z, bias, v, i, threads=threads)
+            if self.gpu is None:
+                v = np.empty((len(x), k), np.float32)
+                i = np.empty((len(x), k), np.int64)
+                _cpu.linear_topk(x, self.z, bias, v, i, threads=threads)
+            else:
+                v, i = self.gpu.largest(x, bias, k)
             values[rows] = v * factor[:, None].astype(np.float32)
             index[rows] = self.order[i]
         return values, index

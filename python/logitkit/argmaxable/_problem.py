@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ._gpu_scores import as_host_array, origin_of
 from ._rows import bias_as_float64, row_blocks
 
 FloatArray = NDArray[np.float64]
@@ -24,12 +25,14 @@ class Problem:
 
     `weight` and `bias` are the arrays as given. `rows` reads the weight as float64,
     multiplied by `scale`, a power of two that brings the largest weight near 1: exact, and
-    no verdict depends on it.
+    no verdict depends on it. `origin` is the weight on the GPU that makes the large products,
+    or None, and then the processor does.
     """
 
     weight: NDArray[Any]
     bias: NDArray[Any] | None
     scale: float
+    origin: Any = None
 
     @property
     def n(self) -> int:
@@ -83,13 +86,14 @@ def as_problem(weight: object, bias: object | None) -> Problem:
         largest = max(largest, abs(low), abs(high))
     exponent = int(np.frexp(largest)[1]) if largest > 0.0 else 0
     # 2^1074 is not a float64, so the smallest of all scales stays a little short.
-    return Problem(w, b, float(np.ldexp(1.0, min(-exponent, 1023))))
+    return Problem(w, b, float(np.ldexp(1.0, min(-exponent, 1023))), origin_of(weight))
 
 
 def _as_numpy(array: object, name: str) -> NDArray[Any]:
     """View `array` as NumPy without a copy where that is possible."""
+    array = as_host_array(array)
     if type(array).__module__.split(".")[0] == "torch":
-        array = _torch_as_numpy(array, name)
+        array = _torch_as_numpy(array)
     elif not isinstance(array, np.ndarray) and hasattr(array, "__dlpack__"):
         try:
             array = np.from_dlpack(array)
@@ -109,13 +113,7 @@ def _as_numpy(array: object, name: str) -> NDArray[Any]:
     return result
 
 
-def _torch_as_numpy(tensor: Any, name: str) -> NDArray[Any]:
-    if tensor.device.type != "cpu":
-        raise ValueError(
-            f"{name} is a torch tensor on {tensor.device}: the check runs on the CPU, "
-            f"pass {name}.cpu()"
-        )
-    tensor = tensor.detach()
+def _torch_as_numpy(tensor: Any) -> NDArray[Any]:
     if str(tensor.dtype) == "torch.bfloat16":  # unknown to NumPy, exact in float32
         tensor = tensor.float()
     array: NDArray[Any] = tensor.numpy()

@@ -10,8 +10,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .. import _cpu
 from ._box_rays import BoxRays
@@ -19,6 +21,7 @@ from ._lifted import LiftedClasses
 from ._problem import FloatArray, IndexArray
 
 CALL_SECONDS = 0.3  # of kernel time between two looks at the keyboard
+GPU_ROWS = 16384  # of a product between two looks at it
 ROUNDED_DOWN = 1.0 - 2.0**-50
 
 
@@ -80,6 +83,24 @@ def _bound_slack(
     n = lifted.problem.n
     is_wanted = np.zeros(n, bool)
     is_wanted[wanted] = True
+
+    def settle(begin: int, end: int, found: NDArray[Any]) -> None:
+        won = is_wanted[lifted.order[begin:end]] & (found[begin:end] > 0.0)
+        on_settled(int(np.count_nonzero(won)))
+
+    found = _found_on_gpu(lifted, settle) if lifted.gpu else _found(lifted, threads, settle)
+    # The rows themselves are off by whitening_error each.
+    lost = 1.01 * lifted.whitening_error * (lifted.norms[-1] + 3.0 * lifted.norms)
+    slack = np.empty(n)
+    slack[lifted.order] = np.maximum(found - lost, 0.0)
+    return slack
+
+
+def _found(
+    lifted: LiftedClasses, threads: int, settle: Callable[[int, int, NDArray[Any]], None]
+) -> NDArray[Any]:
+    """Return a bound for each row of `lifted.z`, in their order."""
+    n = lifted.problem.n
     tails = np.empty((_cpu.witness_tails(lifted.whitening.rank), n), np.float32)
     squares = np.empty(n, np.float32)
     found = np.full(n, np.inf, np.float32)
@@ -89,14 +110,35 @@ def _bound_slack(
         start = time.perf_counter()
         end = min(n, begin + rows)
         _cpu.self_witness(lifted.z, tails, squares, found, begin=begin, end=end, threads=threads)
-        # Rows before `end` have met every other row.
-        won = is_wanted[lifted.order[begin:end]] & (found[begin:end] > 0.0)
-        on_settled(int(np.count_nonzero(won)))
+        settle(begin, end, found)  # rows before `end` have met every other row
         begin = end
         if time.perf_counter() - start < CALL_SECONDS / 2:
             rows *= 2
-    # The rows themselves are off by whitening_error each.
-    lost = 1.01 * lifted.whitening_error * (lifted.norms[-1] + 3.0 * lifted.norms)
-    slack = np.empty(n)
-    slack[lifted.order] = np.maximum(found - lost, 0.0)
-    return slack
+    return found
+
+
+def _found_on_gpu(
+    lifted: LiftedClasses, settle: Callable[[int, int, NDArray[Any]], None]
+) -> NDArray[Any]:
+    """
+    Return the same by whole products, of which a GPU finds the two largest of each row.
+
+    With the largest computed product s of z_i and another row, and e the bound of its relative
+    error and that of the rows, z_i.z_i - z_j.z_i >= z_i.z_i - s - e |z_i| max |z_j|.
+    """
+    assert lifted.gpu is not None
+    n, rank = lifted.z.shape
+    found = np.zeros(n)
+    rows = GPU_ROWS
+    for begin in range(0, n, rows):
+        block = slice(begin, min(n, begin + rows))
+        z, norms = lifted.z[block], lifted.norms[block]
+        scores, index = lifted.gpu.largest(z, None, 2)
+        wide = z.astype(np.float64)
+        squares = np.einsum("ij,ij->i", wide, wide) * (1.0 - (rank + 2) * 2.0**-52)
+        error = lifted.product_error * norms * lifted.norms[-1]
+        slack = (squares - scores[:, 1] - error) * ROUNDED_DOWN
+        wins = index[:, 0] == np.arange(block.start, block.stop)
+        found[block] = np.where(wins, np.maximum(slack, 0.0), 0.0)
+        settle(block.start, block.stop, found)
+    return found

@@ -39,6 +39,7 @@ from ._random import (
     random_normal,
     random_uniform,
 )
+from ._linear_argmax import linear_argmax, linear_topk
 from ._softmax import log_softmax, logsumexp, softmax, softmax_stats
 
 __all__ = [
@@ -51,6 +52,8 @@ __all__ = [
     "gumbel_argmax",
     "gumbel_top_k",
     "is_available",
+    "linear_argmax",
+    "linear_topk",
     "log_softmax",
     "logsumexp",
     "noise_argmax_expected_max",
