@@ -223,7 +223,7 @@ bool launch_tiles(const AttentionInput<S>& in, const AttentionOutput<S>& out, cu
   const int dim = in.head_dim > in.value_dim ? in.head_dim : in.value_dim;
   if (dim <= 64) return launch_tiles<S, 64, plain>(in, out, stream, status);
   if (dim <= 128) return launch_tiles<S, 128, plain>(in, out, stream, status);
-  if (dim <= 256) return launch_tiles<S, 256, plain>(in, out, stream, status);
+  if (dim <= 256) return launch_tiles<S, 256, false>(in, out, stream, status);
   return false;
 }
 

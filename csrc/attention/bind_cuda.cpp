@@ -135,66 +135,165 @@ logitkit::Rows<Data> of_rows(const Optional& x, const DeviceArray& query) {
   return optional_rows<Data>(x);
 }
 
+// The options of both functions, as pybind11 hands them over.
+using Longest = std::optional<std::array<std::size_t, 2>>;
+struct Options {
+  std::int64_t offset, left, right;
+  double softcap;
+  const py::object &slopes, &mask, &terms, &more_terms, &sequences;
+  const Longest& longest;
+};
+
 Arguments arguments(const py::object& query, const py::object& key, const py::object& value,
-                    const py::object& scale, const py::kwargs& rest) {
-  const auto object = [&](const char* name) -> py::object {
-    return rest.contains(name) ? py::object(rest[name]) : py::object(py::none());
-  };
-  const auto given = [&](const char* name) { return optional(object(name), name); };
-  const auto integer = [&](const char* name, std::int64_t otherwise) {
-    return rest.contains(name) ? rest[name].cast<std::int64_t>() : otherwise;
-  };
-  Arguments a = {array(query, "query"),
-                 array(key, "key"),
-                 array(value, "value"),
-                 array(scale, "scale"),
-                 integer("offset", 0),
-                 integer("left", logitkit::unlimited),
-                 integer("right", logitkit::unlimited),
-                 rest.contains("softcap") ? rest["softcap"].cast<double>() : 0.0,
-                 given("slopes"),
-                 given("sinks"),
-                 given("mask"),
-                 given("terms"),
-                 given("more_terms"),
-                 given("sequences"),
-                 given("block_table"),
-                 {}};
-  if (!object("longest").is_none())
-    a.longest = object("longest").cast<std::array<std::size_t, 2>>();
-  return a;
+                    const py::object& scale, const Options& o, const py::object& sinks,
+                    const py::object& block_table) {
+  return {array(query, "query"),
+          array(key, "key"),
+          array(value, "value"),
+          array(scale, "scale"),
+          o.offset,
+          o.left,
+          o.right,
+          o.softcap,
+          optional(o.slopes, "slopes"),
+          optional(sinks, "sinks"),
+          optional(o.mask, "mask"),
+          optional(o.terms, "terms"),
+          optional(o.more_terms, "more_terms"),
+          optional(o.sequences, "sequences"),
+          optional(block_table, "block_table"),
+          o.longest};
 }
 
-std::uintptr_t stream_of(const py::kwargs& rest) {
-  return rest.contains("stream") ? rest["stream"].cast<std::uintptr_t>() : 0;
+struct Results {
+  DeviceArray out;
+  Optional logsumexp, entropy, max_logit;
+};
+
+template <class S>
+void run(const Arguments& a, const Results& r, std::uintptr_t stream) {
+  using T = Compute<S>;
+  const AttentionInput<S> in = input_of<S>(a);
+  const logitkit::cuda::AttentionOutput<S> output = {
+      like<S>(r.out, a.query, a.value.shape(3)), of_rows<T>(r.logsumexp, a.query),
+      of_rows<T>(r.entropy, a.query), of_rows<T>(r.max_logit, a.query)};
+  logitkit::cuda::on_device(a.query.device(), [&] {
+    return logitkit::cuda::attention(in, output, logitkit::cuda::as_stream(stream));
+  });
 }
 
-void attention(const py::object& query, const py::object& key, const py::object& value,
-               const py::object& scale, const py::object& to, const py::object& for_logsumexp,
-               const py::object& for_entropy, const py::object& for_max_logit,
-               const py::kwargs& rest) {
-  const Arguments a = arguments(query, key, value, scale, rest);
-  const DeviceArray out = array(to, "out");
-  const Optional logsumexp = optional(for_logsumexp, "logsumexp");
-  const Optional entropy = optional(for_entropy, "entropy");
-  const Optional max_logit = optional(for_max_logit, "max_logit");
-  with_element(a.query, [&](auto* type) {
-    using S = std::remove_pointer_t<decltype(type)>;
-    using T = Compute<S>;
-    const AttentionInput<S> in = input_of<S>(a);
-    const logitkit::cuda::AttentionOutput<S> output = {
-        like<S>(out, a.query, a.value.shape(3)), of_rows<T>(logsumexp, a.query),
-        of_rows<T>(entropy, a.query), of_rows<T>(max_logit, a.query)};
-    logitkit::cuda::on_device(a.query.device(), [&] {
-      return logitkit::cuda::attention(in, output, logitkit::cuda::as_stream(stream_of(rest)));
-    });
+struct Gradients {
+  DeviceArray out, grad_out, workspace, grad_query, grad_key, grad_value;
+  Optional logsumexp, entropy, grad_logsumexp, grad_entropy, grad_scale, grad_logits;
+};
+
+std::size_t rows_of(const DeviceArray& query) {
+  return query.shape(0) * query.shape(1) * query.shape(2);
+}
+
+template <class S>
+void run_gradient(const Arguments& a, const Gradients& r, std::uintptr_t stream) {
+  using T = Compute<S>;
+  const AttentionInput<S> in = input_of<S>(a);
+  logitkit::cuda::AttentionGradient<S> to;
+  to.out = like<const S>(r.out, a.query, a.value.shape(3));
+  to.grad_out = like<const S>(r.grad_out, a.query, a.value.shape(3));
+  to.logsumexp = of_rows<const T>(r.logsumexp, a.query);
+  to.entropy = of_rows<const T>(r.entropy, a.query);
+  to.grad_logsumexp = of_rows<const T>(r.grad_logsumexp, a.query);
+  to.grad_entropy = of_rows<const T>(r.grad_entropy, a.query);
+  to.grad_query = like<S>(r.grad_query, a.query, a.query.shape(3));
+  to.grad_key = like<S>(r.grad_key, a.key, a.key.shape(3));
+  to.grad_value = like<S>(r.grad_value, a.key, a.value.shape(3));
+  to.grad_scale = of_rows<T>(r.grad_scale, a.query);
+  if (r.grad_logits) {
+    const auto rows = like<T>(*r.grad_logits, a.query, a.key.shape(2));
+    to.grad_logits = rows.data;
+    to.logits_batch = rows.batch;
+    to.logits_head = rows.head;
+    to.logits_row = rows.row;
+  }
+  if (r.workspace.size() < logitkit::cuda::attention_gradient_workspace<S>(rows_of(a.query)))
+    r.workspace.fail("is too small");
+  to.workspace = r.workspace.data<std::uint8_t>();
+  if (reinterpret_cast<std::uintptr_t>(to.workspace) % 32 != 0) r.workspace.fail("is not aligned");
+  logitkit::cuda::on_device(a.query.device(), [&] {
+    return logitkit::cuda::attention_gradient(in, to, a.query.shape(0), a.query.shape(2),
+                                              logitkit::cuda::as_stream(stream));
   });
 }
 
 }  // namespace
 
 void bind_attention(py::module_& m) {
-  m.def("attention", &attention, py::arg("query"), py::arg("key"), py::arg("value"),
-        py::arg("scale"), py::arg("out"), py::arg("logsumexp") = py::none(),
-        py::arg("entropy") = py::none(), py::arg("max_logit") = py::none());
+  m.def("attention_gradient_workspace", [](std::size_t rows) {
+    return logitkit::cuda::attention_gradient_workspace<double>(rows);
+  });
+  m.def(
+      "attention",
+      [](const py::object& query, const py::object& key, const py::object& value,
+         const py::object& scale, const py::object& out, std::int64_t offset, std::int64_t left,
+         std::int64_t right, double softcap, const py::object& slopes, const py::object& sinks,
+         const py::object& mask, const py::object& terms, const py::object& more_terms,
+         const py::object& sequences, const Longest& longest, const py::object& block_table,
+         const py::object& logsumexp, const py::object& entropy, const py::object& max_logit,
+         std::uintptr_t stream) {
+        const Options options = {offset, left,  right,      softcap,   slopes,
+                                 mask,   terms, more_terms, sequences, longest};
+        const Arguments a = arguments(query, key, value, scale, options, sinks, block_table);
+        const Results r = {array(out, "out"), optional(logsumexp, "logsumexp"),
+                           optional(entropy, "entropy"), optional(max_logit, "max_logit")};
+        with_element(a.query, [&](auto* type) {
+          run<std::remove_pointer_t<decltype(type)>>(a, r, stream);
+        });
+      },
+      py::arg("query"), py::arg("key"), py::arg("value"), py::arg("scale"), py::arg("out"),
+      py::kw_only(), py::arg("offset") = 0, py::arg("left") = logitkit::unlimited,
+      py::arg("right") = logitkit::unlimited, py::arg("softcap") = 0.0,
+      py::arg("slopes") = py::none(), py::arg("sinks") = py::none(), py::arg("mask") = py::none(),
+      py::arg("terms") = py::none(), py::arg("more_terms") = py::none(),
+      py::arg("sequences") = py::none(), py::arg("longest") = py::none(),
+      py::arg("block_table") = py::none(), py::arg("logsumexp") = py::none(),
+      py::arg("entropy") = py::none(), py::arg("max_logit") = py::none(), py::arg("stream") = 0);
+  m.def(
+      "attention_gradient",
+      [](const py::object& query, const py::object& key, const py::object& value,
+         const py::object& scale, const py::object& out, const py::object& grad_out,
+         const py::object& logsumexp, const py::object& grad_query, const py::object& grad_key,
+         const py::object& grad_value, const py::object& workspace, std::int64_t offset,
+         std::int64_t left, std::int64_t right, double softcap, const py::object& slopes,
+         const py::object& mask, const py::object& terms, const py::object& more_terms,
+         const py::object& sequences, const Longest& longest, const py::object& entropy,
+         const py::object& grad_logsumexp, const py::object& grad_entropy,
+         const py::object& grad_scale, const py::object& grad_logits, std::uintptr_t stream) {
+        const Options options = {offset, left,  right,      softcap,   slopes,
+                                 mask,   terms, more_terms, sequences, longest};
+        const py::none none;
+        const Arguments a = arguments(query, key, value, scale, options, none, none);
+        const Gradients r = {array(out, "out"),
+                             array(grad_out, "grad_out"),
+                             array(workspace, "workspace"),
+                             array(grad_query, "grad_query"),
+                             array(grad_key, "grad_key"),
+                             array(grad_value, "grad_value"),
+                             array(logsumexp, "logsumexp"),
+                             optional(entropy, "entropy"),
+                             optional(grad_logsumexp, "grad_logsumexp"),
+                             optional(grad_entropy, "grad_entropy"),
+                             optional(grad_scale, "grad_scale"),
+                             optional(grad_logits, "grad_logits")};
+        with_element(a.query, [&](auto* type) {
+          run_gradient<std::remove_pointer_t<decltype(type)>>(a, r, stream);
+        });
+      },
+      py::arg("query"), py::arg("key"), py::arg("value"), py::arg("scale"), py::arg("out"),
+      py::arg("grad_out"), py::arg("logsumexp"), py::arg("grad_query"), py::arg("grad_key"),
+      py::arg("grad_value"), py::arg("workspace"), py::kw_only(), py::arg("offset") = 0,
+      py::arg("left") = logitkit::unlimited, py::arg("right") = logitkit::unlimited,
+      py::arg("softcap") = 0.0, py::arg("slopes") = py::none(), py::arg("mask") = py::none(),
+      py::arg("terms") = py::none(), py::arg("more_terms") = py::none(),
+      py::arg("sequences") = py::none(), py::arg("longest") = py::none(),
+      py::arg("entropy") = py::none(), py::arg("grad_logsumexp") = py::none(),
+      py::arg("grad_entropy") = py::none(), py::arg("grad_scale") = py::none(),
+      py::arg("grad_logits") = py::none(), py::arg("stream") = 0);
 }

@@ -153,8 +153,9 @@ inline bool has_tensor_cores(std::size_t shared_bytes) {
   return 10 * major + minor >= needed && shared_bytes <= static_cast<std::size_t>(most);
 }
 
+/// Whether logits are scaled scores, and only the distance of query and key hides any.
 template <class S>
-inline bool is_plain(const AttentionInput<S>& in) {
+__host__ __device__ inline bool is_plain(const AttentionInput<S>& in) {
   return !(in.softcap > 0) && in.slopes == nullptr && in.mask.data == nullptr &&
          in.terms[0].data == nullptr && in.terms[1].data == nullptr;
 }

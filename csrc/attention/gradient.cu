@@ -51,7 +51,7 @@ __global__ void __launch_bounds__(row_threads)
 }
 
 // Scores become weights, and gradients of weights gradients of scores, of rows of queries.
-template <class S, int D, bool plain>
+template <class S, int D>
 __device__ void grade_rows(const AttentionInput<S>& in, const AttentionGradient<S>& g,
                            const GradientRows<float>& of_rows, const Unit<S>& unit, int first_row,
                            int first_key, bool hides, const typename Shape<S, D>::Scores& z,
@@ -62,7 +62,7 @@ __device__ void grade_rows(const AttentionInput<S>& in, const AttentionGradient<
     const int row = min(first_row + 8 * h + lane / 4, unit.rows - 1);
     const int head = unit.head_of(row), query = unit.query_of(row);
     const GradientRow<float> of_row = of_rows.at(unit.s, head, query);
-    const LogitRow<plain, S> logit(in, unit.s, head, query, first_key, of_row.scale);
+    const LogitRow<false, S> logit(in, unit.s, head, query, first_key, of_row.scale);
     const KeyRange seen = keys_seen(in, unit.s, query);
     const bool writes = g.grad_logits != nullptr && first_row + 8 * h + lane / 4 < unit.rows;
 #pragma unroll
@@ -84,7 +84,7 @@ __device__ void grade_rows(const AttentionInput<S>& in, const AttentionGradient<
 }
 
 // The gradient of queries: a block goes over the keys that its rows see.
-template <class S, int D, bool plain>
+template <class S, int D>
 __global__ void __launch_bounds__(Shape<S, D>::threads, 256 / Shape<S, D>::threads)
     grade_queries(const __grid_constant__ AttentionInput<S> in,
                   const __grid_constant__ AttentionGradient<S> g,
@@ -130,12 +130,12 @@ __global__ void __launch_bounds__(Shape<S, D>::threads, 256 / Shape<S, D>::threa
     const Tile<S, D> keys = columns_at(stage), values = columns_at(stage + 1);
     const bool hides = range.hides(first, Of::columns);
     // 0 times a key that is not finite would not be 0.
-    if (!plain || hides) starts_over |= part_not_finite<Of::threads>(keys, Of::columns);
+    if (hides || !is_plain(in)) starts_over |= part_not_finite<Of::threads>(keys, Of::columns);
     if (!works) continue;
     typename Of::Scores z = {}, gradients = {};
     multiply_rows(queries, warp_row, keys, z);
     multiply_rows(grad_out, warp_row, values, gradients);
-    grade_rows<S, D, plain>(in, g, of_rows, unit, first_row, first, hides, z, gradients);
+    grade_rows<S, D>(in, g, of_rows, unit, first_row, first, hides, z, gradients);
     add_weighted(gradients, keys, sums);
   }
   wait_for_copies();
@@ -176,7 +176,7 @@ __global__ void __launch_bounds__(Shape<S, D>::threads, 256 / Shape<S, D>::threa
 
 // The same as grade_rows() where rows are keys and columns queries of one head; `of_columns` lie
 // in shared memory.
-template <class S, int D, bool plain>
+template <class S, int D>
 __device__ void grade_columns(const AttentionInput<S>& in, const GradientRow<float>* of_columns,
                               const Sequence& s, int head, int first_query, int first_key,
                               bool hides, typename Shape<S, D>::Scores& z,
@@ -192,7 +192,7 @@ __device__ void grade_columns(const AttentionInput<S>& in, const GradientRow<flo
       const int column = 8 * n + 2 * (lane % 4) + c, i = first_query + column;
       const GradientRow<float> of_row = of_columns[column];
       const int inside = min(i, static_cast<int>(s.queries) - 1);
-      const LogitRow<plain, S> logit(in, s, head, inside, j, of_row.scale);
+      const LogitRow<false, S> logit(in, s, head, inside, j, of_row.scale);
 #pragma unroll
       for (int h = 0; h < 2; ++h) {
         float &weight = z[0][n][2 * h + c], &gradient = gradients[0][n][2 * h + c];
@@ -210,7 +210,7 @@ __device__ void grade_columns(const AttentionInput<S>& in, const GradientRow<flo
 
 // The gradients of keys and values: a block goes over the queries that see its keys, those of all
 // heads of the group.
-template <class S, int D, bool plain>
+template <class S, int D>
 __global__ void __launch_bounds__(Shape<S, D>::threads, 256 / Shape<S, D>::threads)
     grade_keys(const AttentionInput<S> in, const AttentionGradient<S> g,
                const GradientRows<float> of_rows, const unsigned tiles, const bool aligned) {
@@ -287,7 +287,7 @@ __global__ void __launch_bounds__(Shape<S, D>::threads, 256 / Shape<S, D>::threa
     typename Of::Scores z = {}, gradients = {};
     multiply_rows(keys, warp_row, queries, z);
     multiply_rows(values, warp_row, grad_out, gradients);
-    grade_columns<S, D, plain>(in, columns + stage / 2 * Of::columns, s,
+    grade_columns<S, D>(in, columns + stage / 2 * Of::columns, s,
                                key_head * group + turn / per_head, first, first_key,
                                range.hides(first, Of::columns), z, gradients);
     if constexpr (Of::both) {
@@ -360,7 +360,7 @@ dim3 key_blocks(const AttentionInput<S>& in, std::size_t rows, int passes, unsig
 }
 
 // Queues both kernels, and returns whether the device can do it.
-template <class S, int D, bool plain>
+template <class S, int D>
 bool launch_tiles(const AttentionInput<S>& in, const AttentionGradient<S>& g,
                   const GradientRows<float>& of_rows, cudaStream_t stream, cudaError_t& status) {
   using Of = Shape<S, D>;
@@ -370,21 +370,21 @@ bool launch_tiles(const AttentionInput<S>& in, const AttentionGradient<S>& g,
                        is_aligned<S>(in.value) && is_aligned<S>(g.grad_out);
   const dim3 blocks(static_cast<unsigned>(grid.blocks(in.sequence_count)));
   Launch how = {blocks, dim3(Of::threads), Of::shared_bytes, stream};
-  status = launch(&grade_queries<S, D, plain>, how, in, g, of_rows, grid, aligned);
+  status = launch(&grade_queries<S, D>, how, in, g, of_rows, grid, aligned);
   unsigned tiles = 0;
   how.grid = key_blocks(in, Of::rows, Of::both ? 1 : 2, tiles);
   if (status == cudaSuccess)
-    status = launch(&grade_keys<S, D, plain>, how, in, g, of_rows, tiles, aligned);
+    status = launch(&grade_keys<S, D>, how, in, g, of_rows, tiles, aligned);
   return true;
 }
 
-template <class S, bool plain>
+template <class S>
 bool launch_tiles(const AttentionInput<S>& in, const AttentionGradient<S>& g,
                   const GradientRows<float>& of_rows, cudaStream_t stream, cudaError_t& status) {
   const int dim = in.head_dim > in.value_dim ? in.head_dim : in.value_dim;
-  if (dim <= 64) return launch_tiles<S, 64, plain>(in, g, of_rows, stream, status);
-  if (dim <= 128) return launch_tiles<S, 128, plain>(in, g, of_rows, stream, status);
-  if (dim <= 256) return launch_tiles<S, 256, plain>(in, g, of_rows, stream, status);
+  if (dim <= 64) return launch_tiles<S, 64>(in, g, of_rows, stream, status);
+  if (dim <= 128) return launch_tiles<S, 128>(in, g, of_rows, stream, status);
+  if (dim <= 256) return launch_tiles<S, 256>(in, g, of_rows, stream, status);
   return false;
 }
 
@@ -409,9 +409,7 @@ cudaError_t attention_gradient(const AttentionInput<S>& in, const AttentionGradi
       launch(&find_rows<S>, how, in, g, of_rows, static_cast<std::int64_t>(count));
   if (status != cudaSuccess) return status;
   if constexpr (!std::is_same_v<S, double>) {
-    if (is_plain(in) ? launch_tiles<S, true>(in, g, of_rows, stream, status)
-                     : launch_tiles<S, false>(in, g, of_rows, stream, status))
-      return status;
+    if (launch_tiles(in, g, of_rows, stream, status)) return status;
   }
   const Grid grid = grid_of(in, row_warps);
   how.shared_bytes = std::size_t{row_warps} * gradient_memory(in) * sizeof(T);

@@ -134,7 +134,7 @@ __device__ void multiply_rows(const Tile<S, D>& a, int first_row, const Tile<S, 
                               float (&c)[m_tiles][n_tiles][4]) {
   using P = Product<S>;
   const int lane = threadIdx.x % warp_size;
-#pragma unroll
+#pragma unroll 2
   for (int pair = 0; pair < Tile<S, D>::chunks / 4; ++pair) {
     typename P::Left left[2][m_tiles];
 #pragma unroll

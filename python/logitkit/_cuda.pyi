@@ -23,7 +23,6 @@ def softmax_workspace(outer: int, terms: int, inner: int) -> int: ...
 def logsumexp(x: Any, out: Any, workspace: Any, *, stream: int = 0) -> None: ...
 def softmax(x: Any, y: Any, workspace: Any, *, is_log: bool = False, stream: int = 0) -> None: ...
 def softmax_stats(x: Any, scale: float, out: Any, workspace: Any, *, stream: int = 0) -> None: ...
-<<<<<<< HEAD
 def random_bits(
     out: Any, seed: int, step: int, rows: Any | None, *, stream: int = 0
 ) -> None: ...
@@ -55,18 +54,10 @@ def gumbel_top_k(
     seed: int,
     step: int,
     rows: Any | None,
-=======
-def linear_topk_workspace(rows: int, classes: int, k: int) -> int: ...
-def linear_topk(
-    x: Any,
-    weight: Any,
-    bias: Any,
->>>>>>> cugemm
     values: Any,
     indices: Any,
     workspace: Any,
     *,
-<<<<<<< HEAD
     stream: int = 0,
 ) -> None: ...
 def diffusion_update(
@@ -116,7 +107,18 @@ def noise_argmax_log_prob(
     out: Any,
     gradients: Any | None,
     workspace: Any,
-=======
+    *,
+    stream: int = 0,
+) -> None: ...
+def linear_topk_workspace(rows: int, classes: int, k: int) -> int: ...
+def linear_topk(
+    x: Any,
+    weight: Any,
+    bias: Any,
+    values: Any,
+    indices: Any,
+    workspace: Any,
+    *,
     exact: bool = False,
     stream: int = 0,
 ) -> None: ...
@@ -174,7 +176,6 @@ def cross_entropy(
     z_loss: float = 0.0,
     logsumexp: Any = None,
     gradient: Any = None,
->>>>>>> cugemm
     *,
     stream: int = 0,
 ) -> None: ...
