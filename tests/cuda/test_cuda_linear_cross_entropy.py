@@ -87,9 +87,7 @@ def test_statistics(options, shape, dtype, device):
     kept = exact.labels >= 0
     z, s = logits(exact, numbers.softcap)[kept], logit_error(exact, dtype, numbers.softcap)[kept]
     weight = np.ones(shape[1]) if exact.class_weight is None else exact.class_weight
-    shares = (
-        np.eye(shape[1])[exact.labels[kept]] if exact.targets is None else exact.targets[kept]
-    )
+    shares = np.eye(shape[1])[exact.labels[kept]] if exact.targets is None else exact.targets[kept]
     shares = shares * (1.0 if exact.targets is None else weight)
 
     def of_sum(shares):

@@ -23,6 +23,7 @@ from ._device import (
     is_available,
 )
 from ._diffusion_update import diffusion_update
+from ._linear_argmax import linear_argmax, linear_topk
 from ._noise_argmax import (
     noise_argmax_expected_max,
     noise_argmax_log_prob,
@@ -39,7 +40,6 @@ from ._random import (
     random_normal,
     random_uniform,
 )
-from ._linear_argmax import linear_argmax, linear_topk
 from ._softmax import log_softmax, logsumexp, softmax, softmax_stats
 
 __all__ = [

@@ -8,6 +8,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from .._backend import gpu_functions_for
 from ..random import Philox, as_philox
 from ._arrays import Array, namespace, placed
 
@@ -151,6 +152,15 @@ class Draws:
         philox = self.advance()
         if like is None:
             return getattr(philox, law)(self.rows, shape)
-        double = like.dtype == namespace(like).float64
+        xp = namespace(like)
+        double = like.dtype == xp.float64
+        if (functions := gpu_functions_for(like)) is not None:
+            memory = xp.empty(
+                (len(self.rows), *shape),
+                dtype=xp.float64 if double else xp.float32,
+                device=like.device,
+            )
+            values = getattr(functions, f"random_{law}")(philox, memory, rows=self.rows)
+            return xp.astype(values, like.dtype, copy=False)
         values = getattr(philox, law)(self.rows, shape, np.float64 if double else np.float32)
         return placed(values, like)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import cuda
 from ..distributions import _integrals
 from ..losses._fenchel_young import law_of
 from ._operator import operator
@@ -50,6 +51,11 @@ class _ExpectedMax:
         return as_tensor(_integrals.expected_max(_rows(x), *_law(rest))).reshape(x.shape[:-1])
 
     @staticmethod
+    def compute_on_gpu(x: Any, *rest: Any) -> Any:
+        noise, scale = _law(rest)
+        return cuda.noise_argmax_expected_max(x, noise, scale=scale)
+
+    @staticmethod
     def fake(x: Any, *rest: Any) -> Any:
         return x.new_empty(x.shape[:-1])
 
@@ -81,6 +87,11 @@ class _Probabilities(_OfAll):
         return as_tensor(_integrals.probs(_rows(x), *_law(rest))).reshape(x.shape)
 
     @staticmethod
+    def compute_on_gpu(x: Any, *rest: Any) -> Any:
+        noise, scale = _law(rest)
+        return cuda.noise_argmax_probs(x, noise, scale=scale)
+
+    @staticmethod
     def pullback(x: Any, noise: str, scale: float, g: Any) -> Any:
         return _vjp(x, g, noise, scale)
 
@@ -94,6 +105,11 @@ class _Vjp(_OfAll):
     @staticmethod
     def compute(x: Any, g: Any, *rest: Any) -> Any:
         return as_tensor(_integrals.vjp(_rows(x), _rows(g), *_law(rest))).reshape(x.shape)
+
+    @staticmethod
+    def compute_on_gpu(x: Any, g: Any, *rest: Any) -> Any:
+        noise, scale = _law(rest)
+        return cuda.noise_argmax_vjp(x, g, noise, scale=scale)
 
     @staticmethod
     def pullback(x: Any, g: Any, noise: str, scale: float, h: Any) -> Any:
@@ -133,6 +149,11 @@ class _LogProb:
         return as_tensor(result).reshape(index.shape)
 
     @staticmethod
+    def compute_on_gpu(x: Any, index: Any, *rest: Any) -> Any:
+        noise, scale = _law(rest)
+        return cuda.noise_argmax_log_prob(x, index, noise, scale=scale)
+
+    @staticmethod
     def fake(x: Any, index: Any, *rest: Any) -> Any:
         return x.new_empty(index.shape)
 
@@ -152,6 +173,11 @@ class _Score(_OfAll):
     @staticmethod
     def compute(x: Any, index: Any, *rest: Any) -> Any:
         return as_tensor(_integrals.score(_rows(x), _index(index), *_law(rest))).reshape(x.shape)
+
+    @staticmethod
+    def compute_on_gpu(x: Any, index: Any, *rest: Any) -> Any:
+        noise, scale = _law(rest)
+        return cuda.noise_argmax_log_prob(x, index, noise, scale=scale, return_gradient=True)[1]
 
     @staticmethod
     def pullback(x: Any, index: Any, noise: str, scale: float, g: Any) -> Any:

@@ -1,0 +1,76 @@
+"""What other packages of logitkit do with tensors on a GPU, here by the kernels alone."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from logitkit import cuda, diffusion, distributions
+from logitkit.diffusion import _draws, _update
+from logitkit.losses._fenchel_young import name_of
+
+torch = pytest.importorskip("torch")
+
+from logitkit.torch import _noise_argmax
+
+
+@pytest.fixture
+def on_gpu(monkeypatch, device):
+    """Send all arrays to the kernels for GPUs, where they lie on the processor too."""
+    nothing = SimpleNamespace(combine=lambda *_: None, combine_with_noise=lambda *_: None)
+    if device == "cpu":
+        for module in (_update, _draws):
+            monkeypatch.setattr(module, "gpu_functions_for", lambda _: cuda)
+        monkeypatch.setattr(_update, "_cpu", nothing)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("solver", [diffusion.DDIM(), diffusion.DDPM(), diffusion.EulerAncestral()])
+def test_a_sample_has_the_bits_of_main_memory(solver, dtype, device, request):
+    process = diffusion.Gaussian.variance_preserving(diffusion.Cosine())
+
+    def predict(x, t):
+        return 0.5 * x
+
+    def drawn(device):
+        return diffusion.sample(
+            process,
+            predict,
+            solver=solver,
+            times=np.linspace(0.9, 0.1, 5),
+            initial=torch.ones(3, 7, dtype=dtype, device=device),
+            rng=3,
+        )
+
+    want = drawn("cpu")
+    request.getfixturevalue("on_gpu")
+    found = drawn(device)
+    assert torch.equal(found.cpu(), want)
+
+
+def test_draws_have_the_bits_of_main_memory(device, request):
+    like = torch.empty(0, dtype=torch.float32, device=device)
+    draws = [_draws.Draws(5, 2, np.array([4, 0, 9])) for _ in range(2)]
+    want = [getattr(draws[0], law)((3, 3), like.cpu()) for law in ("normal", "uniform", "gumbel")]
+    request.getfixturevalue("on_gpu")
+    for law, x in zip(("normal", "uniform", "gumbel"), want, strict=True):
+        assert torch.equal(getattr(draws[1], law)((3, 3), like).cpu(), x)
+
+
+@pytest.mark.parametrize("noise", [distributions.Normal(), distributions.Gumbel()])
+def test_operators_of_noise_find_the_kernels(noise, device):
+    x = torch.tensor([[0.3, -1.0, 2.0, 0.0], [1.0, 1.0, -3.0, 0.5]], dtype=torch.float64)
+    g = torch.tensor([[1.0, 2.0, -1.0, 0.5], [0.0, 1.0, 1.0, -2.0]], dtype=torch.float64)
+    index = torch.tensor([1, 3])
+    name = name_of(noise)
+    for definition, args in (
+        (_noise_argmax._ExpectedMax, (x,)),
+        (_noise_argmax._Probabilities, (x,)),
+        (_noise_argmax._Vjp, (x, g)),
+        (_noise_argmax._LogProb, (x, index)),
+        (_noise_argmax._Score, (x, index)),
+    ):
+        want = definition.compute(*args, name, 0.7)
+        found = definition.compute_on_gpu(*(y.to(device) for y in args), name, 0.7)
+        assert found.shape == definition.fake(*args, name, 0.7).shape
+        torch.testing.assert_close(found.cpu(), want, rtol=1e-8, atol=1e-9)
