@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from .. import _diffusion_update
+from .. import _diffusion_update, cuda
 from ._tensors import as_array, as_tensor
 
 
@@ -14,7 +14,7 @@ def diffusion_update(x: Any, y: Any = None, /, *, out: Any = None, **options: An
 
     Parameters
     ----------
-    x : Tensor of float32 or float64, shape (n, ...)
+    x : Tensor of float32 or float64, on a GPU also of a half type, shape (n, ...)
         One sample in each row.
     y : Tensor, optional
         Of the type and shape of `x`.
@@ -33,6 +33,8 @@ def diffusion_update(x: Any, y: Any = None, /, *, out: Any = None, **options: An
             "diffusion_update() has no derivatives, but an argument requires grad: call it under "
             "torch.no_grad(), or pass x.detach()"
         )
+    if x.is_cuda:
+        return cuda.diffusion_update(x, y, out=out, **options)
     result = _diffusion_update.diffusion_update(
         as_array(x),
         None if y is None else as_array(y),

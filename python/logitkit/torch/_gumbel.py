@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from numpy.typing import ArrayLike
 
-from .. import random
+from .. import cuda, random
 from ..reference import LargestScores
 from ._tensors import as_array, as_tensor, compute_type, result_type
 
@@ -34,6 +34,8 @@ def gumbel_argmax(logits: Any, rng: Any, axis: int = -1, *, rows: ArrayLike | No
     --------
     logitkit.random.gumbel_argmax : The same for arrays.
     """
+    if logits.is_cuda:
+        return cuda.gumbel_argmax(logits.detach(), rng, axis, rows=rows)
     return as_tensor(random.gumbel_argmax(_array(logits), rng, axis, rows=rows))
 
 
@@ -65,6 +67,8 @@ def gumbel_top_k(
     --------
     logitkit.random.gumbel_top_k : The same for arrays.
     """
+    if logits.is_cuda:
+        return cuda.gumbel_top_k(logits.detach(), k, rng, axis, rows=rows)
     drawn = random.gumbel_top_k(_array(logits), k, rng, axis, rows=rows)
     return LargestScores(as_tensor(drawn.values).to(result_type(logits)), as_tensor(drawn.indices))
 
