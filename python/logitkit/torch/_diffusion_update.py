@@ -14,7 +14,7 @@ def diffusion_update(x: Any, y: Any = None, /, *, out: Any = None, **options: An
 
     Parameters
     ----------
-    x : Tensor of float32 or float64, shape (n, ...)
+    x : Tensor of float32 or float64, on a GPU also of a half type, shape (n, ...)
         One sample in each row.
     y : Tensor, optional
         Of the type and shape of `x`.
