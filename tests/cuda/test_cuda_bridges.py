@@ -25,9 +25,9 @@ def on_gpu(monkeypatch, device):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-@pytest.mark.parametrize("solver", [diffusion.DDIM(), diffusion.DDPM(), diffusion.EulerAncestral()])
+@pytest.mark.parametrize("solver", [diffusion.DDIM(), diffusion.DDPM(), diffusion.ReverseSDE()])
 def test_a_sample_has_the_bits_of_main_memory(solver, dtype, device, request):
-    process = diffusion.Gaussian.variance_preserving(diffusion.Cosine())
+    process = diffusion.Gaussian(diffusion.Cosine())
 
     def predict(x, t):
         return 0.5 * x
