@@ -357,3 +357,9 @@ def test_refuses_what_does_not_fit():
         log_prob(x, [0, 3], "normal")
     with pytest.raises(TypeError):
         _cpu.noise_argmax_probs(x, normal, 1.0, np.zeros((2, 3), np.float32))
+
+
+def test_the_reference_copes_with_nodes_below_a_support():
+    x = np.random.default_rng(36).normal(scale=0.3, size=(2, 17))
+    found = reference.noise_argmax_log_prob(x, np.array([0, 16]), Uniform())
+    np.testing.assert_allclose(found, log_prob(x, [0, 16], "uniform")[0], rtol=1e-12)

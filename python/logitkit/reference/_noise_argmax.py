@@ -163,10 +163,12 @@ def _panel_nodes(panels: Any, mu: Any, noise: Noise) -> _Nodes:
     half = 0.5 * (panels[:, 1:] - panels[:, :1])
     u = panels[:, :1] + half * (1.0 + _X)
     x = u[..., None] - mu
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"):
         log_cdf = noise.log_cdf(x)
         log_mass = np.log(half * _W) + np.sum(log_cdf, axis=-1)
-        return _Nodes(u, log_mass, noise.log_pdf(x) - log_cdf)
+        # Below the support of a class there is no mass, and its ratio would be f / 0.
+        log_ratio = np.where(log_cdf > -np.inf, noise.log_pdf(x) - log_cdf, -np.inf)
+        return _Nodes(u, log_mass, log_ratio)
 
 
 def _panel_logs(nodes: _Nodes) -> Any:
