@@ -129,6 +129,29 @@ void log_softmax(const T* x, const Layout& layout, T* y, std::size_t threads, Is
     loops_for<T>(loops).log_softmax(block, sums.sums().max, sums.result(),
                                     same_place(block.x, x, y), store_for(x, layout, y));
   };
+  // Longer rows hide what is done beside the exponentials, and need them once as a rule.
+  const bool short_rows = sizeof(T) == sizeof(float) && layout.terms <= 256;
+  if (short_rows && rows_at_once<T>(layout)) {
+    const BlockTask<T> usual = task;
+    task.sum = [&](const Block<T>& block, const ItemSums& sums) {
+      const FlushDenormals flush(FlushDenormals::What::results_and_operands);
+      loops_for<T>(loops).log_softmax_at_once(block, same_place(block.x, x, y),
+                                              store_for(x, layout, y), sums.result());
+    };
+    task.finish = [&, usual](const Block<T>& block, const ItemSums& sums, std::size_t first) {
+      const double* made = sums.result();
+      for_each_run(
+          block.items, [&](std::size_t i) { return made[i] == 0.0; },
+          [&](std::size_t begin, std::size_t count) {
+            const Block<T> rest = block.part(begin, count);
+            const ItemSums of_rest(count);
+            usual.sum(rest, of_rest);
+            usual.finish(rest, of_rest, first + begin);
+            usual.write(rest, of_rest);
+          });
+    };
+    task.write = nullptr;
+  }
   for_each_block(x, layout, loops, threads, task);
 }
 

@@ -30,6 +30,17 @@ constexpr float minus_infinity = -__builtin_huge_valf();
 /// rounding took from the terms: those sums are for softmax, which needs each digit.
 enum class Keep { nothing, max, moments, all_but_max };
 
+/// The next number below x; below 0 the largest that is not denormal.
+template <class V>
+inline V next_below(V x) {
+  using Element = typename V::Element;
+  constexpr bool is_double = sizeof(Element) == sizeof(double);
+  const V zero = all<V>(0), bit = all<V>(static_cast<Element>(is_double ? 0x1p-1074 : 0x1p-149));
+  const V below_zero = all<V>(static_cast<Element>(is_double ? -0x1p-1022 : -0x1p-126));
+  return select(greater(x, zero), sub_bits(x, bit),
+                select(greater(zero, x), add_bits(x, bit), below_zero));
+}
+
 /// A few vectors, to be held in registers.
 template <class V, size_t count>
 struct Vectors {
@@ -68,7 +79,7 @@ struct Lanes {
   static constexpr bool precise = keep == Keep::max || without_max;
 
   V base, magic, lowest;
-  V top;  // the largest term; or given and left out
+  V top;  // the largest term; or given, what is above left out
   F64 sum[parts], rest[parts];
   DoubleDouble<F64> mean[moments ? parts : 1], squares[moments ? parts : 1];
 
@@ -79,8 +90,8 @@ struct Lanes {
       for (size_t p = 0; p < parts; ++p) mean[p] = squares[p] = {all<F64>(0.0), all<F64>(0.0)};
   }
 
-  /// For sums of the terms below `max`.
-  explicit Lanes(V max) : Lanes() { top = max; }
+  /// For sums of the terms up to `most`, and of NaN.
+  explicit Lanes(V most) : Lanes() { top = most; }
 
   void set_base(V to) {
     constexpr auto range = static_cast<Element>(exponent_range<Element>);
@@ -99,7 +110,7 @@ struct Lanes {
 
   /// x, or -inf where it is left out.
   V chosen(V x) const {
-    if constexpr (without_max) return select(greater(top, x), x, all<V>(minus_infinity));
+    if constexpr (without_max) return select(greater(x, top), all<V>(minus_infinity), x);
     return x;
   }
 
@@ -190,7 +201,7 @@ struct Lanes {
   // 2^-63 of a sum of at least 1/2 (2^-511 in double).
   [[gnu::always_inline]] Term term_of(V x) const {
     V z = max(lowest, x);
-    if constexpr (without_max) z = select(greater(top, x), z, lowest);
+    if constexpr (without_max) z = select(greater(x, top), lowest, z);
     const TableExpParts<V> e = table_exp_parts<precise>(z, magic);
     if constexpr (moments)
       return {e.n, fma(e.power, e.t, e.power), fnma(base, all<V>(C::ln_2), z)};
@@ -323,6 +334,26 @@ struct Lanes {
         lanes[1][k] += lanes[1][k + n] + pair.low;
       }
     return {lanes[0][0], lanes[1][0]};
+  }
+
+  /// The same for several sums high + low, one in a lane of the result, by the same order.
+  static DoubleDouble<F64> totals(const F64* high, const F64* low) {
+    constexpr size_t width = F64::width;
+    F64 a[width], b[width];
+    for (size_t k = 0; k < width; ++k) {
+      a[k] = high[k];
+      b[k] = low[k];
+    }
+    if constexpr (!is_double) return {sums_of_lanes(a), all<F64>(0.0)};
+    transpose(a);
+    transpose(b);
+    for (size_t n = width / 2; n > 0; n /= 2)
+      for (size_t k = 0; k < n; ++k) {
+        const DoubleDouble<F64> pair = two_sum(a[k], a[k + n]);
+        a[k] = pair.high;
+        b[k] = b[k] + (b[k + n] + pair.low);
+      }
+    return {a[0], b[0]};
   }
 
   static double sum_of_parts(const F64 (&x)[parts]) {

@@ -110,6 +110,9 @@ struct SumExpLoops {
   /// y = (x - max) - log_sum.
   void (*log_softmax)(const Block<T>& block, const double* max, const double* log_sum, T* y,
                       Store store);
+  /// y = log_softmax(x), likewise; for doubles, whose logarithm takes longer, there is none.
+  ///   Error:  the logarithm of the sum has that of sum_and_max, relative
+  void (*log_softmax_at_once)(const Block<T>& block, T* y, Store store, double* made);
 };
 
 /// Loops over what the sums give, whose type does not matter any more.

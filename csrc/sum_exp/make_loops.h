@@ -8,6 +8,8 @@
 #include "simd/log.h"
 #include "sum_exp/exact_lanes.h"
 #include "sum_exp/lanes.h"
+#include "sum_exp/log_beside_max.h"
+#include "sum_exp/log_softmax_rows.h"
 #include "sum_exp/loops.h"
 #include "sum_exp/scaled_exp.h"
 #include "sum_exp/softmax_rows.h"
@@ -311,7 +313,7 @@ template <class V>
 void sum_beside_max(const Block<typename V::Element>& block, const double* max, SumExp sums) {
   using Sums = Lanes<V, Keep::all_but_max>;
   sum_items<V, typename V::Element, Sums>(
-      block, [max](size_t i, size_t n) { return Sums(load_narrow<V>(max, i, n)); },
+      block, [max](size_t i, size_t n) { return Sums(next_below(load_narrow<V>(max, i, n))); },
       SumExpMoments{sums, nullptr, nullptr}, AsIs<V>());
 }
 
@@ -558,11 +560,12 @@ class Stream {
   size_t n_ = 0;
 };
 
-template <class V>
-void softmax_at_once(const Block<typename V::Element>& block, typename V::Element* y, Store store,
-                     double* made) {
+/// The rows of a block by SoftmaxRows or LogSoftmaxRows.
+template <class V, class Rows>
+void rows_at_once(const Block<typename V::Element>& block, typename V::Element* y, Store store,
+                  double* made) {
   using T = typename V::Element;
-  SoftmaxRows<V> batch;
+  Rows batch;
   T results[2][bytes_at_once / sizeof(T)];
   Stream<V> stream;
   const size_t terms = block.terms, most = batch.rows(terms);
@@ -639,48 +642,17 @@ void log_sums(size_t items, SumExp sums, double* high, double* low) {
   });
 }
 
-/// e^x for x < 1, 0 below the smallest normal number: with twice the digits of a double where
-/// those count.
-template <bool twice, class F64>
-inline DoubleDouble<F64> exp_of(DoubleDouble<F64> x) {
-  const F64 zero = all<F64>(0.0), one = all<F64>(1.0);
-  const F64 lowest = all<F64>(-1021.0 * ExpConstants<double>::ln_2);
-  const auto normal = greater(x.high, lowest);
-  const F64 high = select(normal, x.high, lowest), low = select(normal, x.low, zero);
-  if constexpr (twice) {
-    const ExactExpParts<F64> e = exact_exp_parts<F64>({high, low});
-    const F64 power = select(normal, power_of_two(e.n, exponent_bias(zero)), zero);
-    const DoubleDouble<F64> exp = fast_two_sum(one, e.t.high);
-    return {exp.high * power, (exp.low + e.t.low) * power};
-  }
-  const ExpParts<F64> e = exp_parts(high);
-  const F64 power = select(normal, power_of_two(e.n, exponent_bias(zero)), zero);
-  return {fma(power, e.t, power), zero};
-}
-
 template <class T, class F64>
 void log_beside_max(size_t items, SumExp sums, double* results) {
-  using C = ExpConstants<double>;
-  constexpr bool twice = sizeof(T) == sizeof(double);
-  const F64 zero = all<F64>(0.0), one = all<F64>(1.0);
   for_vectors<F64>(items, [&](size_t i, size_t n) {
     const auto load = [=](const double* x) { return F64::load_first(x + i, n, F64::all(1.0)); };
-    const F64 base = load(sums.exponent), result = load(results);
-    const DoubleDouble<F64> product = multiply(base, all<F64>(C::ln_2));
-    const DoubleDouble<F64> shift = two_sum(product.high, zero - load(sums.max));
-    const F64 low = shift.low + fma(base, all<F64>(C::ln_2_rest), product.low);
-    const DoubleDouble<F64> exp = exp_of<twice, F64>({shift.high, low});
-    const DoubleDouble<F64> beside = two_sum(load(sums.sum), load(sums.rest)) * exp;
+    const DoubleDouble<F64> beside =
+        beside_max<T, F64>({load(sums.sum), load(sums.rest)}, load(sums.exponent), load(sums.max));
     // From log 2 on there may be two that equal the maximum: then there is less beside them.
-    const F64 two = select(greater(result, all<F64>(0.69)), all<F64>(2.0), one);
+    const F64 one = all<F64>(1.0);
+    const F64 two = select(greater(load(results), all<F64>(0.69)), all<F64>(2.0), one);
     const F64 count = select(greater(beside.high, all<F64>(0.9)), one, two);
-    const DoubleDouble<F64> others = fast_two_sum(beside.high, beside.low);
-    if constexpr (twice) {
-      exact_log<F64>(count, others).high.store_first(results + i, n);
-    } else {
-      const DoubleDouble<F64> sum = two_sum(count, others.high);
-      log(sum.high, sum.low, zero).high.store_first(results + i, n);
-    }
+    log_of_sum<T>(count, beside).store_first(results + i, n);
   });
 }
 
@@ -700,11 +672,12 @@ constexpr AllSumExpLoops make_loops() {
   return {
       {sum<F32, float, Keep::nothing>, sum<F32, float, Keep::max>, sum<F64, float, Keep::max>,
        sum_beside_max<F32>, log_beside_max<float, F64>, sum_moments<F32, float>, max_of_items<F32>,
-       sum_exactly<F64, float>, softmax<F32>, softmax_at_once<F32>, log_softmax<F32>},
+       sum_exactly<F64, float>, softmax<F32>, rows_at_once<F32, SoftmaxRows<F32>>, log_softmax<F32>,
+       rows_at_once<F32, LogSoftmaxRows<F32>>},
       {sum<F64, double, Keep::nothing>, sum<F64, double, Keep::max>, sum<F64, double, Keep::max>,
        sum_beside_max<F64>, log_beside_max<double, F64>, sum_moments<F64, double>,
-       max_of_items<F64>, sum_exactly<F64, double>, softmax<F64>, softmax_at_once<F64>,
-       log_softmax<F64>},
+       max_of_items<F64>, sum_exactly<F64, double>, softmax<F64>,
+       rows_at_once<F64, SoftmaxRows<F64>>, log_softmax<F64>, nullptr},
       {add_sums<F64>, log_sums<F64>, log_exactly<F64>}};
 }
 

@@ -150,7 +150,7 @@ class SoftmaxRows {
     constexpr size_t parts = Sums::parts;
     F64 inverse[parts], rest[parts];
     for (size_t p = 0; p < parts; ++p) {
-      const DoubleDouble<F64> total = total_of_rows(p * F64::width);
+      const DoubleDouble<F64> total = Sums::totals(high_ + p * F64::width, low_ + p * F64::width);
       total.high.store(total_ + p * F64::width);
       inverse[p] = all<F64>(1.0) / total.high;
       // One step of Newton's method.
@@ -165,27 +165,6 @@ class SoftmaxRows {
     }
     scale.store(scale_);
     V::narrow(rest).store(rest_);
-  }
-
-  /// The sums over all lanes of rows from `first` on, each in a lane; the order of the terms is
-  /// fixed.
-  DoubleDouble<F64> total_of_rows(size_t first) const {
-    constexpr size_t width = F64::width;
-    F64 high[width], low[width];
-    for (size_t k = 0; k < width; ++k) {
-      high[k] = high_[first + k];
-      low[k] = low_[first + k];
-    }
-    if constexpr (!is_double) return {sums_of_lanes(high), all<F64>(0.0)};
-    transpose(high);
-    transpose(low);
-    for (size_t n = width / 2; n > 0; n /= 2)
-      for (size_t k = 0; k < n; ++k) {
-        const DoubleDouble<F64> pair = two_sum(high[k], high[k + n]);
-        high[k] = pair.high;
-        low[k] = low[k] + (low[k + n] + pair.low);
-      }
-    return {high[0], low[0]};
   }
 
   /// y = the terms of row i over their sum.
