@@ -503,9 +503,10 @@ def test_reports_are_of_arrays():
         np.testing.assert_array_equal(ours.kappa, theirs.kappa)
         scale = EntropyInvariant(ours.kappa)
         profile = attention_entropy_profile(*x, scale=scale)
-        np.testing.assert_array_equal(
-            profile.entropy, attention_entropy_profile(*wide, scale=scale).entropy
-        )
+        entropy = attention_entropy_profile(*wide, scale=scale).entropy
+        # Tile registers, which are for bfloat16 alone, add products in another order.
+        bound = 0.0 if dtype == torch.float32 else 1e-4
+        np.testing.assert_allclose(profile.entropy, entropy, rtol=0, atol=bound)
 
 
 @pytest.mark.parametrize(
