@@ -9,7 +9,8 @@ with the float64 reference before they are timed. Causal work counts the visible
 counts 2.5 times the forward products.
 
 For AVX2 on both sides: LOGITKIT_ISA=avx2 ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2.
-Without the matrix units of recent processors, for half types: ONEDNN_MAX_CPU_ISA=AVX512_CORE.
+Without the matrix units of recent processors, for half types: LOGITKIT_ISA=avx512
+ONEDNN_MAX_CPU_ISA=AVX512_CORE.
 """
 
 from __future__ import annotations

@@ -232,13 +232,26 @@ def test_what_is_hidden_does_not_leak(bad, softcap, isa, monkeypatch):
 @pytest.mark.parametrize("threads", [2, 3, 7])
 def test_bits_do_not_depend_on_threads(threads, heads):
     rng = np.random.default_rng(14)
-    q, k, v, grad = arrays(rng, *4 * [(1, heads, 301, 32)], dtype=np.float32)
+    long, short = (1, heads, 1700, 32), (1, heads, 301, 32)  # queries of two parts
+    q, k, v, grad = arrays(rng, long, short, short, long, dtype=np.float32)
     options = {"is_causal": True, "scale": EntropyInvariant(np.ones(heads))}
     got = attention_vjp(q, k, v, grad, **options, threads=threads)
     alone = attention_vjp(q, k, v, grad, **options, threads=1)
     for ours, theirs in zip(got, alone, strict=True):
         if ours is not None:
             np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("length", [70, 1700])
+def test_bits_do_not_depend_on_other_heads_and_batches(length):
+    rng = np.random.default_rng(19)
+    long, short = (2, 3, length, 20), (2, 3, 130, 20)
+    xs = arrays(rng, long, short, short, long, dtype=np.float32)
+    whole = attention_vjp(*xs, is_causal=True)
+    for batch, head in ((slice(1, 2), slice(None)), (slice(0, 1), slice(2, 3))):
+        part = attention_vjp(*(x[batch, head] for x in xs), is_causal=True)
+        for got, want in zip(part[:3], whole, strict=False):
+            np.testing.assert_array_equal(got, want[batch, head])
 
 
 def test_torch_agrees():

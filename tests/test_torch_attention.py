@@ -11,6 +11,7 @@ from logitkit import (
     LogBase,
     LogClip,
     YaRN,
+    _cpu,
     attention,
     attention_entropy_profile,
     attention_vjp,
@@ -141,7 +142,11 @@ def test_half_types(dtype, requires_grad):
     wide = [t.detach().float().requires_grad_(requires_grad) for t in x]
     ours, exact = attention(*x, is_causal=True), attention(*wide, is_causal=True)
     assert ours.dtype == dtype
-    assert torch.equal(ours, exact.to(dtype))
+    if dtype == torch.float16 or _cpu.default_isa().name != "amx":
+        assert torch.equal(ours, exact.to(dtype))
+    # Outputs are rounded, and so are weights of bfloat16 where there are tile registers.
+    bound = torch.finfo(dtype).eps / 2 * wide[2].abs().max().item()
+    torch.testing.assert_close(ours.float(), exact, rtol=0, atol=bound)
     assert attention_with_stats(*x).logsumexp.dtype == torch.float32
     if requires_grad:
         g = normal(*ours.shape, dtype=dtype)
@@ -498,9 +503,10 @@ def test_reports_are_of_arrays():
         np.testing.assert_array_equal(ours.kappa, theirs.kappa)
         scale = EntropyInvariant(ours.kappa)
         profile = attention_entropy_profile(*x, scale=scale)
-        np.testing.assert_array_equal(
-            profile.entropy, attention_entropy_profile(*wide, scale=scale).entropy
-        )
+        entropy = attention_entropy_profile(*wide, scale=scale).entropy
+        # Tile registers, which are for bfloat16 alone, add products in another order.
+        bound = 0.0 if dtype == torch.float32 else 1e-4
+        np.testing.assert_allclose(profile.entropy, entropy, rtol=0, atol=bound)
 
 
 @pytest.mark.parametrize(

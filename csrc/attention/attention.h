@@ -117,8 +117,10 @@ struct AttentionGradient {
 /// gradient of keys and values beyond a sequence's is not written.
 ///   Error:   for standard normal arguments within 300 u of the largest element of each gradient;
 ///            a bound for any would be that of attention() times sums of absolute terms
-///   Bits:    do not depend on `threads`.
-///   Memory:  that of attention(), and gradients of keys and values in T for each thread.
+///   Bits:    those of a sequence do not depend on other sequences and heads or on `threads`; those
+///            of keys and values depend on the heads that share them.
+///   Memory:  that of attention(), and gradients of keys and values of one key head in T for each
+///            thread; 48 MiB of them for sequences of many queries.
 template <class T>
 void attention_gradient(const AttentionInput<T>& input, const AttentionGradient<T>& gradient,
                         std::size_t threads, Isa isa);

@@ -13,10 +13,27 @@ namespace {
 
 // Panels that go over a tile of keys together, at most.
 constexpr std::size_t max_group = 4;
-// Tasks that a call is cut into, if it is large enough: a grid that does not depend on threads.
-constexpr std::size_t enough_tasks = 16;
-// For sums of the parts that the queries of one key head are cut into.
+// The gradient of keys and values is a sum over queries. Those of one key head are cut into parts
+// of so many panels at least and so many parts at most, and the sums of parts are added in their
+// order. This grid depends on the sequence alone, and so do the bits.
+constexpr std::size_t part_panels = 16;
+constexpr std::size_t most_parts = 16;
+// For sums of parts, of one key head or of several at a time.
 constexpr std::size_t most_bytes = std::size_t{48} << 20;
+
+// Several sums, for one would wait for each addition.
+template <class T>
+double inner_product(const T* a, const T* b, std::size_t n) {
+  constexpr std::size_t step = 8;
+  double sums[step] = {};
+  std::size_t d = 0;
+  for (; d + step <= n; d += step)
+    for (std::size_t k = 0; k < step; ++k) sums[k] += double{a[d + k]} * double{b[d + k]};
+  for (; d < n; ++d) sums[0] += double{a[d]} * double{b[d]};
+  double sum = 0.0;
+  for (const double x : sums) sum += x;
+  return sum;
+}
 
 template <class T>
 class Backward {
@@ -29,44 +46,39 @@ class Backward {
         tiles_(input, false, isa),
         key_depth_(tiles_.whole_vectors(in_.head_dim)),
         value_depth_(tiles_.whole_vectors(in_.value_dim)) {
-    // The gradient of keys and values is a sum over queries. A task goes over all panels of a
-    // key head, or over one part of them; the sums of parts are added in the order of parts.
-    const std::size_t units = in_.sequences.size() * in_.key_heads;
-    std::size_t keys = 1, panels = 1;
-    for (const Sequence& s : in_.sequences) keys = std::max(keys, s.keys);
-    for (const auto& of_sequence : tiles_.panels) panels = std::max(panels, of_sequence.size());
-    const std::size_t bytes = units * keys * (key_depth_ + value_depth_) * sizeof(T);
-    parts_ = std::min({(enough_tasks + units - 1) / std::max<std::size_t>(units, 1), panels,
-                       std::max<std::size_t>(most_bytes / std::max<std::size_t>(bytes, 1), 1)});
-    for (std::size_t s = 0; s < in_.sequences.size(); ++s)
-      for (std::size_t h = 0; h < in_.key_heads; ++h)
-        for (std::size_t p = 0; p < parts_; ++p) {
-          const std::size_t size = tiles_.panels[s].size();
-          const std::size_t first = size * p / parts_, end = size * (p + 1) / parts_;
-          tasks_.push_back({s, h, first, end - first});
-        }
+    for (std::size_t q = 0; q < in_.sequences.size(); ++q)
+      for (std::size_t h = 0; h < in_.key_heads; ++h) {
+        const std::size_t panels = tiles_.panels[q].size();
+        const std::size_t bytes = in_.sequences[q].keys * (key_depth_ + value_depth_) * sizeof(T);
+        const std::size_t most = std::min(most_parts, most_bytes / std::max<std::size_t>(bytes, 1));
+        const std::size_t parts =
+            std::clamp<std::size_t>(panels / part_panels, 1, std::max<std::size_t>(most, 1));
+        units_.push_back({q, h, parts, parts > 1 ? bytes * parts : 0, {}});
+      }
   }
 
   void run(std::size_t threads) {
     Workspaces<Workspace> workspaces;
-    std::vector<std::unique_ptr<Sums>> parts(parts_ > 1 ? tasks_.size() : 0);
-    parallel_for(tasks_.size(), threads, [&](std::size_t reversed) {
-      const std::size_t t = tasks_.size() - 1 - reversed;  // see Forward
-      workspaces.lend([&] { return Workspace(*this); },
-                      [&](Workspace& w) {
-                        const std::size_t keys = in_.sequences[tasks_[t].sequence].keys;
-                        if (parts_ == 1) {
-                          w.sums.start(keys, key_depth_, value_depth_);
-                          run_task(tasks_[t], w, w.sums);
-                          write_sums(tasks_[t], w.sums, 0, keys);
-                        } else {
-                          parts[t] = std::make_unique<Sums>();
-                          parts[t]->start(keys, key_depth_, value_depth_);
-                          run_task(tasks_[t], w, *parts[t]);
-                        }
-                      });
-    });
-    if (parts_ > 1) add_parts(parts, threads);
+    std::vector<PartTask> tasks;
+    for (std::size_t first = 0, end = 0; first < units_.size(); first = end) {
+      tasks.clear();
+      std::size_t bytes = 0;
+      for (; end < units_.size() && (end == first || bytes + units_[end].bytes <= most_bytes);
+           ++end) {
+        bytes += units_[end].bytes;
+        units_[end].sums.resize(units_[end].parts > 1 ? units_[end].parts : 0);
+        for (std::size_t p = 0; p < units_[end].parts; ++p) tasks.push_back({end, p});
+      }
+      std::reverse(tasks.begin(), tasks.end());  // see Forward
+      parallel_for(tasks.size(), threads, [&](std::size_t t) {
+        workspaces.lend([&] { return Workspace(*this); },
+                        [&](Workspace& w) { run_part(units_[tasks[t].unit], tasks[t].part, w); });
+      });
+      for (std::size_t u = first; u < end; ++u) {
+        if (units_[u].parts > 1) add_parts(units_[u], threads);
+        units_[u].sums.clear();
+      }
+    }
   }
 
  private:
@@ -121,12 +133,25 @@ class Backward {
     Sums sums;
   };
 
-  void run_task(const PanelTask& task, Workspace& w, Sums& sums) const {
+  // The queries of one key head of a sequence.
+  struct Unit {
+    std::size_t sequence, key_head, parts, bytes;
+    std::vector<Sums> sums;  // of each part, if there are several
+  };
+  struct PartTask {
+    std::size_t unit, part;
+  };
+
+  void run_part(Unit& unit, std::size_t part, Workspace& w) const {
     const FlushDenormals flush(FlushDenormals::What::results_and_operands);
-    for (std::size_t p = 0; p < task.panels; p += max_group)
-      run_group({task.sequence, task.key_head, task.first_panel + p,
-                 std::min(max_group, task.panels - p)},
-                w, sums);
+    const std::size_t size = tiles_.panels[unit.sequence].size();
+    const std::size_t keys = in_.sequences[unit.sequence].keys;
+    Sums& sums = unit.parts > 1 ? unit.sums[part] : w.sums;
+    sums.start(keys, key_depth_, value_depth_);
+    const std::size_t end = size * (part + 1) / unit.parts;
+    for (std::size_t p = size * part / unit.parts; p < end; p += max_group)
+      run_group({unit.sequence, unit.key_head, p, std::min(max_group, end - p)}, w, sums);
+    if (unit.parts == 1) write_sums(unit, sums, 0, keys);
   }
 
   void run_group(const PanelTask& task, Workspace& w, Sums& sums) const {
@@ -190,9 +215,7 @@ class Backward {
       std::copy_n(row_of(g_.grad_out, b, h, row, in_.value_dim, w.out_row), in_.value_dim,
                   grad_row);
       const T* out = row_of(g_.out, b, h, row, in_.value_dim, w.out_row);
-      double product = 0.0;
-      for (std::size_t d = 0; d < in_.value_dim; ++d)
-        product += double{grad_row[d]} * double{out[d]};
+      const double product = inner_product(grad_row, out, in_.value_dim);
       const double slope = value_or_zero(g_.grad_entropy, b, h, row);
       panel.logsumexp[i] = static_cast<T>(double{logsumexp} * log2_e);
       panel.slopes[i] = static_cast<T>(slope * ln_2);
@@ -275,9 +298,7 @@ class Backward {
       const std::size_t row = s.first_query + panel.queries_at[i];
       if (g_.grad_scale.data != nullptr) {
         const T* query = row_of(in_.query, b, h, row, in_.head_dim, w.space.rows);
-        double product = 0.0;
-        for (std::size_t d = 0; d < in_.head_dim; ++d)
-          product += double{query[d]} * double{rows[i][d]};
+        const double product = inner_product(query, rows[i], in_.head_dim);
         const bool empty = *g_.logsumexp.at(b, h, row) == -std::numeric_limits<T>::infinity();
         *g_.grad_scale.at(b, h, row) = static_cast<T>(empty ? 0.0 : product);
       }
@@ -294,8 +315,7 @@ class Backward {
     std::copy_n(row, dim, reinterpret_cast<T*>(to));
   }
 
-  void write_sums(const PanelTask& task, const Sums& sums, std::size_t begin,
-                  std::size_t end) const {
+  void write_sums(const Unit& task, const Sums& sums, std::size_t begin, std::size_t end) const {
     const Sequence& s = in_.sequences[task.sequence];
     for (std::size_t j = begin; j < end; ++j) {
       const std::size_t row = s.first_key + j;
@@ -306,27 +326,21 @@ class Backward {
     }
   }
 
-  // Adds the parts of each key head, a block of keys at a time.
-  void add_parts(const std::vector<std::unique_ptr<Sums>>& parts, std::size_t threads) const {
+  // Adds the parts of a key head, a block of keys at a time.
+  void add_parts(const Unit& unit, std::size_t threads) const {
     constexpr std::size_t block = 256;
-    const std::size_t units = tasks_.size() / parts_;
-    std::size_t keys = 0;
-    for (const Sequence& s : in_.sequences) keys = std::max(keys, s.keys);
-    const std::size_t blocks = (keys + block - 1) / block;
-    parallel_for(units * blocks, threads, [&](std::size_t t) {
-      const std::size_t unit = t / blocks * parts_;
-      const std::size_t of_unit = in_.sequences[tasks_[unit].sequence].keys;
-      const std::size_t begin = std::min(of_unit, t % blocks * block);
-      const std::size_t end = std::min(of_unit, begin + block);
+    const std::size_t keys = in_.sequences[unit.sequence].keys;
+    parallel_for((keys + block - 1) / block, threads, [&](std::size_t t) {
+      const std::size_t begin = t * block, end = std::min(keys, begin + block);
       const auto add = [&](T* to, const T* from, std::size_t depth) {
         for (std::size_t k = begin * depth; k < end * depth; ++k) to[k] += from[k];
       };
-      const Sums& first = *parts[unit];
-      for (std::size_t p = 1; p < parts_; ++p) {
-        add(first.key, parts[unit + p]->key, key_depth_);
-        add(first.value, parts[unit + p]->value, value_depth_);
+      const Sums& first = unit.sums[0];
+      for (std::size_t p = 1; p < unit.parts; ++p) {
+        add(first.key, unit.sums[p].key, key_depth_);
+        add(first.value, unit.sums[p].value, value_depth_);
       }
-      write_sums(tasks_[unit], first, begin, end);
+      write_sums(unit, first, begin, end);
     });
   }
 
@@ -334,8 +348,7 @@ class Backward {
   const AttentionGradient<T>& g_;
   const Tiles tiles_;
   const std::size_t key_depth_, value_depth_;
-  std::size_t parts_ = 1;
-  std::vector<PanelTask> tasks_;
+  std::vector<Unit> units_;
 };
 
 }  // namespace
