@@ -74,9 +74,8 @@ inline void load_transposed(unsigned (&x)[4], const void* row) {
   for (unsigned k = 0; k < 4; ++k) {
     std::uint16_t pair[2];
     for (unsigned i = 0; i < 2; ++i)
-      std::memcpy(
-          &pair[i],
-          emulation::from_lane<const unsigned char*>(all, 8 * k + 2 * t + i) + 2 * g, 2);
+      std::memcpy(&pair[i],
+                  emulation::from_lane<const unsigned char*>(all, 8 * k + 2 * t + i) + 2 * g, 2);
     x[k] = pair[0] | unsigned{pair[1]} << 16;
   }
 }
