@@ -50,9 +50,11 @@ class Case:
         self.options, self.named = {}, {"window": (None, None)}
 
     def normal(self, *shape):
+        """Return standard normal elements of the type."""
         return torch.randn(shape, generator=self.random).to(self.device, self.dtype)
 
     def numbers(self, x):
+        """Return numbers in the type that is computed in."""
         return x.to(self.device, compute(self.dtype))
 
     def with_scale(self, rows):
@@ -62,12 +64,14 @@ class Case:
         return self
 
     def add(self, name, x, reference_name=None, reference_x=None):
+        """Give one more argument to both."""
         self.options[name] = x
         plain = exact(x) if torch.is_tensor(x) and x.dtype != torch.bool else x
         self.named[reference_name or name] = plain if reference_x is None else reference_x
         return self
 
     def window(self, left, right, offset=0):
+        """Limit what is seen."""
         self.options |= {"offset": offset}
         self.options |= {} if left is None else {"left": left}
         self.options |= {} if right is None else {"right": right}
@@ -92,10 +96,11 @@ class Case:
         return self
 
     def sinks(self):
+        """Give each head a sink."""
         return self.add("sinks", self.numbers(torch.linspace(-1.0, 2.0, self.rows[1])))
 
     def run(self, **more):
-        """Out, logsumexp, entropy and max_logit of the kernel."""
+        """Return out, logsumexp, entropy and max_logit of the kernel."""
         like = self.query.new_full((*self.rows, self.value.shape[3]), NAN)
         stats = [torch.full(self.rows, NAN, dtype=compute(self.dtype), device=self.device)] * 3
         stats = [x.clone() for x in stats]
@@ -107,6 +112,7 @@ class Case:
         return like, *stats
 
     def expected(self, **more):
+        """Return the results of the reference."""
         arrays = (exact(x) for x in (self.query, self.key, self.value))
         with np.errstate(invalid="ignore"):
             return reference.attention_with_stats(*arrays, **self.named, **more)
@@ -185,8 +191,10 @@ def test_rows_that_see_nothing(dtype, device):
     case.add("mask", mask.to(device), "mask", mask.numpy())
     out, logsumexp, entropy, max_logit = case.run()
     case.check((out, logsumexp, entropy, max_logit))
-    assert not out[0, 1, 3:9].any() and not entropy[0, 1, 3:9].any()
-    assert (logsumexp[0, 1, 3:9] == -INF).all() and (max_logit[0, 1, 3:9] == -INF).all()
+    assert not out[0, 1, 3:9].any()
+    assert not entropy[0, 1, 3:9].any()
+    assert (logsumexp[0, 1, 3:9] == -INF).all()
+    assert (max_logit[0, 1, 3:9] == -INF).all()
     case.sinks().check()
 
 
@@ -286,7 +294,7 @@ def gradients(case, wants_logits=False, **more):
         want = reference.attention_vjp(
             *arrays, grad_logsumexp=exact(of_rows[0]), grad_entropy=exact(of_rows[1]), **named
         )
-    pairs = list(zip(found, want[:3], strict=True)) + [(grad_scale, want.scale)]
+    pairs = [*list(zip(found, want[:3], strict=True)), (grad_scale, want.scale)]
     return pairs + ([(grad_logits, want.bias)] if wants_logits else [])
 
 
@@ -328,12 +336,14 @@ def test_gradients_of_rows_that_see_nothing_and_of_hidden_keys(dtype, device):
     pairs = gradients(case, wants_logits=True)
     for found, _ in pairs:
         assert found.isfinite().all()
-    assert not pairs[0][0][0, 1, 3:9].any() and not pairs[3][0][0, 1, 3:9].any()
-    assert not pairs[1][0][:, :, 11].any() and not pairs[2][0][:, :, 11].any()
+    assert not pairs[0][0][0, 1, 3:9].any()
+    assert not pairs[3][0][0, 1, 3:9].any()
+    assert not pairs[1][0][:, :, 11].any()
+    assert not pairs[2][0][:, :, 11].any()
 
 
 def spread(x):
-    """The same elements with other steps, at addresses that are aligned for nothing."""
+    """Return the same elements with other steps, at addresses that are aligned for nothing."""
     memory = torch.full((x.numel() * 2 + 1,), NAN, dtype=x.dtype, device=x.device)
     b, h, n, d = x.shape
     view = memory[1:].as_strided((b, h, n, d), (2 * h * n * d, d, h * d, 1))
