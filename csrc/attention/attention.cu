@@ -114,9 +114,8 @@ __device__ void finish(const AttentionInput<S>& in, const AttentionOutput<S>& ou
   }
   const int row = unit.first_row + warp_row + 8 * k + lane / 4;
   const int inside = min(row, unit.rows - 1);
-  const float my_factor =
-      finish_row(in, out, unit.s, unit.head_of(inside), unit.query_of(inside), mine,
-                 row < unit.rows && k < 2 * m_tiles);
+  const float my_factor = finish_row(in, out, unit.s, unit.head_of(inside), unit.query_of(inside),
+                                     mine, row < unit.rows && k < 2 * m_tiles);
 #pragma unroll
   for (int i = 0; i < 2 * m_tiles; ++i) {
     const float factor = __shfl_sync(all_lanes, my_factor, lane - k + i);

@@ -48,7 +48,7 @@ struct AttentionOutput {
 /// them as the sum of two numbers of 11 bits (three products). Where they do not serve - double,
 /// more than 256 dimensions, a device below compute capability 8.0 (7.5 for float16) or with too
 /// little shared memory - a warp goes over the keys of a row by itself, which is exact and slow.
-///   Error:     with u = 2^-24, v = 2^-21 for float, 2^-24 for half types, and s = (v
+///   Error:     with u = 2^-24, v = 2^-21 for float, 2^-23 for half types, and s = (v
 ///              sqrt(head_dim) max scale |q| |k| + 8 u max |term|, slope |i + offset - j|) for the
 ///              logits: logsumexp and max_logit within s + 8 u max(1, |result|); out within
 ///              (2 s + 32 u + w) max |value|, where w is 0 for float, 2^-10 for float16 and 2^-7
@@ -56,7 +56,7 @@ struct AttentionOutput {
 ///              (2 s + 32 u) (1 + log n) of n keys. double: as on a processor, with 4 u for u.
 ///   Specials:  those on a processor; but a float that is infinite and seen may make NaN, as may
 ///              one above 2^127. Results of exp below 2^-126 count as 0.
-///   Bits:      those of a row depend on its sequence and the heads that share its keys alone.
+///   Bits:      those of a row depend on its sequence and on what is wanted alone.
 ///   Memory:    attention_gradient() has a workspace; nothing else.
 template <class S>
 cudaError_t attention(const AttentionInput<S>& input, const AttentionOutput<S>& output,
@@ -82,8 +82,8 @@ std::size_t attention_gradient_workspace(std::size_t rows);
 /// The gradient that logitkit::attention_gradient() defines. There is no block_table; `batches`
 /// and `rows` are those of the array of queries.
 ///   Error:   float: for standard normal arguments within 2^-15 of the largest element of each
-///            gradient; half types: as if each weight and each gradient of a logit were rounded to
-///            the type, so that those of a logit beyond 65504 are infinite in float16
+///            gradient, float16 within 2^-8 and bfloat16 within 2^-5 of it, as each weight and each
+///            gradient of a logit is rounded to the type; those beyond 65504 are infinite in float16
 ///   Order:   of all sums fixed; the gradients of queries, and those of keys and values, are
 ///            computed by kernels of their own, without atomic operations.
 template <class S>

@@ -243,9 +243,8 @@ void bind_attention(py::module_& m) {
         const Arguments a = arguments(query, key, value, scale, options, sinks, block_table);
         const Results r = {array(out, "out"), optional(logsumexp, "logsumexp"),
                            optional(entropy, "entropy"), optional(max_logit, "max_logit")};
-        with_element(a.query, [&](auto* type) {
-          run<std::remove_pointer_t<decltype(type)>>(a, r, stream);
-        });
+        with_element(a.query,
+                     [&](auto* type) { run<std::remove_pointer_t<decltype(type)>>(a, r, stream); });
       },
       py::arg("query"), py::arg("key"), py::arg("value"), py::arg("scale"), py::arg("out"),
       py::kw_only(), py::arg("offset") = 0, py::arg("left") = logitkit::unlimited,

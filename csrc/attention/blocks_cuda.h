@@ -122,16 +122,15 @@ __device__ void put_pair(const Tile<S, D>& tile, int row, int d, float first, fl
 
 /// Stores `rows` rows of a tile, those of a warp, to where row_at(row) says, unless that is null.
 template <class S, int D, class RowAt>
-__device__ void store_rows(const Tile<S, D>& tile, int first_row, int rows, int dim,
-                           bool aligned, const RowAt& row_at) {
+__device__ void store_rows(const Tile<S, D>& tile, int first_row, int rows, int dim, bool aligned,
+                           const RowAt& row_at) {
   constexpr int chunks = Tile<S, D>::chunks, pack = pack_size<S>;
 #pragma unroll 1
   for (int index = threadIdx.x % warp_size; index < rows * chunks; index += warp_size) {
     const int row = first_row + index / chunks, column = index % chunks * pack;
     S* to = row_at(row);
     if (to == nullptr || column >= dim) continue;
-    const auto& from =
-        *reinterpret_cast<const Pack<S, pack>*>(tile.chunk(row, index % chunks));
+    const auto& from = *reinterpret_cast<const Pack<S, pack>*>(tile.chunk(row, index % chunks));
     if (aligned && column + pack <= dim) {
       *reinterpret_cast<Pack<S, pack>*>(to + column) = from;
     } else {

@@ -288,8 +288,8 @@ __global__ void __launch_bounds__(Shape<S, D>::threads, 256 / Shape<S, D>::threa
     multiply_rows(keys, warp_row, queries, z);
     multiply_rows(values, warp_row, grad_out, gradients);
     grade_columns<S, D>(in, columns + stage / 2 * Of::columns, s,
-                               key_head * group + turn / per_head, first, first_key,
-                               range.hides(first, Of::columns), z, gradients);
+                        key_head * group + turn / per_head, first, first_key,
+                        range.hides(first, Of::columns), z, gradients);
     if constexpr (Of::both) {
       add_weighted(z, grad_out, sums);
       add_weighted(gradients, queries, key_sums);
@@ -303,8 +303,7 @@ __global__ void __launch_bounds__(Shape<S, D>::threads, 256 / Shape<S, D>::threa
   }
   wait_for_copies();
   if (!works) return;
-  const auto store = [&](const Tile<S, D>& tile, const auto& gradient, const Rows<S>& to,
-                         int dim) {
+  const auto store = [&](const Tile<S, D>& tile, const auto& gradient, const Rows<S>& to, int dim) {
 #pragma unroll
     for (int d = 0; d < D / 8; ++d)
 #pragma unroll
@@ -403,10 +402,9 @@ cudaError_t attention_gradient(const AttentionInput<S>& in, const AttentionGradi
   const GradientRows<T> of_rows = {static_cast<GradientRow<T>*>(g.workspace), in.heads,
                                    static_cast<std::int64_t>(rows)};
   const std::size_t count = batches * static_cast<std::size_t>(in.heads) * rows;
-  Launch how = {dim3(static_cast<unsigned>((count + row_warps - 1) / row_warps)),
-                dim3(row_threads), 0, stream};
-  cudaError_t status =
-      launch(&find_rows<S>, how, in, g, of_rows, static_cast<std::int64_t>(count));
+  Launch how = {dim3(static_cast<unsigned>((count + row_warps - 1) / row_warps)), dim3(row_threads),
+                0, stream};
+  cudaError_t status = launch(&find_rows<S>, how, in, g, of_rows, static_cast<std::int64_t>(count));
   if (status != cudaSuccess) return status;
   if constexpr (!std::is_same_v<S, double>) {
     if (launch_tiles(in, g, of_rows, stream, status)) return status;

@@ -72,8 +72,7 @@ __device__ void write_row(const T* row, int n, T factor, S* to) {
 
 /// Of row `row` of a head: those of its query, scale and logits.
 template <class S>
-__device__ __noinline__ void grade_query(const AttentionInput<S>& in,
-                                         const AttentionGradient<S>& g,
+__device__ __noinline__ void grade_query(const AttentionInput<S>& in, const AttentionGradient<S>& g,
                                          const GradientRows<Compute<S>>& rows, const Sequence& s,
                                          int head, int row, Compute<S>* memory) {
   using T = Compute<S>;

@@ -120,8 +120,7 @@ struct LogitRow {
         const T term = terms[i][k * static_cast<int>(in.terms[i].key)];
         z.value = term == -infinity<T>() ? term : z.value + term * per_logit<T>;
       }
-      if (mask != nullptr && mask[k * static_cast<int>(in.mask.key)] == 0)
-        z.value = -infinity<T>();
+      if (mask != nullptr && mask[k * static_cast<int>(in.mask.key)] == 0) z.value = -infinity<T>();
     }
     return z;
   }

@@ -36,7 +36,7 @@ __device__ T warp_sum(T x) {
 /// Row `row` of a head; `memory` is shared by the warp alone.
 template <class S>
 __device__ __noinline__ void attend_row(const AttentionInput<S>& in, const AttentionOutput<S>& out,
-                           const Sequence& s, int head, int row, Compute<S>* memory) {
+                                        const Sequence& s, int head, int row, Compute<S>* memory) {
   using T = Compute<S>;
   const int lane = threadIdx.x % warp_size, key_head = head / (in.heads / in.key_heads);
   const std::int64_t batch = static_cast<std::int64_t>(s.query_batch);

@@ -174,7 +174,7 @@ __device__ void add_weighted(const float (&weights)[m_tiles][n_tiles][4], const 
       for (int m = 0; m < m_tiles; ++m)
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
-          const float(&w)[4] = weights[m][2 * k + i / 2];
+          const float (&w)[4] = weights[m][2 * k + i / 2];
           left[m].word[i] = packed(w[2 * (i % 2)], w[2 * (i % 2) + 1], type);
         }
 #pragma unroll
@@ -196,7 +196,7 @@ __device__ void add_weighted(const float (&weights)[m_tiles][n_tiles][4], const 
       typename P::Left left[m_tiles];
 #pragma unroll
       for (int m = 0; m < m_tiles; ++m) {
-        const float(&w)[4] = weights[m][k];
+        const float (&w)[4] = weights[m][k];
         const unsigned words[4] = {__float_as_uint(w[0]), __float_as_uint(w[2]),
                                    __float_as_uint(w[1]), __float_as_uint(w[3])};
         left[m] = P::left(words);
@@ -204,7 +204,8 @@ __device__ void add_weighted(const float (&weights)[m_tiles][n_tiles][4], const 
 #pragma unroll
       for (int d = 0; d < D / 8; ++d) {
         const auto word = [&](int r) {
-          return reinterpret_cast<const unsigned*>(b.chunk(8 * k + r, 2 * d + column / 4))[column % 4];
+          return reinterpret_cast<const unsigned*>(
+              b.chunk(8 * k + r, 2 * d + column / 4))[column % 4];
         };
         const auto right = P::right(word(row), word(row + 1));
 #pragma unroll

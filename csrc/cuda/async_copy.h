@@ -19,7 +19,8 @@ __device__ inline void copy_async(void* to, const void* from, int count) {
     words = *static_cast<const uint4*>(from);
   else
     for (int k = 0; k < count; k += 2)  // no element is smaller
-      reinterpret_cast<unsigned short*>(&words)[k / 2] = static_cast<const unsigned short*>(from)[k / 2];
+      reinterpret_cast<unsigned short*>(&words)[k / 2] =
+          static_cast<const unsigned short*>(from)[k / 2];
   *static_cast<uint4*>(to) = words;
 #endif
 }

@@ -23,10 +23,11 @@ template <class S>
 float element(const unsigned (&low)[4], const unsigned (&high)[4], int k) {
   if constexpr (sizeof(S) == 4) {
     // The tensor cores do not see the last bits.
-    return __uint_as_float((k < 4 ? low : high)[k % 4] & 0xffffe000u);
+    const unsigned* words = k < 4 ? low : high;
+    return __uint_as_float(words[k % 4] & 0xffffe000u);
   } else {
-    const unsigned word = (k < 8 ? low : high)[k % 8 / 2];
-    return half_element(word >> k % 2 * 16, static_cast<const S*>(nullptr));
+    const unsigned* words = k < 8 ? low : high;
+    return half_element(words[k % 8 / 2] >> k % 2 * 16, static_cast<const S*>(nullptr));
   }
 }
 
@@ -73,9 +74,8 @@ inline void load_transposed(unsigned (&x)[4], const void* row) {
   for (unsigned k = 0; k < 4; ++k) {
     std::uint16_t pair[2];
     for (unsigned i = 0; i < 2; ++i)
-      std::memcpy(
-          &pair[i],
-          emulation::from_lane<const unsigned char*>(all, 8 * k + 2 * t + i) + 2 * g, 2);
+      std::memcpy(&pair[i],
+                  emulation::from_lane<const unsigned char*>(all, 8 * k + 2 * t + i) + 2 * g, 2);
     x[k] = pair[0] | unsigned{pair[1]} << 16;
   }
 }
