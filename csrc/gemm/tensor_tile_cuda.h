@@ -19,6 +19,7 @@ struct TensorTile {
   using Element = S;
   using Value = float;
   static constexpr unsigned threads = 128, lanes = 4;
+  static constexpr unsigned at_once = 2;  // of a multiprocessor, at the least
   static constexpr unsigned rows = 128, columns = 128, rows_of_warp = 32;
   static constexpr unsigned blocks_down = rows_of_warp / 16, blocks_across = columns / 8;
   static constexpr unsigned row_count = 2 * blocks_down, column_count = 2 * blocks_across;

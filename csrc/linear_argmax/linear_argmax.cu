@@ -104,7 +104,7 @@ __device__ void take_row(Tile& tile, unsigned r, int first_column, int columns, 
 
 /// The k largest of each part of the columns, partial[part][row][k].
 template <class Tile, class S, class T = Compute<S>>
-__global__ void __launch_bounds__(Tile::threads)
+__global__ void __launch_bounds__(Tile::threads, Tile::at_once)
     best_of_parts(LinearScores<S> in, ColumnParts parts, Pass<T> pass, Candidate<T>* partial) {
   unsigned char* shared = dynamic_shared<unsigned char>();
   auto* lists = reinterpret_cast<Candidate<T>*>(shared + Tile::shared_bytes);  // [row][k]

@@ -57,7 +57,7 @@ __noinline__ __device__ Compute<S> grade_fully(const LayerLossInput<S>* in, Comp
 
 /// G of the classes from `first` on, to[row][class - first] with `stride` classes in a row.
 template <class Tile, class S>
-__global__ void __launch_bounds__(Tile::threads)
+__global__ void __launch_bounds__(Tile::threads, Tile::at_once)
     grade_logits(LayerLossInput<S> in, LayerLossFactors factors, std::size_t first,
                  std::size_t stride, S* to) {
   using T = Compute<S>;
@@ -123,7 +123,7 @@ struct ProductOutput {
 };
 
 template <class Tile, bool left_by_term, class S>
-__global__ void __launch_bounds__(Tile::threads)
+__global__ void __launch_bounds__(Tile::threads, Tile::at_once)
     multiply_factors(Factor<S> left, Factor<S> right, std::size_t terms, ProductOutput<S> out) {
   using T = Compute<S>;
   const std::size_t first_row = std::size_t{blockIdx.x} * Tile::rows;

@@ -142,7 +142,7 @@ __device__ void add_row(Tile& tile, unsigned r, const LayerLossInput<S>& in, std
 
 /// The sums of each part of the classes, partial[part][row].
 template <class Tile, class S, class T = Compute<S>>
-__global__ void __launch_bounds__(Tile::threads)
+__global__ void __launch_bounds__(Tile::threads, Tile::at_once)
     sums_of_parts(LayerLossInput<S> in, ColumnParts parts, bool with_total, RowSums<T>* partial) {
   unsigned char* shared = dynamic_shared<unsigned char>();
   auto* sums = reinterpret_cast<RowSums<T>*>(shared + Tile::shared_bytes);
