@@ -62,6 +62,7 @@ class Table:
     lines: list[str] = field(default_factory=list)
 
     def add(self, *cells: str) -> None:
+        """Add a line, and print it."""
         self.lines.append("| " + " | ".join(cells) + " |")
         print(self.lines[-1], flush=True)
 
@@ -106,6 +107,7 @@ def difference(found: Any, exact: Any) -> float:
 
 
 def reductions() -> Iterator[Case]:
+    """Yield log-sum-exp, softmax and statistics along lines of several lengths."""
     shapes = [((4096, 4096), 1), ((65536, 512), 1), ((1_000_000, 64), 1), ((64, 1_000_000), 1)]
     shapes += [((100_000, 512), 0), ((2048, 50257), 1)]
     for dtype in (torch.float32, torch.bfloat16):
@@ -144,6 +146,8 @@ def reductions() -> Iterator[Case]:
 
 
 def sdpa(backend: SDPBackend, *, is_causal: bool) -> Call:
+    """Return PyTorch's attention by one of its backends."""
+
     def call(q: Any, k: Any, v: Any) -> Any:
         with sdpa_kernel(backend):
             return F.scaled_dot_product_attention(q, k, v, is_causal=is_causal)
@@ -152,6 +156,7 @@ def sdpa(backend: SDPBackend, *, is_causal: bool) -> Call:
 
 
 def attention() -> Iterator[Case]:
+    """Yield attention, and attention with its gradients."""
     for dtype, heads, n in (
         (torch.bfloat16, 32, 4096),
         (torch.float16, 32, 4096),
@@ -212,6 +217,7 @@ def backward(forward: Call) -> Call:
 
 
 def products() -> Iterator[Case]:
+    """Yield products whose rows are reduced, and cross-entropy."""
     for rows, classes, depth in ((2048, 32000, 512), (4096, 50257, 768), (2048, 128000, 2048)):
 
         def make(m: int = rows, n: int = classes, d: int = depth) -> tuple[Any, ...]:
@@ -251,6 +257,7 @@ def products() -> Iterator[Case]:
 
 
 def updates() -> Iterator[Case]:
+    """Yield the update of a diffusion sampler, with and without noise."""
     from logitkit._diffusion_update import diffusion_update
 
     for count in (1 << 22, 1 << 26):
@@ -333,6 +340,7 @@ def report(case: Case, limits: Limits, table: Table) -> None:
 
 
 def main() -> None:
+    """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default="", help="a word in the names of the cases")
     parser.add_argument("--table", type=Path, help="where to write the table")
@@ -342,15 +350,13 @@ def main() -> None:
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.manual_seed(0)
     gpu, limits, table = torch.cuda.get_device_name(), measure_limits(), Table()
-    heading = [
-        f"# {gpu}",
-        "",
+    conditions = (
         f"`python bench/gpu.py`; PyTorch {torch.__version__}, CUDA {torch.version.cuda}, logitkit "
-        f"built for {', '.join(cuda.build_info().architectures)}. Copy {limits.copy / 1e9:.0f} GB/s, "
-        f"product in bfloat16 {limits.bfloat16 / 1e12:.0f} TFLOP/s. Shares are of the first where "
-        "a rate is in GB/s, else of the second.",
-        "",
-    ]
+        f"built for {', '.join(cuda.build_info().architectures)}. Copy "
+        f"{limits.copy / 1e9:.0f} GB/s, product in bfloat16 {limits.bfloat16 / 1e12:.0f} TFLOP/s. "
+        "Shares are of the first where a rate is in GB/s, else of the second."
+    )
+    heading = [f"# {gpu}", "", conditions, ""]
     print("\n".join(heading))
     table.add("case", "time", "rate", "share", "best peer", "error", "goal")
     table.add(*["---"] * 7)

@@ -10,9 +10,9 @@ torch = pytest.importorskip("torch")
 
 from torch.autograd import gradcheck, gradgradcheck
 
-import logitkit.torch._losses  # noqa: F401, registers the operators
 from logitkit.losses._metric_kernels import SURROGATES
 from logitkit.losses._row_losses import ROW_LOSSES
+from logitkit.torch import _losses  # registers the operators
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:`torch.jit"),
@@ -81,6 +81,42 @@ def prepared(loss):
             if terms.loss is loss:
                 return terms
     return pytest.fail(f"no case of {loss.name}")
+
+
+@each
+def test_tensors_elsewhere_stay_there(case):
+    def moved(x):
+        return torch.tensor(x, device="meta") if isinstance(x, np.ndarray) else x
+
+    args = [moved(x) for x in case.args]
+    for x in args[: case.differentiable]:
+        x.requires_grad_()
+    # Segments are counted in main memory.
+    options = {k: v if k == "segments" else moved(v) for k, v in case.options.items()}
+    value = getattr(losses, case.name)(*args, **options)
+    assert value.device.type == "meta"
+    value.backward()
+    assert args[0].grad.device.type == "meta"
+
+
+@pytest.mark.parametrize("loss", ROW_LOSSES, ids=lambda loss: loss.name)
+def test_formula_for_gpus_is_that_of_the_kernel(loss):
+    terms = prepared(loss)
+    arrays = [None if x is None else x.detach() for x in terms.arrays]
+    argnums = [
+        i
+        for i, x in enumerate(arrays[: loss.differentiable])
+        if x is not None and x.is_floating_point()
+    ]
+    args = (*arrays, *(terms.numbers[name] for name, _ in loss.numbers), argnums)
+    of_formula = _losses._by_formula(loss, *args)
+    for found, want in zip(of_formula, _losses._compute(loss, *args), strict=True):
+        torch.testing.assert_close(found, want, rtol=1e-7, atol=1e-7)
+        assert found.stride() == want.stride()
+    elsewhere = [x.to("meta") if isinstance(x, torch.Tensor) else x for x in args]
+    for found, want in zip(_losses._by_formula(loss, *elsewhere), of_formula, strict=True):
+        assert found.device.type == "meta"
+        assert found.shape == want.shape
 
 
 LONG = {"combinatorial_cross_entropy", "entmax_loss"}  # formulas to trace

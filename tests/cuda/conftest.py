@@ -52,7 +52,6 @@ def guarded(device):
 
     It returns the copy, and a function that tells whether the NaNs are still there.
     """
-
     import torch
 
     def copy(x):

@@ -7,10 +7,20 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from .._lines import normalized
+from .._real_array import real_array
 from .._softmax import softmax
 from ._class_rows import class_rows
 from ._grouped_kernel import GROUPED
-from ._namespace import as_numpy, cast, first_index, floating, like, like_given, namespace_of
+from ._namespace import (
+    as_numpy,
+    cast,
+    first_index,
+    floating,
+    like,
+    like_given,
+    namespace_of,
+    places,
+)
 from ._reduction import Reduction, Weighting
 from ._terms import RowTerms, loss
 
@@ -111,7 +121,7 @@ def grouped_cross_entropy(
     s, t, kept = rows.logits, rows.target, rows.weighting.kept
     xp = namespace_of(s)
     if t.ndim < s.ndim:
-        t = cast(t[..., None] == xp.arange(s.shape[-1]), s.dtype)
+        t = cast(t[..., None] == places(s.shape[-1], s), s.dtype)
     if kept is not None:
         t = xp.where(kept[..., None], t, xp.zeros_like(t))
     groups = _groups(s, over, segments, axis)
@@ -176,8 +186,7 @@ def _groups(s: Any, over: Any, segments: Any, axis: int) -> _Groups:
         return _Groups(shape, outside + inside, tuple(shape[i] for i in outside))
     if over is not None:
         raise ValueError("expected segments or over, not both")
-    ids = like("segments", segments, s)
-    ids = np.asarray(ids.detach() if hasattr(ids, "detach") else ids)
+    ids = real_array("segments", as_numpy(segments))
     if ids.dtype.kind not in "iu":
         raise TypeError(f"expected segments of integers, not {ids.dtype}")
     if tuple(ids.shape) != shape:
@@ -192,7 +201,7 @@ def _groups(s: Any, over: Any, segments: Any, axis: int) -> _Groups:
     index[real] = np.argsort(flat, kind="stable")
     xp = namespace_of(s)
     if xp is not np:
-        index, real = xp.as_tensor(index), xp.as_tensor(real)
+        index, real = (xp.as_tensor(x, device=s.device) for x in (index, real))
     return _Groups(shape, (), (), index, real)
 
 

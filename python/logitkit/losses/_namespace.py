@@ -26,6 +26,12 @@ def namespace_of(*arrays: Any) -> Any:
     return sys.modules["torch"] if any(bridge_for(x) is not None for x in arrays) else np
 
 
+def places(n: int, like: Any) -> Any:
+    """Return 0, 1, ... n - 1 where `like` lies."""
+    xp = namespace_of(like)
+    return np.arange(n) if xp is np else xp.arange(n, device=like.device)
+
+
 def floating(name: str, x: Any) -> tuple[Any, Any]:
     """Return `x` in the type to compute in, and the type of results."""
     if (bridge := tensors_for(x)) is not None:

@@ -9,7 +9,15 @@ import numpy as np
 from .._lines import normalized
 from ._label_rows import label_rows
 from ._multilabel import MULTILABEL
-from ._namespace import first_index, is_bool, is_floating, is_host_known, like, namespace_of
+from ._namespace import (
+    first_index,
+    is_bool,
+    is_floating,
+    is_host_known,
+    like,
+    namespace_of,
+    places,
+)
 from ._reduction import Reduction
 from ._terms import RowTerms, loss
 
@@ -182,7 +190,7 @@ def span_cross_entropy(
     flat = (*shape[:-2], n * n)
     if tuple(t.shape) != shape:
         t = _listed_spans(t, shape)
-    first = xp.arange(n)
+    first = places(n, x)
     seen = xp.broadcast_to(first[:, None] <= first, shape)
     if token_mask is not None:
         token = xp.broadcast_to(like("token_mask", token_mask, x) != 0, (*shape[:-2], n))

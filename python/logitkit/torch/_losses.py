@@ -1,6 +1,7 @@
 """Losses of rows as operators of PyTorch, made of their definition."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,7 @@ def _function(loss: RowLoss) -> Callable[..., Any]:
         _schema(loss),
         lambda *args: _compute(loss, *args),
         lambda *args: _fake(loss, *args),
+        lambda *args: _by_formula(loss, *args),
     )
     differentiable = _differentiable(loss, overload)
     op.register_autograd(differentiable.backward, setup_context=differentiable.setup_context)
@@ -84,6 +86,36 @@ def _compute(loss: RowLoss, *args: Any) -> tuple[Any, ...]:
     for i in range(loss.differentiable):
         results.append(as_tensor(found[i]).contiguous() if i in found else args[0].new_empty(0))
     return tuple(results)
+
+
+def _by_formula(loss: RowLoss, *args: Any) -> tuple[Any, ...]:
+    """Return what the kernel does, by PyTorch's own functions, for tensors on a GPU."""
+    arrays, argnums, numbers = list(args[: len(loss.arrays)]), args[-1], _numbers(loss, args)
+
+    def total(*moving: Any) -> Any:
+        for i, x in zip(argnums, moving, strict=True):
+            arrays[i] = x
+        values = loss.formula(torch, *arrays, **numbers)
+        return values.sum(), values
+
+    moving = tuple(arrays[i] for i in argnums)
+    with _device_of(args[0]):
+        if moving:
+            slopes, values = torch.func.grad(total, tuple(range(len(moving))), has_aux=True)(
+                *moving
+            )
+        else:
+            slopes, values = (), total()[1]
+    found = dict(zip(argnums, slopes, strict=True))
+    results = [values.contiguous()]
+    for i in range(loss.differentiable):
+        results.append(found[i].contiguous() if i in found else args[0].new_empty(0))
+    return tuple(results)
+
+
+def _device_of(x: Any) -> Any:
+    """Return the context in which what a formula makes lies where `x` does."""
+    return nullcontext() if x.device.type == "cpu" else x.device
 
 
 def _fake(loss: RowLoss, *args: Any) -> tuple[Any, ...]:
@@ -179,7 +211,8 @@ def _second_order(loss: RowLoss, arrays: Any, others: Any, vectors: Any) -> list
                 all_arrays[i] = x
             return loss.formula(torch, *all_arrays, **numbers).sum()
 
-        return torch.func.grad(total, tuple(range(len(moving))))(*moving)
+        with _device_of(arrays[0]):
+            return torch.func.grad(total, tuple(range(len(moving))))(*moving)
 
     primals = tuple(arrays[i] for i in argnums)
     given = tuple(
