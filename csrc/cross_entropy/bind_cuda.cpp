@@ -26,14 +26,9 @@ void cross_entropy(const py::object& of_logits, const py::object& of_labels,
       gradient(to_gradient, "gradient", {rows, classes});
   with_element(logits, [&](auto* type) {
     using S = std::remove_pointer_t<decltype(type)>;
-    const logitkit::cuda::CrossEntropyInput<S> in = {logits.data<S>(),
-                                                     rows,
-                                                     classes,
-                                                     labels.data<std::int64_t>(),
-                                                     targets.data<S>(),
-                                                     weight.data<S>(),
-                                                     smoothing,
-                                                     z_loss};
+    const logitkit::cuda::CrossEntropyInput<S> in = {
+        logits.data<S>(), rows,      classes, labels.data<std::int64_t>(), targets.data<S>(),
+        weight.data<S>(), smoothing, z_loss};
     const logitkit::cuda::CrossEntropyOutput<S> out = {
         values.data<double>(), logsumexp.data<double>(), gradient.data<S>()};
     logitkit::cuda::on_device(logits.device(), [&] {

@@ -137,9 +137,8 @@ __global__ void __launch_bounds__(block_threads<group>)
         T slope_of_z = factor * exp(z - shift - log_term) - share;
         if (row.is_label(j + i)) {
           const double nats = (static_cast<double>(shift) - z) + log_sum;
-          slope_of_z = row.plain()
-                           ? static_cast<T>(peak * expm1(-nats) + slope * exp(-nats))
-                           : static_cast<T>(static_cast<double>(slope_of_z) - peak);
+          slope_of_z = row.plain() ? static_cast<T>(peak * expm1(-nats) + slope * exp(-nats))
+                                   : static_cast<T>(static_cast<double>(slope_of_z) - peak);
         }
         result.element[i] = stored<S>(is_finite ? slope_of_z : infinity<T>() - infinity<T>());
       }

@@ -36,8 +36,8 @@ struct CrossEntropyOutput {
 ///             with e = 2^-21 for float and 2^-49 for double; of the gradient
 ///             e sum_j |target_ij|, and its rounding to S
 ///   Specials: logits of -inf have p = 0; terms of target 0 are 0. The value of a row with NaN or
-///             +inf, or with -inf alone, is not finite, and neither is its gradient. Of a label that
-///             is no class the value is NaN.
+///             +inf, or with -inf alone, is not finite, and neither is its gradient. Of a label
+///             that is no class the value is NaN.
 ///   Bits:     those of a row depend on the row alone, and on whether rows begin at multiples of
 ///             16 bytes.
 ///   Traffic:  two reads of the logits and of targets, of which the second one is of what caches

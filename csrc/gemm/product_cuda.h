@@ -9,7 +9,7 @@
 //     static constexpr unsigned rows, columns;          // of the tile
 //     static constexpr unsigned row_count, column_count;  // of a thread
 //     static constexpr unsigned lanes;    // that have the elements of a row, one beside the other
-//     static constexpr unsigned threads;
+//     static constexpr unsigned threads, at_once;  // blocks of a multiprocessor
 //     static constexpr std::size_t shared_bytes;        // that add() uses
 //     Value& value(unsigned r, unsigned c);             // an element of a thread
 //     static unsigned row(unsigned r), column(unsigned c);  // of a thread, in the tile

@@ -19,6 +19,7 @@ struct TensorTile {
   using Element = S;
   using Value = float;
   static constexpr unsigned threads = 128, lanes = 4;
+  static constexpr unsigned at_once = 2;  // of a multiprocessor, at the least
   static constexpr unsigned rows = 128, columns = 128, rows_of_warp = 32;
   static constexpr unsigned blocks_down = rows_of_warp / 16, blocks_across = columns / 8;
   static constexpr unsigned row_count = 2 * blocks_down, column_count = 2 * blocks_across;
@@ -37,7 +38,9 @@ struct TensorTile {
   static __device__ unsigned first_column() { return threadIdx.x % lanes * 2; }
   static __device__ unsigned column(unsigned c) { return first_column() + offset(c); }
 
-  __device__ float& value(unsigned r, unsigned c) { return blocks[r / 2][c / 2][r % 2 * 2 + c % 2]; }
+  __device__ float& value(unsigned r, unsigned c) {
+    return blocks[r / 2][c / 2][r % 2 * 2 + c % 2];
+  }
 
   template <bool left_by_term, bool right_by_term>
   __device__ void add(const Factor<S>& left, std::size_t first_row, const Factor<S>& right,
@@ -69,8 +72,7 @@ struct TensorTile {
                          std::size_t first_column, std::size_t terms) {
     if constexpr (sizeof(S) == 4) {
       bool is_nan = false;
-      for_elements<TensorTile>(
-          [&](unsigned r, unsigned c) { is_nan |= isnan(value(r, c)); });
+      for_elements<TensorTile>([&](unsigned r, unsigned c) { is_nan |= isnan(value(r, c)); });
       if (!is_nan) return;
       for_elements<TensorTile>([&](unsigned r, unsigned c) {
         const std::size_t of_row = first_row + row(r), of_column = first_column + column(c);
@@ -82,8 +84,7 @@ struct TensorTile {
   }
 
  private:
-  __noinline__ static __device__ float product_of_lines(const S* x, const S* y,
-                                                             std::size_t terms) {
+  __noinline__ static __device__ float product_of_lines(const S* x, const S* y, std::size_t terms) {
     float sum = 0.0f;
     for (std::size_t k = 0; k < terms; ++k) sum = fma(load(x[k]), load(y[k]), sum);
     return sum;
@@ -96,9 +97,7 @@ struct TensorTile {
     static constexpr unsigned chunks_of_line = by_term ? 4 : rows / pack;
 
     static __device__ unsigned place(unsigned line, unsigned chunk) {
-      const unsigned turn = by_term           ? line / 2 % 4
-                            : sizeof(S) == 2 ? line % 8
-                                             : line % 4 * 2;
+      const unsigned turn = by_term ? line / 2 % 4 : sizeof(S) == 2 ? line % 8 : line % 4 * 2;
       return (line * chunks_of_line + (chunk ^ turn)) * 16;
     }
 
@@ -141,8 +140,8 @@ struct TensorTile {
 
   // The same of 16 columns, for two mma.
   template <bool by_term>
-  static __device__ void load_right(unsigned (&b)[2][2], const unsigned char* panel,
-                                    unsigned first, unsigned half) {
+  static __device__ void load_right(unsigned (&b)[2][2], const unsigned char* panel, unsigned first,
+                                    unsigned half) {
     const unsigned lane = threadIdx.x % warp_size;
     unsigned words[4];
     if constexpr (by_term) {
@@ -217,7 +216,7 @@ struct TensorTile {
 
   __device__ void add_block(unsigned m, unsigned n, const Left& a, const Right& b) {
     const S* type = nullptr;
-    float(&block)[4] = blocks[m][n];
+    float (&block)[4] = blocks[m][n];
     if constexpr (sizeof(S) == 4) {
       multiply_add(block, a.low, b.high, type);
       multiply_add(block, a.high, b.low, type);

@@ -104,7 +104,7 @@ __device__ void take_row(Tile& tile, unsigned r, int first_column, int columns, 
 
 /// The k largest of each part of the columns, partial[part][row][k].
 template <class Tile, class S, class T = Compute<S>>
-__global__ void __launch_bounds__(Tile::threads)
+__global__ void __launch_bounds__(Tile::threads, Tile::at_once)
     best_of_parts(LinearScores<S> in, ColumnParts parts, Pass<T> pass, Candidate<T>* partial) {
   unsigned char* shared = dynamic_shared<unsigned char>();
   auto* lists = reinterpret_cast<Candidate<T>*>(shared + Tile::shared_bytes);  // [row][k]
@@ -133,8 +133,8 @@ __global__ void __launch_bounds__(Tile::threads)
     for (unsigned r = 0; r < Tile::row_count; ++r) {
       const unsigned row = Tile::row(r);
       const std::size_t of_matrix = min(first_row + row, in.rows - 1);
-      take_row(tile, r, static_cast<int>(first_column), static_cast<int>(in.classes), pass.limit(of_matrix),
-                     lists + row * pass.k, pass.k);
+      take_row(tile, r, static_cast<int>(first_column), static_cast<int>(in.classes),
+               pass.limit(of_matrix), lists + row * pass.k, pass.k);
     }
   }
   __syncthreads();
@@ -149,8 +149,8 @@ constexpr unsigned merge_threads = 128;
 template <class T>
 __global__ void __launch_bounds__(merge_threads)
     best_of_all(const Candidate<T>* partial, std::size_t rows, unsigned parts, Pass<T> pass) {
-  const std::size_t warp = std::size_t{blockIdx.x} * (merge_threads / warp_size) +
-                           threadIdx.x / warp_size;
+  const std::size_t warp =
+      std::size_t{blockIdx.x} * (merge_threads / warp_size) + threadIdx.x / warp_size;
   const std::size_t row = min(warp, rows - 1);
   const unsigned lane = threadIdx.x % warp_size;
   Candidate<T> limit = pass.limit(row);
@@ -234,7 +234,7 @@ template std::size_t linear_topk_workspace<__half>(std::size_t, std::size_t, std
 template cudaError_t linear_topk(const LinearScores<__half>&, std::size_t, float*, std::int64_t*,
                                  Arithmetic, void*, cudaStream_t);
 template std::size_t linear_topk_workspace<__nv_bfloat16>(std::size_t, std::size_t, std::size_t);
-template cudaError_t linear_topk(const LinearScores<__nv_bfloat16>&, std::size_t, float*, std::int64_t*,
-                                 Arithmetic, void*, cudaStream_t);
+template cudaError_t linear_topk(const LinearScores<__nv_bfloat16>&, std::size_t, float*,
+                                 std::int64_t*, Arithmetic, void*, cudaStream_t);
 
 }  // namespace logitkit::cuda

@@ -79,25 +79,26 @@ void linear_cross_entropy(const py::object& input, const py::object& weight,
     using S = std::remove_pointer_t<decltype(type)>;
     void* bytes = memory_for(
         workspace, logitkit::cuda::linear_cross_entropy_workspace<S>(rows, layer.classes));
-    const logitkit::cuda::LayerLossStats stats = {
-        logsumexp.data<double>(), entropy.data<double>(), target.data<double>(),
-        total.data<double>(), best.data<std::int64_t>()};
+    const logitkit::cuda::LayerLossStats stats = {logsumexp.data<double>(), entropy.data<double>(),
+                                                  target.data<double>(), total.data<double>(),
+                                                  best.data<std::int64_t>()};
     logitkit::cuda::on_device(layer.input.device(), [&] {
-      return logitkit::cuda::linear_cross_entropy(
-          layer.of<S>(), stats, logitkit::cuda::arithmetic_of(layer.input, exact), bytes,
-          logitkit::cuda::as_stream(stream));
+      return logitkit::cuda::linear_cross_entropy(layer.of<S>(), stats,
+                                                  logitkit::cuda::arithmetic_of(layer.input, exact),
+                                                  bytes, logitkit::cuda::as_stream(stream));
     });
   });
 }
 
-void linear_cross_entropy_gradient(
-    const py::object& input, const py::object& weight, const py::object& labels,
-    const py::object& memory, const py::object& given_base, const py::object& given_slope,
-    const py::object& given_peak, const py::object& given_spread,
-    const py::object& given_logsumexp, const py::object& bias, double softcap,
-    const py::object& targets, const py::object& class_weight, const py::object& to_input,
-    const py::object& to_weight, const py::object& to_bias, std::size_t chunk_bytes, bool exact,
-    std::uintptr_t stream) {
+void linear_cross_entropy_gradient(const py::object& input, const py::object& weight,
+                                   const py::object& labels, const py::object& memory,
+                                   const py::object& given_base, const py::object& given_slope,
+                                   const py::object& given_peak, const py::object& given_spread,
+                                   const py::object& given_logsumexp, const py::object& bias,
+                                   double softcap, const py::object& targets,
+                                   const py::object& class_weight, const py::object& to_input,
+                                   const py::object& to_weight, const py::object& to_bias,
+                                   std::size_t chunk_bytes, bool exact, std::uintptr_t stream) {
   using namespace py::literals;
   const Layer layer(input, weight, labels,
                     py::dict("bias"_a = bias, "softcap"_a = softcap, "targets"_a = targets,
@@ -112,18 +113,18 @@ void linear_cross_entropy_gradient(
       grad_bias(to_bias, "grad_bias", {classes});
   with_element(layer.input, [&](auto* type) {
     using S = std::remove_pointer_t<decltype(type)>;
-    void* bytes =
-        memory_for(workspace, logitkit::cuda::linear_cross_entropy_gradient_workspace<S>(
-                                  rows, classes, depth, chunk_bytes));
-    const logitkit::cuda::LayerLossFactors factors = {
-        base.data<double>(), slope.data<double>(), peak.data<double>(), spread.data<double>(),
-        logsumexp.data<double>()};
+    void* bytes = memory_for(workspace, logitkit::cuda::linear_cross_entropy_gradient_workspace<S>(
+                                            rows, classes, depth, chunk_bytes));
+    const logitkit::cuda::LayerLossFactors factors = {base.data<double>(), slope.data<double>(),
+                                                      peak.data<double>(), spread.data<double>(),
+                                                      logsumexp.data<double>()};
     const logitkit::cuda::LayerLossGradient<S> gradient = {
         grad_input.data<S>(), grad_weight.data<S>(), grad_bias.data<S>()};
     logitkit::cuda::on_device(layer.input.device(), [&] {
       return logitkit::cuda::linear_cross_entropy_gradient(
           layer.of<S>(), factors, gradient, chunk_bytes,
-          logitkit::cuda::arithmetic_of(layer.input, exact), bytes, logitkit::cuda::as_stream(stream));
+          logitkit::cuda::arithmetic_of(layer.input, exact), bytes,
+          logitkit::cuda::as_stream(stream));
     });
   });
 }
@@ -137,9 +138,10 @@ std::size_t workspace_size(std::size_t rows, std::size_t classes) {
 std::size_t gradient_workspace_size(std::size_t rows, std::size_t classes, std::size_t depth,
                                     std::size_t chunk_bytes) {
   using logitkit::cuda::linear_cross_entropy_gradient_workspace;
-  return std::max({linear_cross_entropy_gradient_workspace<__half>(rows, classes, depth, chunk_bytes),
-                   linear_cross_entropy_gradient_workspace<float>(rows, classes, depth, chunk_bytes),
-                   linear_cross_entropy_gradient_workspace<double>(rows, classes, depth, chunk_bytes)});
+  return std::max(
+      {linear_cross_entropy_gradient_workspace<__half>(rows, classes, depth, chunk_bytes),
+       linear_cross_entropy_gradient_workspace<float>(rows, classes, depth, chunk_bytes),
+       linear_cross_entropy_gradient_workspace<double>(rows, classes, depth, chunk_bytes)});
 }
 
 }  // namespace
@@ -153,14 +155,14 @@ void bind_linear_cross_entropy(py::module_& m) {
         py::arg("softcap") = 0.0, py::arg("targets") = py::none(),
         py::arg("class_weight") = py::none(), py::arg("logsumexp") = py::none(),
         py::arg("entropy") = py::none(), py::arg("target") = py::none(),
-        py::arg("total") = py::none(), py::arg("best") = py::none(), py::kw_only(), py::arg("exact") = false,
-        py::arg("stream") = 0);
+        py::arg("total") = py::none(), py::arg("best") = py::none(), py::kw_only(),
+        py::arg("exact") = false, py::arg("stream") = 0);
   m.def("linear_cross_entropy_gradient", &linear_cross_entropy_gradient, py::arg("input"),
-        py::arg("weight"), py::arg("labels"), py::arg("workspace"),
-        py::arg("base"), py::arg("slope"), py::arg("peak"), py::arg("spread"),
-        py::arg("logsumexp"), py::arg("bias") = py::none(), py::arg("softcap") = 0.0,
-        py::arg("targets") = py::none(), py::arg("class_weight") = py::none(),
-        py::arg("grad_input") = py::none(), py::arg("grad_weight") = py::none(),
-        py::arg("grad_bias") = py::none(), py::kw_only(),
-        py::arg("chunk_bytes") = default_chunk_bytes, py::arg("exact") = false, py::arg("stream") = 0);
+        py::arg("weight"), py::arg("labels"), py::arg("workspace"), py::arg("base"),
+        py::arg("slope"), py::arg("peak"), py::arg("spread"), py::arg("logsumexp"),
+        py::arg("bias") = py::none(), py::arg("softcap") = 0.0, py::arg("targets") = py::none(),
+        py::arg("class_weight") = py::none(), py::arg("grad_input") = py::none(),
+        py::arg("grad_weight") = py::none(), py::arg("grad_bias") = py::none(), py::kw_only(),
+        py::arg("chunk_bytes") = default_chunk_bytes, py::arg("exact") = false,
+        py::arg("stream") = 0);
 }

@@ -46,8 +46,8 @@ __device__ T cap_slope(T softcap, T z) {
 /// wanted, and not to be repeated for every element of a tile.
 template <class S>
 __noinline__ __device__ Compute<S> grade_fully(const LayerLossInput<S>* in, Compute<S> z,
-                                                    const RowFactors<Compute<S>>& row,
-                                                    std::size_t at, std::size_t column) {
+                                               const RowFactors<Compute<S>>& row, std::size_t at,
+                                               std::size_t column) {
   using T = Compute<S>;
   T target = row.spread;
   if (in->targets != nullptr) target += row.peak * load(in->targets[at]);
@@ -57,7 +57,7 @@ __noinline__ __device__ Compute<S> grade_fully(const LayerLossInput<S>* in, Comp
 
 /// G of the classes from `first` on, to[row][class - first] with `stride` classes in a row.
 template <class Tile, class S>
-__global__ void __launch_bounds__(Tile::threads)
+__global__ void __launch_bounds__(Tile::threads, Tile::at_once)
     grade_logits(LayerLossInput<S> in, LayerLossFactors factors, std::size_t first,
                  std::size_t stride, S* to) {
   using T = Compute<S>;
@@ -123,7 +123,7 @@ struct ProductOutput {
 };
 
 template <class Tile, bool left_by_term, class S>
-__global__ void __launch_bounds__(Tile::threads)
+__global__ void __launch_bounds__(Tile::threads, Tile::at_once)
     multiply_factors(Factor<S> left, Factor<S> right, std::size_t terms, ProductOutput<S> out) {
   using T = Compute<S>;
   const std::size_t first_row = std::size_t{blockIdx.x} * Tile::rows;
@@ -216,17 +216,17 @@ class Backward {
     const dim3 blocks(static_cast<unsigned>((in_.rows + Tile::rows - 1) / Tile::rows),
                       static_cast<unsigned>((count + Tile::columns - 1) / Tile::columns));
     if (in_.rows > 0)
-      status = launch(&grade_logits<Tile, S>,
-                      {blocks, dim3(Tile::threads), Tile::shared_bytes, stream_}, in_, factors_,
-                      first, chunks_.size, logits_);
+      status =
+          launch(&grade_logits<Tile, S>, {blocks, dim3(Tile::threads), Tile::shared_bytes, stream_},
+                 in_, factors_, first, chunks_.size, logits_);
     if (status == cudaSuccess && to_.input != nullptr) status = add_input(first, count);
     if (status == cudaSuccess && to_.weight != nullptr) status = make_weight(first, count);
     if (status == cudaSuccess && to_.bias != nullptr)
-      status = launch(&sum_over_rows<S>,
-                      {dim3(static_cast<unsigned>((count + sum_columns - 1) / sum_columns)),
-                       dim3(sum_columns * sum_rows), 0, stream_},
-                      static_cast<const S*>(logits_), in_.rows, count, chunks_.size,
-                      to_.bias + first);
+      status =
+          launch(&sum_over_rows<S>,
+                 {dim3(static_cast<unsigned>((count + sum_columns - 1) / sum_columns)),
+                  dim3(sum_columns * sum_rows), 0, stream_},
+                 static_cast<const S*>(logits_), in_.rows, count, chunks_.size, to_.bias + first);
     return status;
   }
 
@@ -280,32 +280,30 @@ cudaError_t linear_cross_entropy_gradient(const LayerLossInput<S>& input,
 }
 
 template std::size_t linear_cross_entropy_gradient_workspace<float>(std::size_t, std::size_t,
-                                                                 std::size_t, std::size_t);
+                                                                    std::size_t, std::size_t);
 template cudaError_t linear_cross_entropy_gradient(const LayerLossInput<float>&,
                                                    const LayerLossFactors&,
                                                    const LayerLossGradient<float>&, std::size_t,
-                                                   Arithmetic, void*,
-                                                   cudaStream_t);
+                                                   Arithmetic, void*, cudaStream_t);
 template std::size_t linear_cross_entropy_gradient_workspace<double>(std::size_t, std::size_t,
-                                                                 std::size_t, std::size_t);
+                                                                     std::size_t, std::size_t);
 template cudaError_t linear_cross_entropy_gradient(const LayerLossInput<double>&,
                                                    const LayerLossFactors&,
                                                    const LayerLossGradient<double>&, std::size_t,
-                                                   Arithmetic, void*,
-                                                   cudaStream_t);
+                                                   Arithmetic, void*, cudaStream_t);
 template std::size_t linear_cross_entropy_gradient_workspace<__half>(std::size_t, std::size_t,
-                                                                 std::size_t, std::size_t);
+                                                                     std::size_t, std::size_t);
 template cudaError_t linear_cross_entropy_gradient(const LayerLossInput<__half>&,
                                                    const LayerLossFactors&,
                                                    const LayerLossGradient<__half>&, std::size_t,
-                                                   Arithmetic, void*,
-                                                   cudaStream_t);
-template std::size_t linear_cross_entropy_gradient_workspace<__nv_bfloat16>(std::size_t, std::size_t,
-                                                                 std::size_t, std::size_t);
+                                                   Arithmetic, void*, cudaStream_t);
+template std::size_t linear_cross_entropy_gradient_workspace<__nv_bfloat16>(std::size_t,
+                                                                            std::size_t,
+                                                                            std::size_t,
+                                                                            std::size_t);
 template cudaError_t linear_cross_entropy_gradient(const LayerLossInput<__nv_bfloat16>&,
                                                    const LayerLossFactors&,
-                                                   const LayerLossGradient<__nv_bfloat16>&, std::size_t,
-                                                   Arithmetic, void*,
-                                                   cudaStream_t);
+                                                   const LayerLossGradient<__nv_bfloat16>&,
+                                                   std::size_t, Arithmetic, void*, cudaStream_t);
 
 }  // namespace logitkit::cuda

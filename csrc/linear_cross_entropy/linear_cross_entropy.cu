@@ -74,7 +74,7 @@ __device__ T term(T share, T z) {
 /// element of a tile.
 template <class S>
 __noinline__ __device__ Shares<Compute<S>> shares_of(const S* targets, const S* weights,
-                                                          std::size_t at, std::size_t column) {
+                                                     std::size_t at, std::size_t column) {
   using T = Compute<S>;
   const T weight = weights != nullptr ? load(weights[column]) : T(1);
   return {targets != nullptr ? weight * load(targets[at]) : T(0), weight};
@@ -142,7 +142,7 @@ __device__ void add_row(Tile& tile, unsigned r, const LayerLossInput<S>& in, std
 
 /// The sums of each part of the classes, partial[part][row].
 template <class Tile, class S, class T = Compute<S>>
-__global__ void __launch_bounds__(Tile::threads)
+__global__ void __launch_bounds__(Tile::threads, Tile::at_once)
     sums_of_parts(LayerLossInput<S> in, ColumnParts parts, bool with_total, RowSums<T>* partial) {
   unsigned char* shared = dynamic_shared<unsigned char>();
   auto* sums = reinterpret_cast<RowSums<T>*>(shared + Tile::shared_bytes);
@@ -236,7 +236,7 @@ template std::size_t linear_cross_entropy_workspace<__half>(std::size_t, std::si
 template cudaError_t linear_cross_entropy(const LayerLossInput<__half>&, const LayerLossStats&,
                                           Arithmetic, void*, cudaStream_t);
 template std::size_t linear_cross_entropy_workspace<__nv_bfloat16>(std::size_t, std::size_t);
-template cudaError_t linear_cross_entropy(const LayerLossInput<__nv_bfloat16>&, const LayerLossStats&,
-                                          Arithmetic, void*, cudaStream_t);
+template cudaError_t linear_cross_entropy(const LayerLossInput<__nv_bfloat16>&,
+                                          const LayerLossStats&, Arithmetic, void*, cudaStream_t);
 
 }  // namespace logitkit::cuda

@@ -18,8 +18,8 @@ template <class S>
 struct LayerLossInput {
   const S *input, *weight, *bias;  // [row][depth], [class][depth], [class] or null
   std::size_t rows, classes, depth;
-  Compute<S> softcap;          // 0: none
-  const std::int64_t* labels;  // [row]; a negative one says that the row takes no part
+  Compute<S> softcap;               // 0: none
+  const std::int64_t* labels;       // [row]; a negative one says that the row takes no part
   const S *targets, *class_weight;  // [row][class], [class]; or null
 };
 

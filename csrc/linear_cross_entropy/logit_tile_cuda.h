@@ -24,8 +24,8 @@ __device__ void make_logits(Tile& tile, const LayerLossInput<S>& in, std::size_t
     const S* of_thread = in.bias + first_class + Tile::first_column();
 #pragma unroll
     for (unsigned c = 0; c < Tile::column_count; ++c) {
-      const T bias = static_cast<int>(Tile::offset(c)) < end ? load(of_thread[Tile::offset(c)])
-                                                              : T(0);
+      const T bias =
+          static_cast<int>(Tile::offset(c)) < end ? load(of_thread[Tile::offset(c)]) : T(0);
 #pragma unroll
       for (unsigned r = 0; r < Tile::row_count; ++r) tile.value(r, c) += bias;
     }

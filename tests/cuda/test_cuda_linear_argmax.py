@@ -31,7 +31,7 @@ def wide(x):
 
 
 def bound(x, weight, bias, dtype, exact):
-    """What a score may err by, of csrc/linear_argmax/linear_argmax_cuda.h."""
+    """Return what a score may err by, of csrc/linear_argmax/linear_argmax_cuda.h."""
     d, u = x.shape[1], 2.0**-53 if dtype is torch.float64 else 2.0**-24
     factor = 3.5 if dtype is torch.float32 else 1.1
     c = d * u / (1.0 - d * u) if exact else factor * (d + 16) * 2.0**-23
@@ -52,7 +52,8 @@ def test_values_and_indices(shape, dtype, exact, device, guarded):
 
     values, indices = cuda.linear_topk(x, weight, bias, k=k, exact=exact)
     want = reference.linear_topk(*given, k=k).values
-    assert values.dtype == dtype and indices.dtype == torch.int64
+    assert values.dtype == dtype
+    assert indices.dtype == torch.int64
     assert np.all(np.abs(wide(values) - want) <= e + rounding * np.abs(want))
     scores = given[0] @ given[1].T + (0.0 if bias is None else given[2])
     found = indices.cpu().numpy()
@@ -60,7 +61,8 @@ def test_values_and_indices(shape, dtype, exact, device, guarded):
     assert all(len(set(row)) == k for row in found.tolist())
 
     first = cuda.linear_argmax(x, weight, bias, exact=exact)
-    assert torch.equal(first.values, values[:, 0]) and torch.equal(first.indices, indices[:, 0])
+    assert torch.equal(first.values, values[:, 0])
+    assert torch.equal(first.indices, indices[:, 0])
 
 
 @pytest.mark.parametrize(("dtype", "exact"), KINDS, ids=str)
@@ -110,7 +112,8 @@ def test_layouts_and_types(device):
     none = cuda.linear_argmax(x[:0], x)
     assert none.values.shape == none.indices.shape == (0,)
     no_columns = cuda.linear_argmax(x[:, :0], weight.T[:, :0])
-    assert no_columns.values.tolist() == [0.0] * 5 and no_columns.indices.tolist() == [0] * 5
+    assert no_columns.values.tolist() == [0.0] * 5
+    assert no_columns.indices.tolist() == [0] * 5
 
 
 def test_errors(device):

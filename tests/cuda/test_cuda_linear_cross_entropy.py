@@ -56,7 +56,7 @@ def unit(dtype):
 
 
 def terms(count, dtype):
-    """What a product may err by, relative to the sum of its terms' sizes."""
+    """Return what a product may err by, relative to the sum of its terms' sizes."""
     if dtype is torch.float64:
         return count * unit(dtype)
     return (3.5 if dtype is torch.float32 else 1.1) * (count + 16) * 2.0**-23
@@ -190,9 +190,12 @@ def test_special_values(device):
     hidden = stats([0.0, -inf, 0.0, -inf])
     np.testing.assert_allclose(hidden.logsumexp.cpu()[0], np.log(2.0), rtol=1e-6)
     np.testing.assert_allclose(hidden.entropy.cpu()[0], np.log(2.0), rtol=1e-6)
-    assert hidden.target[2] == -inf and hidden.target[3].isnan() and hidden.best[0] == 0
+    assert hidden.target[2] == -inf
+    assert hidden.target[3].isnan()
+    assert hidden.best[0] == 0
     none = stats([-inf] * 4)
-    assert none.logsumexp[0] == -inf and none.entropy[0] == 0.0
+    assert none.logsumexp[0] == -inf
+    assert none.entropy[0] == 0.0
     assert stats([0.0, inf, 0.0, 0.0]).logsumexp[0] == inf
     assert stats([0.0, float("nan"), 0.0, 0.0]).logsumexp[0].isnan()
 
@@ -204,4 +207,5 @@ def test_all_rows_left_out(device):
     values, found = on_device.values_and_gradients(
         arrays, numbers, torch.ones(3, device=device), (0, 1, 3)
     )
-    assert not values.any() and not any(x.any() for x in found.values())
+    assert not values.any()
+    assert not any(x.any() for x in found.values())

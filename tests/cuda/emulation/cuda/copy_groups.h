@@ -31,8 +31,7 @@ void wait_for_groups() {
     const auto end = copies.begin() + static_cast<std::ptrdiff_t>(sizes.front());
     for (auto copy = copies.begin(); copy != end; ++copy) {
       std::memset(copy->to, 0, 16);
-      if (copy->count > 0)
-        std::memcpy(copy->to, copy->from, static_cast<std::size_t>(copy->count));
+      if (copy->count > 0) std::memcpy(copy->to, copy->from, static_cast<std::size_t>(copy->count));
     }
     copies.erase(copies.begin(), end);
     sizes.erase(sizes.begin());
