@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 
+from ..cuda import _linear_cross_entropy as on_gpu
 from ..losses._layer_kernel import (
     LayerArrays,
     LayerNumbers,
@@ -15,7 +16,7 @@ from ..losses._layer_kernel import (
 from ..losses._linear_cross_entropy import LayerTerms
 from ..reference.losses._classes import class_formula, logarithm_phi
 from ._operator import registered
-from ._tensors import as_array, as_tensor, compute_type, is_memory, result_type
+from ._tensors import as_array, as_tensor, is_memory, readable, result_type
 
 _LAYER = "Tensor input, Tensor weight, Tensor? bias"
 _TARGET = "Tensor labels, Tensor? targets, Tensor? class_weight"
@@ -25,12 +26,13 @@ _NUMBERS = "float softcap, float label_smoothing, float z_loss"
 def computing(arrays: dict[str, Any]) -> tuple[dict[str, Any], Any]:
     """Return tensors in the type to compute in, and the type of results."""
     dtype = result_type(*arrays.values())
-    compute = compute_type(dtype)
-    return {name: x.to(compute).contiguous() for name, x in arrays.items()}, dtype
+    return {name: readable(x, dtype).contiguous() for name, x in arrays.items()}, dtype
 
 
 def layer_stats(arrays: LayerArrays, numbers: LayerNumbers) -> RowStats:
     """Return the statistics of the rows, constants."""
+    if arrays.input.is_cuda:
+        return on_gpu.row_stats(LayerArrays(*map(_constant, arrays)), numbers, aux=True)
     stats = row_stats(_as_arrays(*arrays), numbers, aux=True)
     return RowStats(*(None if x is None else as_tensor(x) for x in stats))
 
@@ -51,6 +53,10 @@ def layer_loss(terms: LayerTerms) -> Any:
 
 def _varies(x: Any) -> bool:
     return bool(x.requires_grad and torch.is_grad_enabled())
+
+
+def _constant(x: Any) -> Any:
+    return None if x is None else x.detach()
 
 
 def _as_arrays(*tensors: Any) -> LayerArrays:
@@ -75,6 +81,11 @@ def _values(*args: Any) -> Any:
     return as_tensor(values).to(args[0].dtype)
 
 
+def _values_on_gpu(*args: Any) -> Any:
+    values = on_gpu.row_values(LayerArrays(*args[:6]), LayerNumbers(*args[6:9]))
+    return values.to(args[0].dtype)
+
+
 def _total(*args: Any) -> Any:
     """Return the sum of values times `g`, the values, and gradients, empty if not wanted."""
     layer, g, rest, argnums = args[:3], args[3], args[4:10], args[10]
@@ -87,6 +98,16 @@ def _total(*args: Any) -> Any:
         as_tensor(gradients[i]) if i in gradients else layer[0].new_empty(0) for i in (0, 1, 3)
     )
     return total, as_tensor(values).to(g.dtype), *found
+
+
+def _total_on_gpu(*args: Any) -> Any:
+    layer, g, rest, argnums = args[:3], args[3], args[4:10], args[10]
+    arrays = LayerArrays(*layer, *rest[:3])
+    values, gradients = on_gpu.values_and_gradients(
+        arrays, LayerNumbers(*rest[3:]), g, tuple(argnums)
+    )
+    found = (gradients[i] if i in gradients else layer[0].new_empty(0) for i in (0, 1, 3))
+    return (values * g).sum().to(g.dtype), values.to(g.dtype), *found
 
 
 def _fake_total(*args: Any) -> Any:
@@ -168,8 +189,10 @@ def _second_order(primals: Any, rest: Any, wanted: Any, cotangents: Any) -> Any:
     return [(k, x) for k, x in zip(moving, moved, strict=True) if wanted[k]]
 
 
-def _operator(name: str, schema: str, compute: Any, fake: Any, backward: Any, keep: Any) -> Any:
-    op, overload = registered(name, schema, compute, fake)
+def _operator(
+    name: str, schema: str, compute: Any, compute_on_gpu: Any, fake: Any, backward: Any, keep: Any
+) -> Any:
+    op, overload = registered(name, schema, compute, fake, compute_on_gpu)
     op.register_autograd(backward, setup_context=keep)
     return overload
 
@@ -178,6 +201,7 @@ values_op = _operator(
     "linear_cross_entropy",
     f"({_LAYER}, {_TARGET}, {_NUMBERS}) -> Tensor",
     _values,
+    _values_on_gpu,
     lambda *args: args[0].new_empty(args[0].shape[:1]),
     _values_backward,
     _keep_values,
@@ -187,6 +211,7 @@ total_op = _operator(
     f"({_LAYER}, Tensor g, {_TARGET}, {_NUMBERS}, int[] argnums)"
     " -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
     _total,
+    _total_on_gpu,
     _fake_total,
     _total_backward,
     _keep_total,
