@@ -24,6 +24,12 @@ of_each_kind = pytest.mark.parametrize(
 )
 
 
+@pytest.fixture(params=_cpu.supported_isas(), ids=lambda isa: isa.name)
+def isa(request):
+    """Each instruction set of this machine in turn, tile registers too."""
+    return request.param
+
+
 def arrays(rng, *shapes, dtype=np.float32):
     return [rng.normal(size=shape).astype(dtype) for shape in shapes]
 

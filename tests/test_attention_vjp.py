@@ -18,6 +18,12 @@ from logitkit import (
 FIELDS = ("query", "key", "value", "bias", "sinks", "scale")
 
 
+@pytest.fixture(params=_cpu.supported_isas(), ids=lambda isa: isa.name)
+def isa(request):
+    """Each instruction set of this machine in turn, tile registers too."""
+    return request.param
+
+
 def arrays(rng, *shapes, dtype=np.float64):
     return [rng.normal(size=shape).astype(dtype) for shape in shapes]
 

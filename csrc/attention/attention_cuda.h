@@ -83,7 +83,8 @@ std::size_t attention_gradient_workspace(std::size_t rows);
 /// and `rows` are those of the array of queries.
 ///   Error:   float: for standard normal arguments within 2^-15 of the largest element of each
 ///            gradient, float16 within 2^-8 and bfloat16 within 2^-5 of it, as each weight and each
-///            gradient of a logit is rounded to the type; those beyond 65504 are infinite in float16
+///            gradient of a logit is rounded to the type; those beyond 65504 are infinite in
+///            float16
 ///   Order:   of all sums fixed; the gradients of queries, and those of keys and values, are
 ///            computed by kernels of their own, without atomic operations.
 template <class S>

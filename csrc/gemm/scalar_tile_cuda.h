@@ -18,7 +18,7 @@ struct ScalarTile {
   static constexpr unsigned groups = 2, row_count = groups * pack, column_count = groups * pack;
   static constexpr unsigned rows = side * row_count, columns = side * column_count;
   static constexpr unsigned at_once = 2;  // of a multiprocessor, at the least
-  static constexpr unsigned step = 16;  // terms in shared memory
+  static constexpr unsigned step = 16;    // terms in shared memory
   static constexpr unsigned stride = rows + pack;
   static constexpr std::size_t shared_bytes = 4 * step * stride * sizeof(T);
   static_assert(rows == columns, "one stride");
