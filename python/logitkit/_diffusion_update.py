@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import _cpu
-from ._backend import as_host_array, bridge_for
+from ._backend import as_array, bridge_for
 from .random import Philox, as_philox
 
 _INF = float("inf")
@@ -79,7 +79,7 @@ def diffusion_update(
         return bridge.diffusion_update(
             x, y, a=a, b=b, c=c, rng=rng, rows=rows, lower=lower, upper=upper, out=out
         )
-    x = as_host_array(x)
+    x = as_array(x)
     if x.dtype not in (np.float32, np.float64) or x.ndim == 0:
         raise TypeError(
             f"expected x of float32 or float64 with an axis of samples, not {x.dtype} of shape "
@@ -90,7 +90,7 @@ def diffusion_update(
     if not x.flags.c_contiguous:
         x = np.ascontiguousarray(x)
     if y is not None:
-        y = _like("y", as_host_array(y), x)
+        y = _like("y", as_array(y), x)
     result = np.empty_like(x) if out is None else _output(out, x, y)
     if x.size == 0:
         return result

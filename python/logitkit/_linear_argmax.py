@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _cpu, reference
-from ._backend import as_array
+from ._backend import as_array, gpu_functions_for
 from .reference import LargestScores
 
 _BLOCK = 2**22  # scores that the reference may hold at a time: 32 MiB
@@ -55,6 +55,7 @@ def linear_argmax(
     See Also
     --------
     logitkit.linear_topk : The `k` largest.
+    logitkit.cuda.linear_argmax : What is called for arrays on a GPU.
     logitkit.reference.linear_argmax : The same in NumPy and ``float64``.
 
     Notes
@@ -81,6 +82,9 @@ def linear_argmax(
     >>> linear_argmax(x, weight)
     LargestScores(values=array([3., 4.], dtype=float32), indices=array([1, 2]))
     """
+    if (functions := gpu_functions_for(x)) is not None:
+        found: LargestScores = functions.linear_argmax(x, weight, bias)
+        return found
     x, weight, bias, result = _checked(x, weight, bias)
     if x.dtype == np.float64:
         return _by_blocks(lambda rows: reference.linear_argmax(rows, weight, bias), x, weight)
@@ -142,6 +146,9 @@ def linear_topk(
     >>> linear_topk(np.float32([[1.0, 1.0]]), weight, k=2)
     LargestScores(values=array([[3., 2.]], dtype=float32), indices=array([[1, 0]]))
     """
+    if (functions := gpu_functions_for(x)) is not None:
+        found: LargestScores = functions.linear_topk(x, weight, bias, k=k)
+        return found
     x, weight, bias, result = _checked(x, weight, bias)
     if not 1 <= k <= len(weight):
         raise ValueError(f"expected k from 1 to the {len(weight)} rows of weight, not {k}")

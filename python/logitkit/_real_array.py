@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from ._backend import as_host_array
+from ._backend import as_array
 
 
 def real_array(name: str, value: Any) -> Any:
     """Return `value` as an array of real numbers of at most 64 bits, or say what is wrong."""
-    array = as_host_array(value)
+    array = as_array(value)
     half = array.dtype.name == "bfloat16"  # of ml_dtypes, whose kind is not that of a float
     if not half and (array.dtype.kind not in "biuf" or array.dtype.itemsize > 8):
         raise TypeError(f"expected {name} of real numbers of at most 64 bits, not {array.dtype}")

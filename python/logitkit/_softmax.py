@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from . import _cpu, reference
-from ._backend import as_host_array, bridge_for
+from ._backend import as_array, bridge_for
 from ._lines import (
     Lines,
     check_out,
@@ -172,7 +172,7 @@ def _along(
     kernel: Callable[..., None], definition: Callable[..., Any], x: Any, axis: Any, out: Any
 ) -> Any:
     """Return the function that `kernel` computes, and `definition` for complex numbers."""
-    x = as_host_array(x)
+    x = as_array(x)
     dtype = result_type(x)
     axes = normalized(axis, max(x.ndim, 1))
     check_out(out, x.shape, dtype)

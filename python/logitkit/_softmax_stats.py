@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from . import _cpu
-from ._backend import as_host_array, bridge_for
+from ._backend import as_array, bridge_for
 from ._lines import Lines, compute_type, delivered, normalized, plain, reduced, result_type
 from .reference import SoftmaxStats
 
@@ -99,7 +99,7 @@ def softmax_stats(
         results = [np.empty(shape, dense.dtype) for _ in SoftmaxStats._fields]
         _cpu.softmax_stats(dense, line, scale, *results)
         return SoftmaxStats(*results) if shape else SoftmaxStats(*(value[()] for value in results))
-    return _of_lines(as_host_array(x), axis, scale)
+    return _of_lines(as_array(x), axis, scale)
 
 
 def _of_lines(x: Any, axis: Any, scale: float) -> SoftmaxStats:

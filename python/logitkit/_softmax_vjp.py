@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ._backend import as_host_array
+from ._backend import as_array
 from ._lines import compute_type, delivered, normalized, reduced, result_type
 from ._softmax import softmax
 
@@ -186,7 +186,7 @@ def logsumexp_vjp(
     array([[ 0.25,  0.25,  0.5 ],
            [-3.  , -1.  , -4.  ]])
     """
-    x, g = as_host_array(x), as_host_array(g)
+    x, g = as_array(x), as_array(g)
     given, dtype = x.shape, _real_type(x, g)
     x = np.atleast_1d(x).astype(compute_type(dtype), copy=False)
     axes = normalized(axis, x.ndim)
@@ -214,7 +214,7 @@ def _checked(
     y: Any, g: Any, axis: Any
 ) -> tuple[tuple[int, ...], Any, Any, tuple[int, ...], np.dtype[Any]]:
     """Return a shape, arrays of the type to compute in, the axes, and the type of the result."""
-    y, g = as_host_array(y), as_host_array(g)
+    y, g = as_array(y), as_array(g)
     if y.shape != g.shape:
         raise ValueError(f"expected g of shape {y.shape}, that of y, not {g.shape}")
     shape, dtype = y.shape, _real_type(y, g)

@@ -74,6 +74,7 @@ __all__ = [
 # What logitkit has for PyTorch's tensors and not here.
 _WITHOUT_KERNEL = [
     "ArgmaxNoise",
+    "CorrelatedArgmaxNoise",
     "attention",
     "attention_entropy_profile",
     "attention_vjp",
@@ -98,6 +99,7 @@ _WITHOUT_KERNEL = [
 def __getattr__(name: str) -> Any:
     if name in _WITHOUT_KERNEL:
         raise TypeError(
-            f"{name} has no CUDA kernel: pass a copy in main memory, such as cupy.asnumpy(x)"
+            f"{name} has no CUDA kernel for arrays of CuPy and JAX: pass a copy in main memory, such "
+            "as cupy.asnumpy(x)"
         )
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

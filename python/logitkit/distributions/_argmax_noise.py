@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from .._backend import as_host_array, bridge_for
+from .._backend import as_array, bridge_for
 from .._lines import compute_type, result_type
 from .._real_array import real_array
 from .._softmax import softmax
@@ -521,7 +521,7 @@ def shape_of_sample(sample_shape: int | Sequence[int]) -> tuple[int, ...]:
 
 def check_classes(value: Any, num_classes: int) -> Any:
     """Return classes as an array, or raise an error if one of them is none."""
-    classes = as_host_array(value)
+    classes = as_array(value)
     if classes.dtype.kind not in "iu":
         raise TypeError(f"expected classes as integers, not {classes.dtype}")
     wrong = np.argwhere((classes < 0) | (classes >= num_classes))

@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from .._backend import bridge_for
+from .._backend import is_tensor
 from .._lines import compute_type, result_type
 from .._real_array import real_array
 
 
 def tensors_for(x: Any) -> Any:
     """Return the module with what losses need of PyTorch if `x` is a tensor, else None."""
-    if bridge_for(x) is None:
+    if not is_tensor(x):
         return None
     from ..torch import _losses  # a plain statement, which torch.compile can follow
 
@@ -23,7 +23,7 @@ def tensors_for(x: Any) -> Any:
 
 def namespace_of(*arrays: Any) -> Any:
     """Return ``torch`` if one of `arrays` is a tensor, else ``numpy``."""
-    return sys.modules["torch"] if any(bridge_for(x) is not None for x in arrays) else np
+    return sys.modules["torch"] if any(map(is_tensor, arrays)) else np
 
 
 def places(n: int, like: Any) -> Any:
@@ -45,7 +45,7 @@ def like(name: str, x: Any, other: Any) -> Any:
     """Return `x` as an array or a tensor, whichever `other` is; numbers take its type."""
     if (bridge := tensors_for(other)) is not None:
         return bridge.like(x, other)
-    if bridge_for(x) is not None:
+    if is_tensor(x):
         raise TypeError(f"expected {name} as an array, as logits are, not a tensor")
     x = real_array(name, x)
     return x if x.dtype.kind in "biu" else x.astype(other.dtype, copy=False)
@@ -53,21 +53,21 @@ def like(name: str, x: Any, other: Any) -> Any:
 
 def cast(x: Any, dtype: Any) -> Any:
     """Return `x` in the type of results."""
-    if bridge_for(x) is not None:
+    if is_tensor(x):
         return x.to(dtype)
     return np.asarray(x).astype(dtype, copy=False)[()]
 
 
 def is_floating(x: Any) -> bool:
     """Return whether the numbers in `x` have a fraction."""
-    if bridge_for(x) is not None:
+    if is_tensor(x):
         return bool(x.dtype.is_floating_point)
     return bool(x.dtype.kind not in "biu")
 
 
 def is_bool(x: Any) -> bool:
     """Return whether `x` holds truth values."""
-    return bool(x.dtype == namespace_of(x).bool) if bridge_for(x) is not None else x.dtype == bool
+    return bool(x.dtype == namespace_of(x).bool) if is_tensor(x) else x.dtype == bool
 
 
 def is_host_known(x: Any) -> bool:
@@ -86,12 +86,12 @@ def with_axis_last(x: Any, axis: int, length: int) -> Any:
 
 def as_numpy(x: Any) -> Any:
     """Return an array with the elements of an array or, without its derivatives, a tensor."""
-    return x.detach().numpy() if bridge_for(x) is not None else x
+    return x.detach().numpy() if is_tensor(x) else x
 
 
 def like_given(result: Any, given: Any) -> Any:
     """Return an array as a tensor, if `given` is one."""
-    return result if bridge_for(given) is None else namespace_of(given).as_tensor(result)
+    return namespace_of(given).as_tensor(result) if is_tensor(given) else result
 
 
 def first_index(wrong: Any) -> tuple[int, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .._backend import bridge_for
+from .._backend import is_tensor
 from ._terms import terms_of
 
 
@@ -51,7 +51,7 @@ def value_and_grad(
     wanted = argnums if isinstance(argnums, tuple) else (argnums,)
 
     def function(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
-        if any(bridge_for(x) is not None for x in (*args, *kwargs.values())):
+        if any(map(is_tensor, (*args, *kwargs.values()))):
             raise TypeError("expected arrays: a loss of tensors is differentiated by backward()")
         value, gradients = prepare(*args, **kwargs).value_and_grad(wanted)
         return value, gradients if isinstance(argnums, tuple) else gradients[0]
