@@ -256,6 +256,69 @@ def products() -> Iterator[Case]:
         )
 
 
+def layers() -> Iterator[Case]:
+    """Yield the cross-entropy of a linear layer, with gradients, and argmax with noise."""
+    rows, classes, depth = 4096, 50257, 768
+    for dtype in (torch.float32, torch.bfloat16):
+        x = torch.randn(rows, depth, device="cuda").to(dtype).requires_grad_()
+        weight = (0.05 * torch.randn(classes, depth, device="cuda")).to(dtype).requires_grad_()
+        target = torch.randint(0, classes, (rows,), device="cuda")
+
+        def stored(x: Any, w: Any, target: Any) -> Any:
+            return F.cross_entropy(x @ w.T, target)
+
+        with torch.no_grad():
+            exact = stored(x.double(), weight.double(), target)
+            found = logitkit.losses.linear_cross_entropy(x, weight, target)
+        flops = 2.0 * rows * classes * depth
+        for name, factor in (
+            ("linear_cross_entropy", 1.0),
+            ("linear_cross_entropy, backward", 3.0),
+        ):
+            wrap = gradients_of if factor > 1.0 else without_gradients
+            yield Case(
+                f"{name} {rows}x{classes}x{depth} {str(dtype)[6:]}",
+                [(x, weight, target)],
+                {
+                    "logitkit": wrap(logitkit.losses.linear_cross_entropy),
+                    "stored logits": wrap(stored),
+                },
+                difference(found, exact),
+                2.0**-6 if dtype is torch.bfloat16 else 2.0**-16,
+                flops=factor * flops,
+            )
+    logits = torch.randn(4096, 1000, device="cuda")
+    noise = logitkit.distributions.Normal()
+    exact = cuda.noise_argmax_probs(logits[:64].double(), noise)
+    yield Case(
+        "noise_argmax_probs 4096x1000 float32",
+        [(logits,)],
+        {"logitkit": lambda x: cuda.noise_argmax_probs(x, noise)},
+        difference(cuda.noise_argmax_probs(logits[:64], noise), exact),
+        1e-5,
+        bytes=2.0 * logits.nbytes,
+    )
+
+
+def without_gradients(loss: Call) -> Call:
+    """Return a function that computes the value alone."""
+
+    def call(*args: Any) -> Any:
+        with torch.no_grad():
+            return loss(*args)
+
+    return call
+
+
+def gradients_of(loss: Call) -> Call:
+    """Return a function that computes the gradients of the first two arguments."""
+
+    def call(x: Any, weight: Any, target: Any) -> Any:
+        return torch.autograd.grad(loss(x, weight, target), (x, weight))
+
+    return call
+
+
 def updates() -> Iterator[Case]:
     """Yield the update of a diffusion sampler, with and without noise."""
     from logitkit._diffusion_update import diffusion_update
@@ -360,7 +423,7 @@ def main() -> None:
     print("\n".join(heading))
     table.add("case", "time", "rate", "share", "best peer", "error", "goal")
     table.add(*["---"] * 7)
-    for cases in (reductions, updates, products, attention):
+    for cases in (reductions, updates, products, layers, attention):
         for case in cases():
             if options.only in case.name:
                 report(case, limits, table)

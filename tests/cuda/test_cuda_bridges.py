@@ -11,7 +11,8 @@ from logitkit.losses._fenchel_young import name_of
 
 torch = pytest.importorskip("torch")
 
-from logitkit.torch import _noise_argmax
+from logitkit.losses._row_losses import ROW_LOSSES
+from logitkit.torch import _linear_cross_entropy, _losses, _noise_argmax
 
 
 @pytest.fixture
@@ -74,3 +75,45 @@ def test_operators_of_noise_find_the_kernels(noise, device):
         found = definition.compute_on_gpu(*(y.to(device) for y in args), name, 0.7)
         assert found.shape == definition.fake(*args, name, 0.7).shape
         torch.testing.assert_close(found.cpu(), want, rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.parametrize("hard", [True, False])
+@pytest.mark.parametrize("weighted", [True, False])
+def test_cross_entropy_of_tensors_finds_the_kernel(hard, weighted, device):
+    rng = np.random.default_rng(2)
+    x = torch.from_numpy(3.0 * rng.standard_normal((2, 3, 7)))
+    target = torch.from_numpy(
+        rng.integers(0, 7, (2, 3)) if hard else rng.dirichlet(np.ones(7), (2, 3))
+    )
+    weight = torch.from_numpy(rng.uniform(0.5, 2.0, 7)) if weighted else None
+    loss = next(loss for loss in ROW_LOSSES if loss.name == "cross_entropy")
+    for argnums in ([], [0]):
+        args = (x, target, weight, 0.1, 0.02, argnums)
+        want = _losses._compute(loss, *args)
+        moved = [y.to(device) if isinstance(y, torch.Tensor) else y for y in args]
+        for found, expected in zip(_losses._on_gpu(loss, *moved), want, strict=True):
+            torch.testing.assert_close(found.cpu(), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("hard", [True, False])
+def test_cross_entropy_of_a_layer_of_tensors_finds_the_kernels(hard, device):
+    rng = np.random.default_rng(3)
+    x, weight, bias, targets = (
+        torch.from_numpy(rng.standard_normal(shape)) for shape in ((5, 4), (9, 4), (9,), (5, 9))
+    )
+    labels = torch.from_numpy(rng.integers(0, 9, 5))
+    if hard:
+        labels[2] = -1
+    rest = (labels, None if hard else targets.softmax(1), bias.exp(), 2.0, 0.1, 0.02)
+    g = torch.from_numpy(rng.standard_normal(5))
+
+    def moved(args):
+        return [y.to(device) if isinstance(y, torch.Tensor) else y for y in args]
+
+    args = (x, weight, bias, *rest)
+    found = _linear_cross_entropy._values_on_gpu(*moved(args))
+    torch.testing.assert_close(found.cpu(), _linear_cross_entropy._values(*args))
+    args = (x, weight, bias, g, *rest, [0, 1, 3])
+    found = _linear_cross_entropy._total_on_gpu(*moved(args))
+    for y, want in zip(found, _linear_cross_entropy._total(*args), strict=True):
+        torch.testing.assert_close(y.cpu(), want, rtol=1e-12, atol=1e-12)
