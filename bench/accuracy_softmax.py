@@ -145,7 +145,7 @@ def exact_item(function: str, item: Array) -> tuple[Array, Array]:
     distances = [mpmath.mpf(x) - largest for x in values]
     terms = [mpmath.exp(d) for d in distances]
     others = mpmath.fdot(terms[:-1], map(int, counts[:-1]))
-    log_sum = mpmath.log1p(others + int(counts[-1]) - 1)
+    log_sum = mpmath.log1p(others + (int(counts[-1]) - 1))  # where others may be tiny
     if function == "logsumexp":
         results, inverse = [largest + log_sum], np.zeros(1, np.intp)
     elif function == "softmax":
