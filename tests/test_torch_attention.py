@@ -261,13 +261,13 @@ def with_tensors(options):
         for name, x in options.items()
         if isinstance(x, torch.Tensor) and x.is_floating_point() and name != "alibi_slopes"
     }
-    schedule = options.get("scale")
-    if isinstance(schedule, EntropyInvariant):
-        found["scale"] = schedule.kappa
+    kappa = getattr(options.get("scale"), "kappa", None)
+    if kappa is not None:
+        found["scale"] = kappa
 
     def put(tensors):
         given = {**options, **dict(zip(found, tensors, strict=True))}
-        if isinstance(schedule, EntropyInvariant):
+        if kappa is not None:
             given["scale"] = EntropyInvariant(given["scale"])
         return given
 
@@ -359,6 +359,98 @@ def test_merge():
     assert (merge_attention([nothing, nothing]).output == 0).all()
     with pytest.raises(ValueError, match=r"parts of one shape, not \(2, 4, 5, 3\), \(5, 3\)"):
         merge_attention([whole, attention_with_stats(query[0, 0], key[0, 0], value[0, 0])])
+
+
+# Tensors that are not in main memory, here without any elements: what reads one raises an error.
+
+
+def elsewhere(x):
+    if isinstance(x, torch.Tensor):
+        return x.detach().to("meta").requires_grad_(x.requires_grad)
+    return EntropyInvariant(elsewhere(x.kappa)) if isinstance(x, EntropyInvariant) else x
+
+
+def elsewhere_all(options):
+    return {name: elsewhere(x) for name, x in options.items()}
+
+
+def check_elsewhere(arrays, options):
+    """Compare shapes and types of results and gradients with those in main memory."""
+    for ours, like in zip(
+        attention_with_stats(*map(elsewhere, arrays), **elsewhere_all(options)),
+        attention_with_stats(*arrays, **options),
+        strict=True,
+    ):
+        assert ours.device.type == "meta"
+        assert (ours.shape, ours.dtype) == (like.shape, like.dtype)
+        assert ours.numel() == 0 or ours.stride() == like.stride()
+    x = [elsewhere(t).requires_grad_() for t in arrays]
+    more, put = with_tensors(elsewhere_all(options))
+    result = attention_with_stats(*x, **put(more))
+    loss = sum(r.sum() for r in smooth(result)) + attention(*x, **put(more)).sum()
+    first = torch.autograd.grad(loss, (*x, *more), create_graph=True)
+    second = torch.autograd.grad(sum(g.square().sum() for g in first), (*x, *more))
+    for t, g, h in zip((*x, *more), first, second, strict=True):
+        assert g.device == h.device == t.device
+        assert g.shape == h.shape == t.shape
+        assert g.dtype == h.dtype == t.dtype
+
+
+@dense
+def test_tensors_elsewhere_stay_there(options):
+    check_elsewhere(three(2, 4, 5, 3, keys=7, key_heads=2), options)
+
+
+@pytest.mark.parametrize("scale", [None, normal(4).exp(), normal(6, 4).exp(), LogBase(4)])
+def test_packed_tensors_elsewhere_stay_there(scale):
+    check_elsewhere(packed_arrays(), {**PACKED, "scale": scale})
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
+def test_schedules_elsewhere(schedule):
+    check_elsewhere(three(2, 4, 5, 3, keys=7), {"is_causal": True, "scale": schedule})
+
+
+@pytest.mark.parametrize(("of_query", "of_key"), LAYOUTS.values(), ids=LAYOUTS)
+def test_shapes_elsewhere(of_query, of_key):
+    arrays = [normal(*shape, dtype=torch.bfloat16) for shape in (of_query, of_key, of_key)]
+    check_elsewhere(arrays, {"is_causal": True, "softcap": 2.0})
+
+
+def test_other_functions_elsewhere():
+    x = [elsewhere(t).requires_grad_() for t in three(2, 4, 5, 3, keys=8)]
+    output = scaled_dot_product_attention(*x, attn_mask=torch.ones(5, 8, device="meta").bool())
+    paged = attention(
+        normal(2, 4, 1, 3).to("meta"),
+        *(normal(5, 2, 2, 3).to("meta") for _ in range(2)),
+        block_table=torch.tensor([[4, 0], [2, 9]], device="meta"),
+        key_lengths=[3, 2],
+    )
+    parts = [
+        attention_with_stats(x[0], *(t[..., s, :] for t in x[1:]))
+        for s in (slice(0, 3), slice(3, 8))
+    ]
+    merged = merge_attention(parts)
+    for y in (output, paged, *merged):
+        assert y.device.type == "meta"
+    for loss in (output.sum(), merged.output.sum() + merged.entropy.sum()):
+        assert all(g.device.type == "meta" for g in torch.autograd.grad(loss, x))
+
+
+@dense
+def test_gradient_function_elsewhere(options):
+    x = three(2, 4, 5, 3, keys=7, key_heads=2)
+    more = {"grad_logsumexp": normal(2, 4, 5), "grad_entropy": normal(2, 4, 5)}
+    like = attention_vjp(*x, normal(2, 4, 5, 3), **more, **options)
+    x, more, options = [*map(elsewhere, x)], elsewhere_all(more), elsewhere_all(options)
+    for result in (None, attention_with_stats(*x, **options)):
+        g = normal(2, 4, 5, 3).to("meta")
+        found = attention_vjp(*x, g, result=result, **more, **options)
+        for ours, theirs in zip(found, like, strict=True):
+            assert (ours is None) == (theirs is None)
+            if ours is not None:
+                assert ours.device.type == "meta"
+                assert ours.shape == theirs.shape
 
 
 # Transforms.
@@ -530,6 +622,12 @@ def test_reports_are_of_arrays():
         ({"window": (-1, 2)}, ValueError, "at least 0 keys"),
         ({"cu_seqlens_k": [0, 7]}, ValueError, "cu_seqlens_q and cu_seqlens_k together"),
         ({"alibi_slopes": torch.ones(4, requires_grad=True)}, RuntimeError, "detached"),
+        (
+            {"mask": BOOL.to("meta")},
+            TypeError,
+            r"mask on cpu like query, not on meta.*mask.to\('cpu'",
+        ),
+        ({"key": normal(2, 4, 7, 3).to("meta")}, TypeError, "on one device, not cpu, meta and cpu"),
         ({"magic": 1}, TypeError, "magic"),
     ],
 )

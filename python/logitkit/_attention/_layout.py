@@ -116,12 +116,7 @@ def lay_out(
             f"{value.dtype}"
         )
     packed, paged = cu_seqlens_q is not None, block_table is not None
-    if paged and key_lengths is None:
-        raise ValueError("expected key_lengths with block_table")
-    if (cu_seqlens_k is not None) != (packed and not paged):
-        raise ValueError(
-            "expected cu_seqlens_q and cu_seqlens_k together, or cu_seqlens_q with block_table"
-        )
+    check_together(key_lengths, cu_seqlens_q, cu_seqlens_k, block_table)
     single = query.ndim == 2 and not packed
     check_shapes(query.shape, key.shape, value.shape, packed, paged)
     lead: tuple[int, ...] = ()
@@ -225,6 +220,17 @@ def _checked(name: str, x: Any) -> NDArray[Any]:
     if array.shape[-1:] != (1,) and array.ndim > 0 and array.strides[-1] != array.itemsize:
         return np.ascontiguousarray(array)
     return array
+
+
+def check_together(key_lengths: Any, cu_seqlens_q: Any, cu_seqlens_k: Any, table: Any) -> None:
+    """Raise an error if one of these is given without what it needs."""
+    packed, paged = cu_seqlens_q is not None, table is not None
+    if paged and key_lengths is None:
+        raise ValueError("expected key_lengths with block_table")
+    if (cu_seqlens_k is not None) != (packed and not paged):
+        raise ValueError(
+            "expected cu_seqlens_q and cu_seqlens_k together, or cu_seqlens_q with block_table"
+        )
 
 
 def check_shapes(

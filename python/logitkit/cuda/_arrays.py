@@ -50,6 +50,13 @@ def dense(x: Any) -> Any:
     return x if _is_jax(x) else namespace_of(x).ascontiguousarray(x)
 
 
+def dense_rows(x: Any) -> Any:
+    """Return `x` with a dense last axis, without a copy if it has that already."""
+    if _is_torch(x) and (x.shape[-1] == 1 or x.stride(-1) == 1):
+        return x.detach()
+    return dense(x)
+
+
 def empty(shape: tuple[int, ...], dtype: str, like: Any) -> Any:
     """Return memory on the device of `like`."""
     xp = namespace_of(like)
@@ -72,7 +79,8 @@ def queue(kernel: Callable[..., None], *args: Any, **options: Any) -> None:
     if not _is_jax(first):
         kernel(*args, **options, stream=_stream_of(first))
         return
-    kernel(*(_Ready(x) if _is_jax(x) else x for x in args), **options, stream=0)
+    ready = {name: _Ready(x) if _is_jax(x) else x for name, x in options.items()}
+    kernel(*(_Ready(x) if _is_jax(x) else x for x in args), **ready, stream=0)
     kernels().synchronize(0)
 
 

@@ -198,9 +198,9 @@ def attention_vjp(
     point = {"query": query, "key": key, "value": value}
     for name in ("bias", "sinks"):
         if options.get(name) is not None:
-            point[name] = tensor_of(options[name])
+            point[name] = tensor_of(name, options[name], query)
     if scale is not None and not isinstance(scale, AttentionScale):
-        point["scale"] = tensor_of(scale)
+        point["scale"] = tensor_of("scale", scale, query)
 
     def arguments(*tensors: Any) -> Any:
         given = {**options, "scale": None, **dict(zip(point, tensors, strict=True))}
@@ -322,7 +322,7 @@ def attention_entropy_profile(
     with torch.no_grad():
         nothing = key.new_zeros((*key.shape[:-1], 1))
         result = attention_with_stats(query, key, nothing, is_causal=is_causal, **options)
-    entropy, n_visible = result.entropy.double().numpy(), result.n_visible.numpy()
+    entropy, n_visible = result.entropy.double().cpu().numpy(), result.n_visible.cpu().numpy()
     return profile_of(entropy, n_visible, least, groups_per_octave)
 
 

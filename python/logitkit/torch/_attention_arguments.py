@@ -67,7 +67,7 @@ def lowered_arguments(
     for name, x in (("mask", mask), ("bias", bias)):
         if x is None:
             continue
-        x = _of_scores(name, tensor_of(x), full, lead, packed or paged)
+        x = _of_scores(name, tensor_of(name, x, query), full, lead, packed or paged)
         if x.dtype == torch.bool:
             visible = x
         else:
@@ -86,9 +86,9 @@ def lowered_arguments(
         mask=visible,
         bias=sum(terms[1:], terms[0]) if terms else None,
         scale=torch.ones((), dtype=compute, device=query.device).expand(query.shape[:-1]),
-        sinks=None if sinks is None else tensor_of(sinks).to(compute),
-        slopes=_slopes(alibi_slopes, compute),
-        **{name: _integers(x) for name, x in where.items()},
+        sinks=None if sinks is None else tensor_of("sinks", sinks, query).to(compute),
+        slopes=_slopes(alibi_slopes, query, compute),
+        **{name: _integers(name, x, query) for name, x in where.items()},
         left=left,
         right=min(right, 0) if is_causal else right,
         lower_right=causal_alignment == "lower_right",
@@ -105,6 +105,11 @@ def _checked_type(query: Any, key: Any, value: Any) -> Any:
     if types != types[:1] * 3:
         raise TypeError(
             f"expected query, key and value of one type, not {types[0]}, {types[1]} and {types[2]}"
+        )
+    if not query.device == key.device == value.device:
+        raise TypeError(
+            f"expected query, key and value on one device, not {query.device}, {key.device} and "
+            f"{value.device}"
         )
     return types[0]
 
@@ -157,7 +162,7 @@ def _row_scale(a: Arguments, scale: Any, rows: tuple[Any, ...]) -> Any:
         counts = visible_keys_op(*constants(a))
         factor = scale.row_scale(counts.T if packed else counts, dim)
         return (factor.T if packed else factor).to(compute).expand(shape)
-    scale = tensor_of(1.0 / math.sqrt(dim) if scale is None else scale)
+    scale = tensor_of("scale", 1.0 / math.sqrt(dim) if scale is None else scale, a.query)
     if scale.is_complex() or scale.dtype == torch.bool:
         raise TypeError(f"expected scale of real numbers or an AttentionScale, not {scale.dtype}")
     scale = scale.to(compute)
@@ -174,29 +179,40 @@ def _row_scale(a: Arguments, scale: Any, rows: tuple[Any, ...]) -> Any:
     return scale.expand(shape)
 
 
-def tensor_of(x: Any) -> Any:
-    """Return `x` as a tensor; numbers keep all their digits, whatever the default type is."""
+def tensor_of(name: str, x: Any, like: Any) -> Any:
+    """
+    Return `x` as a tensor on the device of `like`; only a number comes there from elsewhere.
+
+    Numbers keep all their digits, whatever the default type is.
+    """
     if isinstance(x, Tensor):
-        return x
+        if x.device == like.device:
+            return x
+        if x.dim() == 0:
+            return x.to(like.device)
+        raise TypeError(
+            f"expected {name} on {like.device} like query, not on {x.device}: pass "
+            f"{name}.to({str(like.device)!r})"
+        )
     if isinstance(x, float):
-        return torch.full((), x, dtype=torch.float64)
-    return torch.as_tensor(np.asarray(x))
+        return torch.full((), x, dtype=torch.float64, device=like.device)
+    return torch.as_tensor(np.asarray(x), device=like.device)
 
 
-def _slopes(x: Any, compute: torch.dtype) -> Any:
+def _slopes(x: Any, query: Any, compute: torch.dtype) -> Any:
     if x is None:
         return None
-    x = tensor_of(x)
+    x = tensor_of("alibi_slopes", x, query)
     if x.requires_grad and torch.is_grad_enabled():
         raise RuntimeError("alibi_slopes have no gradient: pass them detached, or as a bias")
     return x.to(compute)
 
 
-def _integers(x: Any) -> Any:
+def _integers(name: str, x: Any, query: Any) -> Any:
     """Return lengths as a tensor; the kernels refuse those that are no integers."""
     if x is None:
         return None
-    x = tensor_of(x)
+    x = tensor_of(name, x, query)
     return x if x.is_floating_point() else x.to(torch.int64)
 
 

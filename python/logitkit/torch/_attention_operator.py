@@ -9,6 +9,7 @@ from .._attention._forward import computed
 from .._attention._layout import BFLOAT16
 from .._attention._problem import Problem, prepared
 from .._attention._vjp import pulled_back as kernel_pulled_back
+from ..cuda import _attention as on_gpu
 from ..reference import AttentionResult
 from ._attention_formula import attended, pulled_back, pushed_forward
 from ._operator import operator
@@ -107,6 +108,10 @@ class VisibleKeys:
         return as_tensor(problem.layout.user_rows(problem.n_visible)).contiguous()
 
     @staticmethod
+    def compute_on_gpu(*args: Any) -> Any:
+        return on_gpu.visible_keys(Arguments(*args))
+
+    @staticmethod
     def fake(*args: Any) -> Any:
         query = Arguments(*args).query
         return query.new_empty(query.shape[:-1], dtype=torch.int64)
@@ -133,6 +138,10 @@ class Attention:
     def compute(*args: Any) -> Any:
         result = computed(problem_of(Arguments(*args), counted=False), stats=True)
         return tuple(from_memory(x) for x in result[:4])
+
+    @staticmethod
+    def compute_on_gpu(*args: Any) -> Any:
+        return tuple(on_gpu.attention(Arguments(*args)))
 
     @staticmethod
     def fake(*args: Any) -> Any:
@@ -192,8 +201,7 @@ class AttentionVJP:
     @staticmethod
     def compute(*args: Any) -> Any:
         a, results, incoming, wants_bias = _split(args)
-        if a.block_table is not None:
-            raise ValueError("expected no block_table: a paged cache has no gradients")
+        _refuse_pages(a)
         problem = problem_of(a, counted=False)
         output, logsumexp, entropy = (memory(x) for x in results)
         raw = kernel_pulled_back(
@@ -213,6 +221,13 @@ class AttentionVJP:
         ]
         query, key, value, scale = (from_memory(np.ascontiguousarray(x)) for x in grads)
         return query, key, value, pair[0], scale, pair[1]
+
+    @staticmethod
+    def compute_on_gpu(*args: Any) -> Any:
+        a, results, incoming, wants_bias = _split(args)
+        _refuse_pages(a)
+        gradients = on_gpu.attention_gradient(a, results, *incoming, wants_bias=wants_bias)
+        return tuple(a.scale.new_empty(0) if g is None else g for g in gradients)
 
     @staticmethod
     def fake(*args: Any) -> Any:
@@ -265,6 +280,11 @@ def _split(args: Any) -> tuple[Arguments, Any, Any, Any]:
     return arguments, args[TENSOR_COUNT : TENSOR_COUNT + 3], args[TENSOR_COUNT + 3 : end], args[-1]
 
 
+def _refuse_pages(a: Arguments) -> None:
+    if a.block_table is not None:
+        raise ValueError("expected no block_table: a paged cache has no gradients")
+
+
 def _by_tensor(a: Arguments, gradients: Any) -> Any:
     """Return the gradient of each tensor, None for what has none."""
     found = dict(zip(DIFFERENTIABLE, gradients, strict=True))
@@ -277,8 +297,7 @@ def _by_tensor(a: Arguments, gradients: Any) -> Any:
 
 def _attended(a: Arguments, names: Any, primals: Any) -> Any:
     """Return the formula's results with `primals` in place of the arguments `names`."""
-    if a.block_table is not None:
-        raise ValueError("expected no block_table: a paged cache has no gradients")
+    _refuse_pages(a)
     given = a._replace(**dict(zip(names, primals, strict=True)))
     wide = {name: getattr(given, name).to(a.scale.dtype) for name in ("query", "key", "value")}
     output, logsumexp, entropy = attended(given._replace(**wide))
