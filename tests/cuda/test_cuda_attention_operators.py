@@ -1,5 +1,7 @@
 """Attention as an operator of tensors on a GPU, against the same in main memory."""
 
+from types import SimpleNamespace
+
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -170,6 +172,30 @@ def test_chunks_of_scores(name, device, monkeypatch):
     monkeypatch.setattr(on_gpu, "_CHUNK", 100)  # some rows, and one batch
     check(VisibleKeys, a, 0.0, device)
     check_gradient(a, device)
+
+
+def test_nothing_waits_for_the_gpu(monkeypatch):
+    """Tensors of meta have no elements, so that whoever waits for one raises an error."""
+
+    def kernel(*args, **options):
+        calls.append(options)
+
+    calls = []
+    nothing = SimpleNamespace(
+        attention=kernel, attention_gradient=kernel, attention_gradient_workspace=lambda rows: rows
+    )
+    monkeypatch.setattr(on_gpu, "kernels", lambda: nothing)
+    dense, packed = dense_arrays(torch.float32), packed_arrays(torch.float32)
+    cases = [(dense, options) for options in DENSE.values()]
+    cases += [(packed, packed_options(options)) for options in PACKED.values()]
+    for arrays, options in cases:
+        a = lowered_arguments(*arrays, **options).arguments
+        elsewhere = moved(a, "meta")
+        results = Attention.compute_on_gpu(*elsewhere)
+        VisibleKeys.compute_on_gpu(*elsewhere)
+        args = [*elsewhere[:TENSOR_COUNT], *results[:3], *results[:3], *elsewhere[TENSOR_COUNT:]]
+        AttentionVJP.compute_on_gpu(*args, a.bias is not None)
+    assert len(calls) == 2 * len(cases)
 
 
 def test_lengths_out_of_range_are_cut(device):

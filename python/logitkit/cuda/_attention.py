@@ -14,7 +14,8 @@ from ._device import kernels
 #
 # Nothing looks at lengths, offsets and blocks, as that would wait for the GPU. Those out of range
 # are cut to what there is, so that nothing is read or written elsewhere; a range of rows that
-# belongs to no sequence is 0.
+# belongs to no sequence is 0. `clip` is the method of arrays: the function of array-api-compat
+# waits in its older versions.
 
 _FARTHEST = 2**60  # is far enough, and positions do not overflow
 _CHUNK = 2**26  # elements of scores that are stored at a time
@@ -219,11 +220,11 @@ def _sequences(a: Any, at: _Placed) -> Any:
         of_key = [zero, *_ranges("cu_seqlens_k", a.cu_seqlens_k, batches, capacity)]
     if a.key_lengths is not None:
         lengths = _integers("key_lengths", a.key_lengths, batches)
-        of_key[2] = xp.minimum(xp.clip(lengths, 0, capacity), of_key[2])
+        of_key[2] = xp.minimum(lengths.clip(0, capacity), of_key[2])
     offsets = of_key[2] - of_query[2] if a.lower_right else zero
     if a.query_offsets is not None:
         offsets = _integers("query_offsets", a.query_offsets, batches)
-        offsets = xp.clip(offsets, -_FARTHEST, _FARTHEST)
+        offsets = offsets.clip(-_FARTHEST, _FARTHEST)
     return xp.stack([*of_query, *of_key, offsets], axis=1)
 
 
@@ -239,9 +240,8 @@ def _integers(name: str, x: Any, count: int) -> Any:
 
 
 def _ranges(name: str, x: Any, count: int, total: int) -> list[Any]:
-    xp = namespace_of(x)
-    ends = xp.clip(_integers(name, x, count + 1), 0, total)
-    return [ends[:-1], xp.clip(ends[1:] - ends[:-1], 0, total)]
+    ends = _integers(name, x, count + 1).clip(0, total)
+    return [ends[:-1], (ends[1:] - ends[:-1]).clip(0, total)]
 
 
 def _table(x: Any, batches: int, blocks: int) -> Any:
@@ -252,7 +252,7 @@ def _table(x: Any, batches: int, blocks: int) -> Any:
             f"expected block_table of integers of shape ({batches}, max_blocks), not {x.dtype} of "
             f"shape {tuple(x.shape)}"
         )
-    return dense(xp.astype(xp.clip(_detached(x), 0, max(0, blocks - 1)), xp.int32))
+    return dense(xp.astype(_detached(x).clip(0, max(0, blocks - 1)), xp.int32))
 
 
 def _options(a: Any, at: _Placed) -> dict[str, Any]:
@@ -384,9 +384,9 @@ def _band(a: Any, at: _Placed) -> tuple[Any, Any]:
     if a.cu_seqlens_q is not None:  # the sequence of each row
         ends = sequences[:, 1] + sequences[:, 2]
         own = xp.searchsorted(ends, row, side="right")
-        of_row = xp.take(sequences, xp.clip(own, 0, max(0, ends.shape[0] - 1)), axis=0)[None]
+        of_row = xp.take(sequences, own.clip(0, max(0, ends.shape[0] - 1)), axis=0)[None]
         row = row - of_row[..., 1]
     keys, position = of_row[..., 5], row + of_row[..., 6]
-    begin = xp.minimum(xp.clip(position - a.left, 0, None), keys)
-    end = xp.minimum(xp.clip(position + (a.right + 1), 0, None), keys)
+    begin = xp.minimum((position - a.left).clip(0), keys)
+    end = xp.minimum((position + (a.right + 1)).clip(0), keys)
     return begin, xp.maximum(end, begin)
