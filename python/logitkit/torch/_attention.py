@@ -38,12 +38,12 @@ def attention(query: Any, key: Any, value: Any, /, **options: Any) -> Any:
     Parameters
     ----------
     query, key, value : Tensor
-        In main memory, of ``float16``, ``bfloat16``, ``float32`` or ``float64``, in the shapes
-        that :func:`logitkit.attention` takes.
+        In main memory or on a CUDA device, of ``float16``, ``bfloat16``, ``float32`` or
+        ``float64``, in the shapes that :func:`logitkit.attention` takes.
     **options
         The keyword arguments of :func:`logitkit.attention`. `mask`, `bias`, `scale`, `sinks`
-        and the parameter of :class:`logitkit.EntropyInvariant` may be tensors; all but a bool
-        `mask` are differentiated, like `query`, `key` and `value`.
+        and the parameter of :class:`logitkit.EntropyInvariant` may be tensors on the device of
+        `query`; all but a bool `mask` are differentiated, like `query`, `key` and `value`.
 
     Returns
     -------
@@ -53,7 +53,8 @@ def attention(query: Any, key: Any, value: Any, /, **options: Any) -> Any:
     Raises
     ------
     TypeError
-        If an argument is not a dense tensor in main memory, or not of the right type.
+        If an argument is not a dense tensor, not of the right type, or on another device than
+        `query`.
     ValueError
         If shapes do not fit each other, or a length, window or threshold is out of range.
 
@@ -64,6 +65,10 @@ def attention(query: Any, key: Any, value: Any, /, **options: Any) -> Any:
     Notes
     -----
     Derivatives of second and higher order store the scores.
+
+    On a GPU nothing looks at lengths, offsets and blocks before the kernel does, as that would
+    wait for the GPU: those out of range are no error there but are cut to what there is.
+    `threads` means nothing there. The bias's gradient sums scores that are stored 2**26 at a time.
 
     Examples
     --------
@@ -102,7 +107,8 @@ def attention_with_stats(query: Any, key: Any, value: Any, /, **options: Any) ->
     Raises
     ------
     TypeError
-        If an argument is not a dense tensor in main memory, or not of the right type.
+        If an argument is not a dense tensor, not of the right type, or on another device than
+        `query`.
     ValueError
         If shapes do not fit each other, or a length, window or threshold is out of range.
 
@@ -170,7 +176,8 @@ def attention_vjp(
     Raises
     ------
     TypeError
-        If an argument is not a dense tensor in main memory, or not of the right type.
+        If an argument is not a dense tensor, not of the right type, or on another device than
+        `query`.
     ValueError
         If shapes do not fit each other, or a length, window or threshold is out of range.
 
@@ -308,7 +315,7 @@ def attention_entropy_profile(
     Returns
     -------
     EntropyProfile
-        Of arrays, without derivatives.
+        Of arrays in main memory, without derivatives.
 
     Raises
     ------
