@@ -130,6 +130,16 @@ def test_packed(options, dtype, device):
     check_gradient(a, device, wanted=(False, True))
 
 
+@pytest.mark.parametrize("name", PACKED)
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+def test_bits_of_packed_rows_do_not_depend_on_pieces(name, dtype, device, monkeypatch):
+    a = lowered_arguments(*packed_arrays(dtype), **packed_options(PACKED[name])).arguments
+    whole = Attention.compute_on_gpu(*moved(a, device))
+    for size in (1, 2, 4):
+        monkeypatch.setattr(on_gpu, "_PIECE", size)
+        assert all(map(torch.equal, Attention.compute_on_gpu(*moved(a, device)), whole))
+
+
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
 def test_paged(packed, dtype, device):

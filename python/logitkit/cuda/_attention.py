@@ -19,6 +19,7 @@ from ._device import kernels
 
 _FARTHEST = 2**60  # is far enough, and positions do not overflow
 _CHUNK = 2**26  # elements of scores that are stored at a time
+_PIECE = 128  # rows of a packed sequence: those that the largest tile of the kernel has
 
 
 class _Placed(NamedTuple):
@@ -69,6 +70,11 @@ def attention(a: Any) -> AttentionArrays:
         *(new(rows, kind, a.query) for _ in range(3)),
     )
     out, logsumexp, entropy, max_logit = (_by_head(x, a) for x in found)
+    options = _options(a, at)
+    if a.cu_seqlens_q is not None:
+        length = at.query.shape[2]
+        options["sequences"] = _pieces(options["sequences"], length)
+        options["longest"] = (min(_PIECE, length), at.capacity)
     queue(
         kernels().attention,
         at.query,
@@ -76,7 +82,7 @@ def attention(a: Any) -> AttentionArrays:
         at.value,
         _by_head(a.scale, a),
         out,
-        **_options(a, at),
+        **options,
         sinks=_of_heads(a, "sinks", at),
         block_table=at.block_table,
         logsumexp=logsumexp,
@@ -226,6 +232,26 @@ def _sequences(a: Any, at: _Placed) -> Any:
         offsets = _integers("query_offsets", a.query_offsets, batches)
         offsets = offsets.clip(-_FARTHEST, _FARTHEST)
     return xp.stack([*of_query, *of_key, offsets], axis=1)
+
+
+def _pieces(sequences: Any, length: int) -> Any:
+    """
+    Return the sequences in pieces of `_PIECE` queries at most, the last ones first.
+
+    Any sequence may have all queries, for aught that shapes say, and the kernel starts blocks for
+    the longest. Of pieces there are at most one more for each sequence than tiles of queries.
+    """
+    xp = namespace_of(sequences)
+    n = sequences.shape[0]
+    counts = (sequences[:, 2] + (_PIECE - 1)) // _PIECE
+    ends = counts.cumsum(0)
+    piece = xp.arange(n + length // _PIECE, dtype=xp.int64, device=sequences.device)
+    own = xp.searchsorted(ends, piece, side="right").clip(0, max(0, n - 1))
+    of = xp.take(sequences, own, axis=0)
+    first = (piece - xp.take(ends - counts, own, axis=0)) * _PIECE
+    queries = (of[:, 2] - first).clip(0, _PIECE)
+    columns = [of[:, 0], of[:, 1] + first, queries, of[:, 3], of[:, 4], of[:, 5], of[:, 6] + first]
+    return xp.flip(xp.stack(columns, axis=1), axis=0)
 
 
 def _integers(name: str, x: Any, count: int) -> Any:
