@@ -28,7 +28,11 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.func import grad, jacfwd, jacrev, vmap
 
 from logitkit.torch._attention_arguments import lowered_arguments
-from logitkit.torch._attention_operator import TENSOR_COUNT
+from logitkit.torch._attention_operator import (
+    TENSOR_COUNT,
+    attention_op,
+    attention_output_op,
+)
 
 INF, NAN = float("inf"), float("nan")
 FLOATS = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
@@ -361,6 +365,29 @@ def test_merge():
         merge_attention([whole, attention_with_stats(query[0, 0], key[0, 0], value[0, 0])])
 
 
+@dense
+def test_output_without_statistics(options):
+    query, *others = three(2, 4, 5, 3, keys=7, key_heads=2)
+
+    def first_of_four(query):
+        return attention_op(*lowered_arguments(query, *others, **options).arguments)[0]
+
+    def alone(query):
+        return attention_output_op(*lowered_arguments(query, *others, **options).arguments)
+
+    def derivative(function):
+        return grad(lambda q: function(q).sin().sum())
+
+    for transform in (lambda f: f, derivative, lambda f: derivative(derivative(f))):
+        pairs = [transform(f)(query) for f in (first_of_four, alone)]
+        torch.testing.assert_close(*pairs, rtol=0, atol=1e-14)
+        queries = torch.stack([query, query.flip(0)])
+        pairs = [vmap(transform(f))(queries) for f in (first_of_four, alone)]
+        torch.testing.assert_close(*pairs, rtol=0, atol=1e-14)
+    moved = [jacfwd(f)(query) for f in (first_of_four, alone)]
+    torch.testing.assert_close(*moved, rtol=0, atol=1e-14)
+
+
 # Tensors that are not in main memory, here without any elements: what reads one raises an error.
 
 
@@ -387,6 +414,8 @@ def check_elsewhere(arrays, options):
     x = [elsewhere(t).requires_grad_() for t in arrays]
     more, put = with_tensors(elsewhere_all(options))
     result = attention_with_stats(*x, **put(more))
+    output = attention(*map(elsewhere, arrays), **elsewhere_all(options))  # without gradients
+    assert (output.shape, output.dtype) == (result.output.shape, result.output.dtype)
     loss = sum(r.sum() for r in smooth(result)) + attention(*x, **put(more)).sum()
     first = torch.autograd.grad(loss, (*x, *more), create_graph=True)
     second = torch.autograd.grad(sum(g.square().sum() for g in first), (*x, *more))
@@ -462,6 +491,7 @@ def test_opcheck():
     constants = tuple(t.detach() if isinstance(t, torch.Tensor) else t for t in a)
     torch.library.opcheck(OPS.attention_visible_keys.default, constants)
     torch.library.opcheck(OPS.attention.default, a)
+    torch.library.opcheck(OPS.attention_output.default, a)
     output, logsumexp, entropy, _ = (r.detach() for r in OPS.attention(*a))
     incoming = (torch.ones_like(output).requires_grad_(), torch.ones_like(entropy), None)
     torch.library.opcheck(

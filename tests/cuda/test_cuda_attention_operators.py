@@ -11,6 +11,7 @@ from logitkit.torch._attention_arguments import lowered_arguments
 from logitkit.torch._attention_operator import (
     TENSOR_COUNT,
     Attention,
+    AttentionOutput,
     AttentionVJP,
     VisibleKeys,
 )
@@ -102,6 +103,7 @@ def check(definition, args, bound, device):
 def check_forward(arrays, options, device):
     a = lowered_arguments(*arrays, **options).arguments
     check(Attention, a, NEAR[arrays[0].dtype], device)
+    check(AttentionOutput, a, NEAR[arrays[0].dtype], device)
     check(VisibleKeys, a, 0.0, device)
     return a
 
@@ -128,6 +130,13 @@ def test_dense(options, dtype, device):
 def test_packed(options, dtype, device):
     a = check_forward(packed_arrays(dtype), packed_options(options), device)
     check_gradient(a, device, wanted=(False, True))
+
+
+@pytest.mark.parametrize("ends", [[0, 150, 150, 300], [0, 129, 300], [0]], ids=str)
+def test_packed_sequences_of_several_pieces(ends, device):
+    arrays = [normal(ends[-1], 2, 8).float() for _ in range(3)]
+    options = {"cu_seqlens_q": ends, "cu_seqlens_k": ends, "is_causal": True}
+    check_gradient(check_forward(arrays, options, device), device)
 
 
 @pytest.mark.parametrize("name", PACKED)
@@ -202,10 +211,11 @@ def test_nothing_waits_for_the_gpu(monkeypatch):
         a = lowered_arguments(*arrays, **options).arguments
         elsewhere = moved(a, "meta")
         results = Attention.compute_on_gpu(*elsewhere)
+        AttentionOutput.compute_on_gpu(*elsewhere)
         VisibleKeys.compute_on_gpu(*elsewhere)
         args = [*elsewhere[:TENSOR_COUNT], *results[:3], *results[:3], *elsewhere[TENSOR_COUNT:]]
         AttentionVJP.compute_on_gpu(*args, a.bias is not None)
-    assert len(calls) == 2 * len(cases)
+    assert len(calls) == 3 * len(cases)
 
 
 def test_lengths_out_of_range_are_cut(device):

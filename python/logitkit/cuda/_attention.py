@@ -39,7 +39,7 @@ class _Placed(NamedTuple):
 
 
 class AttentionArrays(NamedTuple):
-    """The results of attention."""
+    """The results of attention; all but the output None where they are not wanted."""
 
     output: Any
     logsumexp: Any
@@ -58,8 +58,12 @@ class GradientArrays(NamedTuple):
     sinks: Any
 
 
-def attention(a: Any) -> AttentionArrays:
-    """Return the results: the output in the type of the query, and statistics of its rows."""
+def attention(a: Any, *, stats: bool = True) -> AttentionArrays:
+    """
+    Return the results: the output in the type of the query, and statistics of its rows.
+
+    Without statistics a faster kernel serves where nothing but a window hides keys.
+    """
     at = _placed(a)
     rows = tuple(a.query.shape[:-1])
     # Of packed arrays rows may belong to no sequence.
@@ -67,7 +71,7 @@ def attention(a: Any) -> AttentionArrays:
     kind = compute_name(a.query)
     found = AttentionArrays(
         new((*rows, a.value.shape[-1]), dtype_name(a.query), a.query),
-        *(new(rows, kind, a.query) for _ in range(3)),
+        *(new(rows, kind, a.query) if stats else None for _ in range(3)),
     )
     out, logsumexp, entropy, max_logit = (_by_head(x, a) for x in found)
     options = _options(a, at)

@@ -13,6 +13,7 @@ from ._attention_arguments import (
     are_direct,
     as_arrays,
     constants,
+    is_differentiated,
     lowered_arguments,
     tensor_of,
 )
@@ -20,6 +21,7 @@ from ._attention_operator import (
     DIFFERENTIABLE,
     TENSOR_COUNT,
     attention_op,
+    attention_output_op,
     attention_vjp_op,
     from_memory,
     visible_keys_op,
@@ -84,7 +86,9 @@ def attention(query: Any, key: Any, value: Any, /, **options: Any) -> Any:
         arrays, given = as_arrays((query, key, value), options)
         return from_memory(_forward.attention(*arrays, **given))
     lowered = lowered_arguments(query, key, value, **options)
-    return lowered.raised(attention_op(*lowered.arguments)[0], dims=1)
+    if query.device.type == "cpu" or is_differentiated(lowered.arguments):
+        return lowered.raised(attention_op(*lowered.arguments)[0], dims=1)
+    return lowered.raised(attention_output_op(*lowered.arguments), dims=1)
 
 
 def attention_with_stats(query: Any, key: Any, value: Any, /, **options: Any) -> AttentionResult:

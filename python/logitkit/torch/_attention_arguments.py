@@ -220,6 +220,11 @@ def constants(a: Arguments) -> Any:
     return (x.detach() if isinstance(x, Tensor) else x for x in a)
 
 
+def is_differentiated(a: Arguments) -> bool:
+    """Return whether gradients are wanted, as far as may be seen."""
+    return torch.is_grad_enabled() and any(isinstance(x, Tensor) and x.requires_grad for x in a)
+
+
 def are_direct(query: Any, key: Any, value: Any, options: dict[str, Any]) -> bool:
     """Return whether the kernels can read the tensors at once, with no derivative wanted."""
     tensors = [x for x in (query, key, value, *options.values()) if isinstance(x, Tensor)]

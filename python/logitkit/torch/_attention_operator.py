@@ -184,6 +184,41 @@ class Attention:
         return _mapped(call, size, in_dims, args, Arguments._fields[:TENSOR_COUNT])
 
 
+class AttentionOutput:
+    """Attention where no derivative is wanted: without statistics, which would be stored."""
+
+    name = "attention_output"
+    schema = f"({_TENSORS}, {_NUMBERS}) -> Tensor"
+
+    @staticmethod
+    def compute(*args: Any) -> Any:
+        return from_memory(
+            computed(problem_of(Arguments(*args), counted=False), stats=False).output
+        )
+
+    @staticmethod
+    def compute_on_gpu(*args: Any) -> Any:
+        return on_gpu.attention(Arguments(*args), stats=False).output
+
+    @staticmethod
+    def fake(*args: Any) -> Any:
+        return Attention.fake(*args)[0]
+
+    @staticmethod
+    def pullback(*args: Any) -> Any:
+        arguments, cotangents = args[:-1], (args[-1], None, None, None)
+        results = tuple(x.detach() for x in attention_op(*arguments))
+        return Attention.pullback(*arguments, results, (True,) * TENSOR_COUNT, *cotangents)
+
+    @staticmethod
+    def pushforward(*args: Any) -> Any:
+        return Attention.pushforward(*args)[0]
+
+    @staticmethod
+    def mapped(call: Any, size: int, in_dims: Any, *args: Any) -> Any:
+        return _mapped(call, size, in_dims, args, Arguments._fields[:TENSOR_COUNT])
+
+
 class AttentionVJP:
     """
     The gradient of attention, given its results, which are taken as constants.
@@ -270,7 +305,7 @@ _INCOMING = ("grad_output", "grad_logsumexp", "grad_entropy")
 _VJP_TENSORS = (*Arguments._fields[:TENSOR_COUNT], "output", "logsumexp", "entropy", *_INCOMING)
 
 visible_keys_op, attention_op = operator(VisibleKeys), operator(Attention)
-attention_vjp_op = operator(AttentionVJP)
+attention_output_op, attention_vjp_op = operator(AttentionOutput), operator(AttentionVJP)
 
 
 def _split(args: Any) -> tuple[Arguments, Any, Any, Any]:
