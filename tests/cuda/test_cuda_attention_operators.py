@@ -7,6 +7,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from logitkit.cuda import _attention as on_gpu
+from logitkit.cuda import _attention_sequences
 from logitkit.torch._attention_arguments import lowered_arguments
 from logitkit.torch._attention_operator import (
     TENSOR_COUNT,
@@ -145,7 +146,7 @@ def test_bits_of_packed_rows_do_not_depend_on_pieces(name, dtype, device, monkey
     a = lowered_arguments(*packed_arrays(dtype), **packed_options(PACKED[name])).arguments
     whole = Attention.compute_on_gpu(*moved(a, device))
     for size in (1, 2, 4):
-        monkeypatch.setattr(on_gpu, "_PIECE", size)
+        monkeypatch.setattr(_attention_sequences, "_PIECE", size)
         assert all(map(torch.equal, Attention.compute_on_gpu(*moved(a, device)), whole))
 
 
