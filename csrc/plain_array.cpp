@@ -104,9 +104,9 @@ bool look_at_tensor(py::handle object, const dlpack::ExchangeApi* api, bool refu
     PyErr_Clear();  // of a wrapper without memory, of a kind that DLPack does not know
     return false;
   }
-  const bool known = tensor.device.type == dlpack::on_cpu && tensor.dtype.lanes == 1 &&
-                     tensor.dtype.code == dlpack::floating_point &&
-                     (tensor.dtype.bits == 32 || tensor.dtype.bits == 64);
+  const bool known = tensor.device.type == dlpack::cpu && tensor.type.lanes == 1 &&
+                     tensor.type.code == dlpack::floating &&
+                     (tensor.type.bits == 32 || tensor.type.bits == 64);
   if (!known || !in_order(tensor)) return false;
   if (refuse_gradient && is_true(object, requires_grad, false)) return false;
   const std::size_t size = product(tensor.shape, tensor.ndim);
@@ -114,7 +114,7 @@ bool look_at_tensor(py::handle object, const dlpack::ExchangeApi* api, bool refu
   // of C, unless it is one number.
   if (size == 1 && is_true(object, is_neg, true)) return false;
   array.data = static_cast<const char*>(tensor.data) + tensor.byte_offset;
-  array.is_double = tensor.dtype.bits == 64;
+  array.is_double = tensor.type.bits == 64;
   array.writeable = true;
   array.ndim = tensor.ndim;
   array.shape = tensor.shape;
@@ -143,9 +143,9 @@ dlpack::ManagedTensor* allocate(const PlainArray& array) {
     shape[k] = array.shape[k];
     shape[ndim + k] = step;
   }
-  const dlpack::DataType dtype = {dlpack::floating_point, static_cast<std::uint8_t>(8 * item), 1};
-  const dlpack::Tensor tensor = {bytes + data_at, {dlpack::on_cpu, 0}, array.ndim, dtype,
-                                 shape,           shape + ndim,        0};
+  const dlpack::DataType dtype = {dlpack::floating, static_cast<std::uint8_t>(8 * item), 1};
+  const dlpack::Tensor tensor = {bytes + data_at, {dlpack::cpu, 0}, array.ndim, dtype,
+                                 shape,           shape + ndim,     0};
   return new (memory) dlpack::ManagedTensor{{1, 0}, nullptr, release, 0, tensor};
 }
 

@@ -7,7 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "dlpack_exchange.h"
+#include "dlpack.h"
 
 namespace logitkit {
 

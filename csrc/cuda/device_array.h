@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "cuda/dlpack.h"
+#include "dlpack.h"
 
 namespace logitkit::cuda {
 
@@ -33,7 +33,7 @@ class DeviceArray {
   DeviceArray(const pybind11::handle& array, const char* name, Order order = Order::rows)
       : name_(name),
         capsule_(array.attr("__dlpack__")(pybind11::arg("stream") = -1).cast<pybind11::capsule>()) {
-    tensor_ = &capsule_.get_pointer<dlpack::Managed>()->tensor;
+    tensor_ = &capsule_.get_pointer<dlpack::CapsuleTensor>()->tensor;
     if (tensor_->device.type != device_type) fail("is not in the memory of a GPU");
     if (tensor_->type.lanes != 1) fail("does not hold plain numbers");
     if (order == Order::any) return;
