@@ -253,7 +253,7 @@ __global__ void __launch_bounds__(streamed_threads)
   Sums sums = no_terms<T, Op::moments>();
   const std::size_t step = std::size_t{place.rows} * pack;
   for (std::size_t k = begin + place.row * pack; k < end; k += step * streamed_unroll) {
-    Pack<S, pack> elements[streamed_unroll];
+    Pack<S, pack> elements[streamed_unroll] = {};
 #pragma unroll
     for (int u = 0; u < streamed_unroll; ++u)
       if (k + u * step < end)
