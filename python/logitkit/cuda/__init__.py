@@ -14,6 +14,7 @@ processor; they have not run on a GPU.
 
 from typing import Any
 
+from ._arrays import is_immutable as is_immutable
 from ._device import (
     BuildInfo,
     DeviceProperties,

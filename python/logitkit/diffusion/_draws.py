@@ -154,7 +154,8 @@ class Draws:
             return getattr(philox, law)(self.rows, shape)
         xp = namespace(like)
         double = like.dtype == xp.float64
-        if (functions := gpu_functions_for(like)) is not None:
+        functions = gpu_functions_for(like)
+        if functions is not None and not functions.is_immutable(like):  # as arrays of JAX are
             memory = xp.empty(
                 (len(self.rows), *shape),
                 dtype=xp.float64 if double else xp.float32,
