@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from logitkit import (
+    AttentionScale,
     EntropyInvariant,
     LogBase,
     _cpu,
@@ -28,6 +29,17 @@ def arrays(rng, *shapes, dtype=np.float64):
     return [rng.normal(size=shape).astype(dtype) for shape in shapes]
 
 
+def gradients_of_row_scales(query, key, value, grad, result, more, options):
+    """Those of scales that no rows share; the gradient of a shared one is their sum."""
+    scale, head_dim = options["scale"], query.shape[-1]
+    if isinstance(scale, AttentionScale):
+        scale = scale.row_scale(result.n_visible, head_dim)
+    elif np.ndim(scale) < 2:
+        scale = np.asarray(scale)[..., None]
+    of_rows = options | {"scale": np.broadcast_to(scale, result.n_visible.shape)}
+    return reference.attention_vjp(query, key, value, grad, **more, **of_rows).scale
+
+
 def check(query, key, value, *, seed=0, stats=True, **options):
     rng = np.random.default_rng(seed)
     result = attention_with_stats(query, key, value, **options)
@@ -46,6 +58,9 @@ def check(query, key, value, *, seed=0, stats=True, **options):
             continue
         assert np.shape(ours) == np.shape(theirs), name
         size = np.max(np.abs(theirs), initial=1.0)  # the contract of csrc/attention/attention.h
+        if name == "scale" and result.n_visible.ndim == 3:
+            rows = gradients_of_row_scales(query, key, value, grad, result, more, options)
+            size = max(size, np.max(np.linalg.norm(rows.reshape(*rows.shape[:2], -1), axis=(0, 2))))
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=300 * eps * size, err_msg=name)
     assert got.query.dtype == query.dtype
     again = attention_vjp(query, key, value, grad, result=result, **more, **options)

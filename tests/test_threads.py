@@ -46,7 +46,7 @@ def test_any_thread_count_gives_the_same_bits(threads):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # it is what is tested
+@pytest.mark.filterwarnings("ignore:.*fork")  # it is what is tested
 @pytest.mark.parametrize("generations", [1, 2])
 def test_forked_child_computes(generations):
     computed(4)  # the pool has threads, which the child does not inherit
@@ -69,7 +69,7 @@ def test_forked_child_computes(generations):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*fork")
 def test_fork_while_other_threads_compute():
     with ThreadPoolExecutor(2) as executor:
         busy = [executor.submit(lambda: [computed(4) for _ in range(30)]) for _ in range(2)]

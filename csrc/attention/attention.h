@@ -115,8 +115,9 @@ struct AttentionGradient {
 /// dZ = P (dP - sum P dP + grad_logsumexp - grad_entropy (log P + entropy)) with dP = grad_out
 /// value^T, and from it those of query, key, value and scale. There is no block_table. The
 /// gradient of keys and values beyond a sequence's is not written.
-///   Error:   for standard normal arguments within 300 u of the largest element of each gradient;
-///            a bound for any would be that of attention() times sums of absolute terms
+///   Error:   for standard normal arguments within 300 u of the largest element of each gradient,
+///            that of a scale, a sum over rows, of the root of the sum of their squares; a bound
+///            for any would be that of attention() times sums of absolute terms
 ///   Bits:    those of a sequence do not depend on other sequences and heads or on `threads`; those
 ///            of keys and values depend on the heads that share them.
 ///   Memory:  that of attention(), and gradients of keys and values of one key head in T for each
