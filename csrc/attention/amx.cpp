@@ -3,14 +3,11 @@
 #include <cstdint>
 
 #include "attention/loops.h"
-#include "simd/avx512.h"
+#include "simd/amx.h"
 #include "simd/exp2.h"
 
 namespace logitkit::amx {
 namespace {
-
-using avx512::F32;
-using std::size_t;
 
 template <size_t n>
 struct Constant {
@@ -18,26 +15,7 @@ struct Constant {
 };
 
 constexpr size_t width = 16, lanes = panel_vectors * width;
-constexpr size_t side = 16;        // rows of a tile register, and floats of one of its rows
-constexpr size_t depth_step = 32;  // elements of bfloat16 in a row of a tile register
-
 size_t round_up(size_t n, size_t step) { return (n + step - 1) / step * step; }
-
-// Not in every compiler do loads of tile registers wait for stores to memory.
-void finish_stores() { __asm__ volatile("" ::: "memory"); }
-
-// All eight registers are of 16 rows of 64 bytes.
-struct alignas(64) Config {
-  std::uint8_t palette, start_row, reserved[14];
-  std::uint16_t row_bytes[16];
-  std::uint8_t rows[16];
-};
-constexpr Config config = {
-    1, 0, {}, {64, 64, 64, 64, 64, 64, 64, 64}, {16, 16, 16, 16, 16, 16, 16, 16}};
-
-void begin() { _tile_loadconfig(&config); }
-
-void end() { _tile_release(); }
 
 __m512i load_half(const std::uint16_t* x, size_t n) {
   const __mmask32 mask = n >= 32 ? ~__mmask32{0} : (__mmask32{1} << n) - 1;
