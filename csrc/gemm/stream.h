@@ -21,13 +21,13 @@ struct Tile {
 };
 
 /// Computes S = A B^T in tiles and hands each to reduce(panel, tile), where panel p holds the
-/// rows p * loops.lanes ... of A (the last panel is filled up with rows of zeros). A panel
-/// meets its tiles in ascending order of first_row, on one thread; different panels on
+/// rows p * lanes ... (see ScoreLoops) of A (the last panel is filled up with rows of zeros). A
+/// panel meets its tiles in ascending order of first_row, on one thread; different panels on
 /// different ones. Scores do not depend on how A is cut into panels, nor on `threads`.
 ///   Traffic: one read of A; one of B for each group of up to 8 panels, as many as fit 1 MiB
 ///            with a tile's rows of B, which the group reads from the second-level cache.
 ///   Memory:  1 MiB, or one panel if that is larger, for each thread.
-void stream_scores(const Matrix& a, const Matrix& b, const ScoreLoops& loops, std::size_t threads,
+void stream_scores(const Matrix& a, const Matrix& b, Isa isa, std::size_t threads,
                    const std::function<void(std::size_t panel, const Tile& tile)>& reduce);
 
 }  // namespace logitkit

@@ -54,15 +54,14 @@ const float* no_bias() {
 
 void linear_argmax(const Matrix& x, const Matrix& weight, const float* bias, float* values,
                    std::int64_t* indices, std::size_t threads, Isa isa) {
-  const ScoreLoops& score = score_loops(isa);
   const ArgmaxLoops& argmax = argmax_loops(isa);
-  const std::size_t lanes = score.lanes;
+  const std::size_t lanes = score_loops(isa).lanes;
   std::vector<Running> running((x.rows + lanes - 1) / lanes);
   for (Running& r : running) {
     std::fill_n(r.best, max_lanes, -std::numeric_limits<float>::infinity());
     std::fill_n(r.index, max_lanes, 0);
   }
-  stream_scores(x, weight, score, threads, [&](std::size_t panel, const Tile& tile) {
+  stream_scores(x, weight, isa, threads, [&](std::size_t panel, const Tile& tile) {
     const float* tile_bias = bias != nullptr ? bias + tile.first_row : no_bias();
     Running& r = running[panel];
     if (argmax.raise(tile.scores, tile.rows, tile_bias, static_cast<std::int32_t>(tile.first_row),

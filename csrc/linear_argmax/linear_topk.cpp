@@ -55,15 +55,14 @@ class Best {
 
 void linear_topk(const Matrix& x, const Matrix& weight, const float* bias, std::size_t k,
                  float* values, std::int64_t* indices, std::size_t threads, Isa isa) {
-  const ScoreLoops& score = score_loops(isa);
   const ArgmaxLoops& argmax = argmax_loops(isa);
-  const std::size_t lanes = score.lanes;
+  const std::size_t lanes = score_loops(isa).lanes;
   std::vector<Candidate> heaps(x.rows * k);
   std::vector<Best> best;
   for (std::size_t i = 0; i < x.rows; ++i) best.emplace_back(heaps.data() + i * k, k);
   Scratch thresholds((x.rows + lanes - 1) / lanes * max_lanes);
 
-  stream_scores(x, weight, score, threads, [&](std::size_t panel, const Tile& tile) {
+  stream_scores(x, weight, isa, threads, [&](std::size_t panel, const Tile& tile) {
     const float* tile_bias = bias != nullptr ? bias + tile.first_row : no_bias();
     const std::size_t first = panel * lanes, live = std::min(lanes, x.rows - first);
     float* threshold = thresholds.data() + panel * max_lanes;

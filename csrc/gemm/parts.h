@@ -1,0 +1,79 @@
+// Scores as products of parts: what matrix units for bfloat16 can do for float32.
+//
+// A float is the sum of three bfloat16, and a product of two floats that of six products of their
+// parts (see simd/amx.h): as accurate as a multiply-add of float32, in less than half of its time.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "isa.h"
+
+namespace logitkit {
+
+/// Depths and row counts are rounded up to whole blocks of the matrix unit, with zeros.
+constexpr std::size_t depth_block = 32, row_block = 16;
+
+constexpr std::size_t whole_blocks(std::size_t n, std::size_t block) {
+  return (n + block - 1) / block * block;
+}
+
+/// Elements of the parts of a panel, and of `count` rows.
+constexpr std::size_t panel_parts(std::size_t depth, std::size_t lanes) {
+  return 3 * whole_blocks(depth, depth_block) * lanes;
+}
+constexpr std::size_t row_parts(std::size_t count, std::size_t depth) {
+  return 3 * whole_blocks(depth, depth_block) * whole_blocks(count, row_block);
+}
+
+/// The loops of a matrix unit. Panels and tiles are those of ScoreLoops with 48 lanes; arrays of
+/// parts are 64-byte aligned.
+///
+/// A plain number is 0, or has a magnitude from `least` to 2^48. Only plain numbers have parts
+/// whose products are right, and with `least` 2^-48 no such product is lost in underflow. What
+/// other numbers do stays in the lane or row where they stand.
+struct PartLoops {
+  /// Come before and after all others, in each thread.
+  void (*begin)();
+  void (*end)();
+
+  /// Splits panel[k * stride + lane] for k < depth and the lanes of `vectors` vectors of 16.
+  /// Bit i of the result: lane i is not plain.
+  std::uint64_t (*split_panel)(const float* panel, std::size_t stride, std::size_t depth,
+                               std::size_t vectors, float least, std::uint16_t* parts);
+
+  /// Splits `count` <= 64 rows of `depth` elements. Row j has its elements from 16 u on at
+  /// rows + j * stride + units[u], where null units are u * 16. Bit j of the result: row j is not
+  /// plain.
+  std::uint64_t (*split_rows)(const float* rows, std::size_t stride, const std::size_t* units,
+                              std::size_t count, std::size_t depth, float least,
+                              std::uint16_t* parts);
+
+  /// Splits the columns of a matrix as rows: row j has the element k at columns + k * stride + j,
+  /// for j < count and k < depth.
+  void (*split_columns)(const float* columns, std::size_t stride, std::size_t count,
+                        std::size_t depth, std::uint16_t* parts);
+
+  /// tile[j * stride + i] = sum over k < depth of panel[k][i] * rows[j][k], for j < count, rounded
+  /// up to whole blocks, and the lanes of `vectors` vectors; added to what the tile holds if
+  /// `accumulate`. Rows of `rows` have `row_depth` elements, of which the first `depth` are taken.
+  /// Products are added block by block of the depth, in an order of which every pair has the same:
+  /// a cut between blocks changes no bit, and the score of a pair depends on that pair alone.
+  ///   Error: with plain numbers, and with n = depth + (depth < 32 ? 32 - depth : 0), within
+  ///          gamma_n sum |panel * rows|, gamma_n = n 2^-24 / (1 - n 2^-24): what n multiply-adds
+  ///          have. Of 2^-24 there are 17 from the sums in a block, 6 for every block, and 2 from
+  ///          the products that are left out.
+  void (*score)(const std::uint16_t* panel, const std::uint16_t* rows, std::size_t row_depth,
+                std::size_t count, std::size_t depth, std::size_t vectors, bool accumulate,
+                float* tile, std::size_t stride);
+};
+
+/// The `least` with which no product of plain numbers is lost.
+constexpr float least_plain = 0x1p-48f;
+
+/// Null where the instruction set has no such unit.
+const PartLoops* part_loops(Isa isa);
+
+namespace amx { extern const PartLoops part_loops; }
+
+}  // namespace logitkit
