@@ -1,11 +1,9 @@
 #include "gemm/stream.h"
 
 #include <algorithm>
-#include <vector>
 
-#include "attention/workspace.h"
 #include "gemm/scratch.h"
-#include "gemm/split.h"
+#include "gemm/split_group.h"
 #include "gemm/workspaces.h"
 #include "threads.h"
 
@@ -13,70 +11,51 @@ namespace logitkit {
 namespace {
 
 // Of a second-level cache of 1.25 MiB or more, for the panels of a group and a tile's rows of B.
-constexpr std::size_t cached_bytes = std::size_t{1} << 20;
+constexpr std::size_t cached_floats = (std::size_t{1} << 20) / sizeof(float);
 constexpr std::size_t max_group = 8;
 
-// How many panels go over a tile of B together, where an element takes so many bytes.
-std::size_t panels_in_group(std::size_t lanes, std::size_t depth, std::size_t bytes) {
-  const std::size_t column = cached_bytes / bytes / std::max<std::size_t>(depth, 1);
+// How many panels go over a tile of B together.
+std::size_t panels_in_group(std::size_t lanes, std::size_t depth) {
+  const std::size_t column = cached_floats / std::max<std::size_t>(depth, 1);
   const std::size_t for_panels = column > tile_rows ? column - tile_rows : 0;
   return std::clamp<std::size_t>(for_panels / lanes, 1, max_group);
 }
 
-// A group of panels, and the tile that they go over.
-class Group {
- public:
-  Group(const Scores& scores, std::size_t depth, std::size_t panels)
-      : floats_(scores.floats),
-        unit_(scores.parts(depth)),
-        depth_(depth),
-        packed_(panels * depth * floats_.lanes),
-        scores_(tile_rows * floats_.lanes),
-        parts_(unit_ == nullptr ? 0 : panels * of_panel()),
-        row_parts_(unit_ == nullptr ? 0 : row_parts(tile_rows, depth)),
-        others_(panels) {}
-
-  const PartLoops* unit() const { return unit_; }
-
-  void load_panel(std::size_t p, const float* a, std::size_t rows) {
-    floats_.pack(a, depth_, rows, depth_, packed(p));
-    if (unit_ == nullptr) return;
-    others_[p] = unit_->split_panel(packed(p), floats_.lanes, depth_, floats_.lanes / 16,
-                                    least_plain, parts_.data() + p * of_panel());
-  }
-
-  void load_rows(const float* b, std::size_t rows) {
-    for (std::size_t r = 0; r < rows; ++r) b_[r] = b + r * depth_;
-    count_ = rows;
-    if (unit_ == nullptr) return;
-    row_others_ =
-        unit_->split_rows(b, depth_, nullptr, rows, depth_, least_plain, row_parts_.data());
-  }
-
-  const float* score(std::size_t p) {
-    if (unit_ == nullptr) {
-      floats_.score(packed(p), b_, 1, count_, depth_, false, scores_.data());
-    } else {
-      const SplitPanel panel = {packed(p), parts_.data() + p * of_panel(), others_[p]};
-      const SplitRows rows = {b_, row_parts_.data(), row_others_, count_, depth_};
-      score_split(floats_, *unit_, panel, rows, depth_, floats_.lanes / 16, scores_.data());
-    }
-    return scores_.data();
-  }
-
- private:
-  float* packed(std::size_t p) { return packed_.data() + p * depth_ * floats_.lanes; }
-  std::size_t of_panel() const { return panel_parts(depth_, floats_.lanes); }
-
-  const ScoreLoops& floats_;
-  const PartLoops* unit_;
-  std::size_t depth_, count_ = 0;
-  Scratch packed_, scores_;  // [panel][k][lane], [row][lane]
-  Aligned<std::uint16_t> parts_, row_parts_;
-  std::vector<std::uint64_t> others_;  // [panel]
-  std::uint64_t row_others_ = 0;
-  const float* b_[tile_rows];
+struct Buffers {
+  Scratch packed, scores;
 };
+
+using Reduce = std::function<void(std::size_t panel, const Tile& tile)>;
+
+// The same where there is a unit for parts.
+void stream_parts(const Matrix& a, const Matrix& b, const ScoreLoops& loops, const PartLoops& unit,
+                  std::size_t threads, const Reduce& reduce) {
+  const std::size_t depth = a.columns, lanes = loops.lanes;
+  const std::size_t panels = (a.rows + lanes - 1) / lanes;
+  const std::size_t of_group = SplitGroup::panels_of(panels, depth);
+  const auto run_group = [&](std::size_t first, SplitGroup& group) {
+    const UnitInUse in_use(unit);
+    const std::size_t count = std::min(of_group, panels - first);
+    group.load(count, [&](std::size_t p, float* panel) {
+      const std::size_t row = (first + p) * lanes;
+      loops.pack(a.data + row * depth, depth, std::min(lanes, a.rows - row), depth, panel);
+    });
+    for (std::size_t begin = 0; begin < b.rows; begin += group.rows_at_once()) {
+      const std::size_t rows = std::min(group.rows_at_once(), b.rows - begin);
+      group.multiply(b.data + begin * depth, rows);
+      for (std::size_t p = 0; p < count; ++p)
+        for (std::size_t j = 0; j < rows; j += tile_rows)
+          reduce(first + p,
+                 {group.scores(p) + j * lanes, begin + j, std::min(tile_rows, rows - j)});
+    }
+  };
+  if (panels == 0) return;
+  Workspaces<SplitGroup> workspaces;
+  parallel_for((panels + of_group - 1) / of_group, threads, [&](std::size_t g) {
+    workspaces.lend([&] { return SplitGroup(loops, unit, of_group, depth, least_plain); },
+                    [&](SplitGroup& group) { run_group(g * of_group, group); });
+  });
+}
 
 }  // namespace
 
@@ -98,31 +77,40 @@ const ScoreLoops& score_loops(Isa isa) {
 
 void stream_scores(const Matrix& a, const Matrix& b, Isa isa, std::size_t threads,
                    const std::function<void(std::size_t panel, const Tile& tile)>& reduce) {
-  const Scores scores(isa);
-  const std::size_t depth = a.columns, lanes = scores.floats.lanes;
-  const std::size_t panels = (a.rows + lanes - 1) / lanes;
-  const std::size_t bytes = scores.parts(depth) == nullptr ? sizeof(float) : 6;
-  const std::size_t group = std::min(panels_in_group(lanes, depth, bytes), panels);
+  const ScoreLoops& loops = score_loops(isa);
+  if (const PartLoops* unit = part_loops(isa); unit != nullptr && a.columns >= least_depth) {
+    stream_parts(a, b, loops, *unit, threads, reduce);
+    return;
+  }
+  const std::size_t depth = a.columns, panel_floats = depth * loops.lanes;
+  const std::size_t panels = (a.rows + loops.lanes - 1) / loops.lanes;
+  const std::size_t group = std::min(panels_in_group(loops.lanes, depth), panels);
 
-  const auto run_group = [&](std::size_t first, Group& loaded) {
-    const UnitInUse unit(loaded.unit());
-    const std::size_t count = std::min(group, panels - first);
-    for (std::size_t p = 0; p < count; ++p) {
-      const std::size_t row = (first + p) * lanes;
-      loaded.load_panel(p, a.data + row * depth, std::min(lanes, a.rows - row));
+  const auto run_group = [&](std::size_t first, Buffers& buffers) {
+    const std::size_t last = std::min(first + group, panels);
+    for (std::size_t p = first; p < last; ++p) {
+      const std::size_t row = p * loops.lanes;
+      loops.pack(a.data + row * depth, depth, std::min(loops.lanes, a.rows - row), depth,
+                 buffers.packed.data() + (p - first) * panel_floats);
     }
+    const float* b_rows[tile_rows];
     for (std::size_t j = 0; j < b.rows; j += tile_rows) {
-      const std::size_t rows = std::min(tile_rows, b.rows - j);
-      loaded.load_rows(b.data + j * depth, rows);
-      for (std::size_t p = 0; p < count; ++p) reduce(first + p, {loaded.score(p), j, rows});
+      const Tile tile = {buffers.scores.data(), j, std::min(tile_rows, b.rows - j)};
+      for (std::size_t r = 0; r < tile.rows; ++r) b_rows[r] = b.data + (j + r) * depth;
+      for (std::size_t p = first; p < last; ++p) {
+        loops.score(buffers.packed.data() + (p - first) * panel_floats, b_rows, 1, tile.rows, depth,
+                    false, buffers.scores.data());
+        reduce(p, tile);
+      }
     }
   };
 
   if (panels == 0) return;
-  Workspaces<Group> workspaces;
+  Workspaces<Buffers> workspaces;
   parallel_for((panels + group - 1) / group, threads, [&](std::size_t g) {
-    workspaces.lend([&] { return Group(scores, depth, group); },
-                    [&](Group& loaded) { run_group(g * group, loaded); });
+    workspaces.lend(
+        [&] { return Buffers{Scratch(group * panel_floats), Scratch(tile_rows * loops.lanes)}; },
+        [&](Buffers& buffers) { run_group(g * group, buffers); });
   });
 }
 

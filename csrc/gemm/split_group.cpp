@@ -1,0 +1,101 @@
+#include "gemm/split_group.h"
+
+#include <algorithm>
+
+namespace logitkit {
+namespace {
+
+// As much of the depth of a tile of rows and a few panels as fits a second-level cache of 2 MiB,
+// which all processors with such a unit have.
+constexpr std::size_t most_chunk = 1024;
+
+// Chunks of about the same depth.
+std::size_t chunk_of(std::size_t depth) {
+  const std::size_t chunks = (depth + most_chunk - 1) / most_chunk;
+  return whole_blocks((depth + chunks - 1) / chunks, depth_block);
+}
+
+}  // namespace
+
+const PartLoops* part_loops(Isa isa) {
+#if defined(LOGITKIT_HAS_AMX)
+  if (isa == Isa::amx) return &amx::part_loops;
+#endif
+  static_cast<void>(isa);
+  return nullptr;
+}
+
+std::size_t SplitGroup::panels_of(std::size_t all_panels, std::size_t depth) {
+  const std::size_t most = depth > most_chunk ? 16 : 8;
+  // Groups of one size, and of an even number, for two threads or more.
+  const std::size_t groups = (all_panels + 2 * most - 1) / (2 * most) * 2;
+  return all_panels <= most ? all_panels : (all_panels + groups - 1) / groups;
+}
+
+SplitGroup::SplitGroup(const ScoreLoops& loops, const PartLoops& unit, std::size_t panels,
+                       std::size_t depth, float least)
+    : loops_(loops),
+      unit_(unit),
+      least_(least),
+      lanes_(loops.lanes),
+      depth_(depth),
+      chunk_(chunk_of(depth)),
+      rows_(chunk_ < depth ? 2 * tile_rows : tile_rows),
+      panel_(depth * lanes_),
+      scores_(panels * rows_ * lanes_),
+      parts_(panels * panel_parts(depth, lanes_)),
+      row_parts_(row_parts(rows_, chunk_)),
+      lane_bits_(panels),
+      row_bits_(rows_ / tile_rows) {}
+
+void SplitGroup::load(std::size_t count, const Pack& pack) {
+  count_ = count;
+  pack_ = pack;
+  for (std::size_t p = 0; p < count; ++p) {
+    pack(p, panel_.data());
+    lane_bits_[p] = unit_.split_panel(panel_.data(), lanes_, depth_, lanes_ / 16, least_,
+                                      parts_.data() + p * panel_parts(depth_, lanes_));
+  }
+}
+
+void SplitGroup::multiply(const float* b, std::size_t rows) {
+  std::fill(row_bits_.begin(), row_bits_.end(), 0);
+  for (std::size_t k = 0; k < depth_; k += chunk_) {
+    const std::size_t depth = std::min(chunk_, depth_ - k);
+    for (std::size_t j = 0; j < rows; j += tile_rows)
+      row_bits_[j / tile_rows] |=
+          unit_.split_rows(b + j * depth_ + k, depth_, nullptr, std::min(tile_rows, rows - j),
+                           depth, least_, row_parts_.data() + row_parts(j, depth));
+    for (std::size_t p = 0; p < count_; ++p) {
+      const std::uint16_t* panel = parts_.data() + p * panel_parts(depth_, lanes_);
+      unit_.score(panel + panel_parts(k, lanes_), row_parts_.data(), depth, rows, depth,
+                  lanes_ / 16, k > 0, scores(p), lanes_);
+    }
+  }
+  for (std::size_t p = 0; p < count_; ++p) redo(b, rows, p);
+}
+
+// The scores of lanes and rows with other than plain numbers.
+void SplitGroup::redo(const float* b, std::size_t rows, std::size_t p) {
+  const std::uint64_t lane_bits = lane_bits_[p];
+  bool packed = false;
+  for (std::size_t j = 0; j < rows; j += tile_rows) {
+    const std::uint64_t row_bits = row_bits_[j / tile_rows];
+    if (lane_bits == 0 && row_bits == 0) continue;
+    if (!packed) pack_(p, panel_.data());
+    packed = true;
+    const std::size_t in_tile = std::min(tile_rows, rows - j);
+    const float* from[tile_rows];
+    for (std::size_t r = 0; r < in_tile; ++r) from[r] = b + (j + r) * depth_;
+    float* tile = scores(p) + j * lanes_;
+    alignas(64) float redone[tile_rows * max_lanes];
+    loops_.score(panel_.data(), from, 1, in_tile, depth_, false, redone);
+    for (std::size_t r = 0; r < in_tile; ++r) {
+      const std::uint64_t lanes = (row_bits >> r & 1) != 0 ? ~std::uint64_t{0} : lane_bits;
+      for (std::size_t i = 0; i < lanes_; ++i)
+        if ((lanes >> i & 1) != 0) tile[r * lanes_ + i] = redone[r * lanes_ + i];
+    }
+  }
+}
+
+}  // namespace logitkit

@@ -1,0 +1,68 @@
+// A group of panels as parts, and the scores of rows that go over them.
+#pragma once
+
+#include <functional>
+#include <vector>
+
+#include "attention/workspace.h"
+#include "gemm/parts.h"
+#include "gemm/score.h"
+#include "gemm/scratch.h"
+
+namespace logitkit {
+
+/// Holds a matrix unit for its thread.
+class UnitInUse {
+ public:
+  explicit UnitInUse(const PartLoops& unit) : unit_(unit) { unit_.begin(); }
+  ~UnitInUse() { unit_.end(); }
+  UnitInUse(const UnitInUse&) = delete;
+  UnitInUse& operator=(const UnitInUse&) = delete;
+
+ private:
+  const PartLoops& unit_;
+};
+
+/// What splitting rows costs is shared by the panels of a group. Scores of plain numbers are those
+/// of PartLoops::score(), scores of lanes and rows with other numbers are those of
+/// ScoreLoops::score(): which of both depends on the lane and the row alone.
+///   Memory: 6 depth * lanes bytes for each panel, and 1 MiB
+class SplitGroup {
+ public:
+  /// Writes panel p as ScoreLoops::pack() does.
+  using Pack = std::function<void(std::size_t p, float* panel)>;
+
+  /// How many panels a group has, if there are so many in all: 8, or 16 of a deep product.
+  static std::size_t panels_of(std::size_t all_panels, std::size_t depth);
+
+  SplitGroup(const ScoreLoops& loops, const PartLoops& unit, std::size_t panels, std::size_t depth,
+             float least);
+
+  /// Rows at once. Of a deep product more, as the panels are read from memory each time.
+  std::size_t rows_at_once() const { return rows_; }
+
+  /// Loads `count` panels. `pack` is called again where numbers are not plain.
+  void load(std::size_t count, const Pack& pack);
+
+  /// Computes the scores of the panels with `rows` rows from `b` on, one after the other.
+  void multiply(const float* b, std::size_t rows);
+
+  /// scores(p)[row][lane], until the next product.
+  float* scores(std::size_t p) { return scores_.data() + p * rows_ * lanes_; }
+
+ private:
+  void redo(const float* b, std::size_t rows, std::size_t p);
+
+  const ScoreLoops& loops_;
+  const PartLoops& unit_;
+  const float least_;
+  const std::size_t lanes_, depth_, chunk_, rows_;
+  std::size_t count_ = 0;
+  Pack pack_;
+  Scratch panel_, scores_;
+  Aligned<std::uint16_t> parts_, row_parts_;
+  std::vector<std::uint64_t> lane_bits_;  // of each panel: the lanes that are not plain
+  std::vector<std::uint64_t> row_bits_;   // of each tile: the rows that are not
+};
+
+}  // namespace logitkit
