@@ -77,6 +77,22 @@ constexpr std::size_t least_depth = depth_block;
 /// Null where the instruction set has no such unit.
 const PartLoops* part_loops(Isa isa);
 
+/// Holds a matrix unit for its thread, if there is one.
+class UnitInUse {
+ public:
+  explicit UnitInUse(const PartLoops* unit) : unit_(unit) {
+    if (unit_ != nullptr) unit_->begin();
+  }
+  ~UnitInUse() {
+    if (unit_ != nullptr) unit_->end();
+  }
+  UnitInUse(const UnitInUse&) = delete;
+  UnitInUse& operator=(const UnitInUse&) = delete;
+
+ private:
+  const PartLoops* unit_;
+};
+
 namespace amx { extern const PartLoops part_loops; }
 
 }  // namespace logitkit

@@ -11,18 +11,6 @@
 
 namespace logitkit {
 
-/// Holds a matrix unit for its thread.
-class UnitInUse {
- public:
-  explicit UnitInUse(const PartLoops& unit) : unit_(unit) { unit_.begin(); }
-  ~UnitInUse() { unit_.end(); }
-  UnitInUse(const UnitInUse&) = delete;
-  UnitInUse& operator=(const UnitInUse&) = delete;
-
- private:
-  const PartLoops& unit_;
-};
-
 /// What splitting rows costs is shared by the panels of a group. Scores of plain numbers are those
 /// of PartLoops::score(), scores of lanes and rows with other numbers are those of
 /// ScoreLoops::score(): which of both depends on the lane and the row alone.

@@ -34,7 +34,7 @@ void stream_parts(const Matrix& a, const Matrix& b, const ScoreLoops& loops, con
   const std::size_t panels = (a.rows + lanes - 1) / lanes;
   const std::size_t of_group = SplitGroup::panels_of(panels, depth);
   const auto run_group = [&](std::size_t first, SplitGroup& group) {
-    const UnitInUse in_use(unit);
+    const UnitInUse in_use(&unit);
     const std::size_t count = std::min(of_group, panels - first);
     group.load(count, [&](std::size_t p, float* panel) {
       const std::size_t row = (first + p) * lanes;

@@ -48,7 +48,9 @@ float round_down(float margin) { return margin * (1.0f - 0x1p-22f); }
 std::uint64_t self_witness(const Matrix& z, const float* tails, const float* squares,
                            std::size_t begin, std::size_t end, float* slack, std::size_t threads,
                            Isa isa) {
-  const Problem problem = {z, tails, squares, score_loops(isa), witness_loops(isa)};
+  static_assert(witness_step % depth_block == 0, "a first look ends with a block");
+  const PartLoops* unit = z.columns >= least_depth ? part_loops(isa) : nullptr;
+  const Problem problem = {z, tails, squares, score_loops(isa), unit, witness_loops(isa)};
   const std::vector<Extremes> extremes = tile_extremes(problem);
   const std::size_t group = Walk::panels_in_group * problem.score.lanes;
   Workspaces<Walk> walks;

@@ -28,10 +28,15 @@ Walk::Walk(const Problem& problem, const std::vector<Extremes>& extremes)
       packed_(panels_in_group * problem.z.columns * lanes_),
       lane_tails_(panels_in_group * (problem.last_step() + 1) * lanes_),
       tile_(tile_rows * lanes_),
+      panel_parts_(
+          problem.unit == nullptr ? 0 : panels_in_group * panel_parts(problem.z.columns, lanes_)),
+      tile_parts_(problem.unit == nullptr ? 0 : row_parts(tile_rows, problem.z.columns)),
       slack_(problem.z.rows, infinity) {}
 
 void Walk::run(std::size_t begin, std::size_t end, const float* slack) {
+  const UnitInUse in_use(problem_->unit);
   panels_.clear();
+  split_depth_ = 0;
   for (std::size_t row = begin; row < end; row += lanes_)
     add_panel(row, std::min(lanes_, end - row), slack);
   for (std::size_t t = begin / tile_rows; t < extremes_->size(); ++t)
@@ -52,6 +57,12 @@ void Walk::add_panel(std::size_t first_row, std::size_t rows, const float* slack
   }
   Panel panel;
   panel.first_row = first_row, panel.rows = rows, panel.packed = packed, panel.tails = tails;
+  panel.parts = nullptr;
+  if (const PartLoops* unit = problem_->unit; unit != nullptr) {
+    std::uint16_t* parts = panel_parts_.data() + p * panel_parts(depth, lanes_);
+    if (unit->split_panel(packed, lanes_, depth, lanes_ / 16, least_plain, parts) == 0)
+      panel.parts = parts;
+  }
   std::fill_n(panel.squares, max_lanes, infinity);
   std::fill_n(panel.slack, max_lanes, infinity);
   std::fill_n(panel.limits, max_lanes, infinity);
@@ -94,6 +105,29 @@ void Walk::visit(Panel& panel, std::size_t t) {
   for (std::size_t j = begin; j < begin + count; ++j) slack_[j] = std::min(slack_[j], margin);
 }
 
+const std::uint16_t* Walk::split_tile(std::size_t begin, std::size_t count, std::size_t depth) {
+  if (split_begin_ != begin || split_depth_ < depth) {
+    std::size_t step = 0;
+    for (const Panel& panel : panels_) step = std::max(step, panel.first_check);
+    split_begin_ = begin;
+    split_depth_ = std::min(step * witness_step, problem_->z.columns);
+    const float* rows = problem_->z.data + begin * problem_->z.columns;
+    split_plain_ = problem_->unit->split_rows(rows, problem_->z.columns, nullptr, count,
+                                              split_depth_, least_plain, tile_parts_.data()) == 0;
+  }
+  return split_plain_ ? tile_parts_.data() : nullptr;
+}
+
+void Walk::first_look(const Panel& panel, std::size_t begin, std::size_t count, std::size_t depth,
+                      const float* const* rows) {
+  const std::uint16_t* parts = panel.parts != nullptr ? split_tile(begin, count, depth) : nullptr;
+  if (parts == nullptr)
+    problem_->score.score(panel.packed, rows, 1, count, depth, false, tile_.data());
+  else
+    problem_->unit->score(panel.parts, parts, split_depth_, count, depth, lanes_ / 16, false,
+                          tile_.data(), lanes_);
+}
+
 void Walk::compare(Panel& panel, std::size_t begin, std::size_t count) {
   std::uint32_t rows[tile_rows], survivors[tile_rows];
   const float* from[tile_rows];
@@ -108,8 +142,11 @@ void Walk::compare(Panel& panel, std::size_t begin, std::size_t count) {
       from[r] = problem_->z.data + rows[r] * problem_->z.columns + depth;
       row_tails[r] = problem_->tail(step, rows[r]);
     }
-    problem_->score.score(panel.packed + depth * lanes_, from, 1, count, end - depth, depth > 0,
-                          tile_.data());
+    if (depth == 0)
+      first_look(panel, begin, count, end, from);
+    else
+      problem_->score.score(panel.packed + depth * lanes_, from, 1, count, end - depth, true,
+                            tile_.data());
     multiply_adds_ += count * lanes_ * (end - depth);
     if (depth == 0) leave_out_diagonal(panel, begin, count);
     const std::size_t left = problem_->witness.prune(tile_.data(), count, lane_tails, row_tails,

@@ -5,6 +5,8 @@
 #include <limits>
 #include <vector>
 
+#include "attention/workspace.h"
+#include "gemm/parts.h"
 #include "gemm/scratch.h"
 #include "self_witness/self_witness.h"
 
@@ -18,6 +20,7 @@ struct Problem {
   const float* tails;
   const float* squares;
   const ScoreLoops& score;
+  const PartLoops* unit;  // for the products of first looks; null: none
   const WitnessLoops& witness;
 
   std::size_t last_step() const { return witness_tails(z.columns) - 1; }
@@ -33,6 +36,7 @@ struct Extremes {
 struct Panel {
   std::size_t first_row, rows;
   const float* packed;                   // [column][lane]
+  const std::uint16_t* parts;            // null if there are none, or a lane is not plain
   const float* tails;                    // [step][lane]
   std::size_t first_check = 1;           // the step after which the next tile is looked at first
   std::size_t quiet = 0;                 // tiles in a row in which that look left next to nothing
@@ -67,6 +71,13 @@ class Walk {
   // Compares a panel with a tile, and takes note of what that says about both.
   void visit(Panel& panel, std::size_t t);
 
+  // The first `depth` terms of the products of a panel and a tile.
+  void first_look(const Panel& panel, std::size_t begin, std::size_t count, std::size_t depth,
+                  const float* const* rows);
+
+  // The parts of a tile for `depth` columns or more; null if a row is not plain.
+  const std::uint16_t* split_tile(std::size_t begin, std::size_t count, std::size_t depth);
+
   // Adds up products until every row of the tile is pruned or complete.
   void compare(Panel& panel, std::size_t begin, std::size_t count);
 
@@ -84,6 +95,9 @@ class Walk {
   const std::vector<Extremes>* extremes_;
   std::size_t lanes_;
   Scratch packed_, lane_tails_, tile_;
+  Aligned<std::uint16_t> panel_parts_, tile_parts_;
+  std::size_t split_begin_ = 0, split_depth_ = 0;  // of the tile whose parts are there; none if 0
+  bool split_plain_ = false;
   std::vector<Panel> panels_;
   std::vector<float> slack_;
   std::uint64_t multiply_adds_ = 0;
