@@ -8,9 +8,9 @@ namespace {
 
 constexpr size_t width = 16, lanes = 3 * width;
 constexpr size_t block = side * depth_step;  // elements of a tile register
-constexpr size_t part_count = 3;
 
-// Parts lie in whole tile registers, in the order in which they are used:
+// Of a number there are 3 parts, or one that it is rounded to. They lie in whole tile registers, in
+// the order in which they are used:
 //   panel[k / 32][vector][part][k % 16][lane][k % 32 / 16],
 //   rows[j / 16][k / 32][part][j % 16][k % 16][k % 32 / 16].
 // So the elements k and k + 16 of a block are a pair, and no shuffle makes one.
@@ -47,13 +47,16 @@ class Plain {
 };
 
 /// Writes the parts of 16 pairs, of each as a line of its own tile register.
+template <size_t parts>
 inline void store_parts(__m512i even, __m512i odd, std::uint16_t* to) {
   const Parts x = split({_mm512_castsi512_ps(even)}), y = split({_mm512_castsi512_ps(odd)});
   _mm512_store_si512(to, pair(x.high, y.high));
+  if constexpr (parts == 1) return;
   _mm512_store_si512(to + block, pair(x.middle, y.middle));
   _mm512_store_si512(to + 2 * block, pair(x.low, y.low));
 }
 
+template <size_t part_count>
 std::uint64_t split_panel(const float* panel, size_t stride, size_t depth, size_t vectors,
                           float least, std::uint16_t* parts) {
   std::uint64_t others = 0;
@@ -68,7 +71,7 @@ std::uint64_t split_panel(const float* panel, size_t stride, size_t depth, size_
         const __m512i odd = k + r + side < depth ? _mm512_loadu_si512(from + side * stride) : zero;
         plain.see(even);
         plain.see(odd);
-        store_parts(even, odd, to);
+        store_parts<part_count>(even, odd, to);
       }
     }
     others |= std::uint64_t{plain.others()} << (v * width);
@@ -76,6 +79,7 @@ std::uint64_t split_panel(const float* panel, size_t stride, size_t depth, size_
   return others;
 }
 
+template <size_t part_count>
 std::uint64_t split_rows(const float* rows, size_t stride, const size_t* units, size_t count,
                          size_t depth, float least, std::uint16_t* parts) {
   const size_t of_row_block = whole_blocks(depth, depth_step) * side * part_count;
@@ -93,13 +97,14 @@ std::uint64_t split_rows(const float* rows, size_t stride, const size_t* units, 
       const __m512i odd = j < count ? unit(row, k + side) : _mm512_setzero_si512();
       plain.see(even);
       plain.see(odd);
-      store_parts(even, odd, to);
+      store_parts<part_count>(even, odd, to);
     }
     others |= std::uint64_t{plain.others() != 0} << j % 64;
   }
   return others;
 }
 
+template <size_t part_count>
 void split_columns(const float* columns, size_t stride, size_t count, size_t depth,
                    std::uint16_t* parts) {
   const size_t of_row_block = whole_blocks(depth, depth_step) * side * part_count;
@@ -119,15 +124,15 @@ void split_columns(const float* columns, size_t stride, size_t count, size_t dep
       std::uint16_t* to = parts + j / side * of_row_block + k / depth_step * part_count * block;
 #pragma GCC unroll 16
       for (size_t r = 0; r < side; ++r)
-        store_parts(_mm512_castps_si512(even[r].v), _mm512_castps_si512(odd[r].v),
-                    to + r * depth_step);
+        store_parts<part_count>(_mm512_castps_si512(even[r].v), _mm512_castps_si512(odd[r].v),
+                                to + r * depth_step);
     }
 }
 
 /// Sums of 1, 2 or 4 row blocks by 1 or 2 vectors, at most 4 in all. The numbers of tile registers
 /// are part of instructions: 0 to 3 hold sums, 4 and 5 rows, 6 and 7 vectors. The same sum comes
 /// every fourth time, as it is ready 52 cycles after an instruction that takes 16.
-template <size_t rows, size_t vectors>
+template <size_t rows, size_t vectors, size_t part_count>
 struct Sums {
   const std::uint16_t* a;  // parts of rows
   size_t a_step;           // to the next row block
@@ -176,6 +181,12 @@ struct Sums {
 
   /// One block of the depth: small products first, and with each step one operand changes.
   void add(size_t k) const {
+    if constexpr (part_count == 1) {
+      load_a<0>(k);
+      load_b<0>(k);
+      multiply<0>(k);
+      return;
+    }
     load_a<2>(k);
     load_b<0>(k);
     multiply<2>(k);
@@ -222,6 +233,7 @@ struct Sums {
   }
 };
 
+template <size_t part_count>
 void score(const std::uint16_t* panel, const std::uint16_t* rows, size_t row_depth, size_t count,
            size_t depth, size_t vectors, bool accumulate, float* tile, size_t stride) {
   const size_t of_row_block = whole_blocks(row_depth, depth_step) * side * part_count;
@@ -234,26 +246,33 @@ void score(const std::uint16_t* panel, const std::uint16_t* rows, size_t row_dep
     float* to = tile + v * width;
     size_t j = 0;
     for (; j + 2 <= row_blocks; j += 2)
-      Sums<2, 2>{a(j), of_row_block, b, to + j * side * stride, stride}.run(depth, accumulate);
+      Sums<2, 2, part_count>{a(j), of_row_block, b, to + j * side * stride, stride}.run(depth,
+                                                                                        accumulate);
     if (j < row_blocks)
-      Sums<1, 2>{a(j), of_row_block, b, to + j * side * stride, stride}.run(depth, accumulate);
+      Sums<1, 2, part_count>{a(j), of_row_block, b, to + j * side * stride, stride}.run(depth,
+                                                                                        accumulate);
   }
   if (v < vectors) {
     const std::uint16_t* b = panel + v * part_count * block;
     float* to = tile + v * width;
     size_t j = 0;
     for (; j + 4 <= row_blocks; j += 4)
-      Sums<4, 1>{a(j), of_row_block, b, to + j * side * stride, stride}.run(depth, accumulate);
+      Sums<4, 1, part_count>{a(j), of_row_block, b, to + j * side * stride, stride}.run(depth,
+                                                                                        accumulate);
     for (; j + 2 <= row_blocks; j += 2)
-      Sums<2, 1>{a(j), of_row_block, b, to + j * side * stride, stride}.run(depth, accumulate);
+      Sums<2, 1, part_count>{a(j), of_row_block, b, to + j * side * stride, stride}.run(depth,
+                                                                                        accumulate);
     if (j < row_blocks)
-      Sums<1, 1>{a(j), of_row_block, b, to + j * side * stride, stride}.run(depth, accumulate);
+      Sums<1, 1, part_count>{a(j), of_row_block, b, to + j * side * stride, stride}.run(depth,
+                                                                                        accumulate);
   }
   finish_stores();
 }
 
 }  // namespace
 
-const PartLoops part_loops = {begin, end, split_panel, split_rows, split_columns, score};
+const AllPartLoops part_loops = {
+    {3, begin, end, split_panel<3>, split_rows<3>, split_columns<3>, score<3>},
+    {1, begin, end, split_panel<1>, split_rows<1>, split_columns<1>, score<1>}};
 
 }  // namespace logitkit::amx

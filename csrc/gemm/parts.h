@@ -18,14 +18,6 @@ constexpr std::size_t whole_blocks(std::size_t n, std::size_t block) {
   return (n + block - 1) / block * block;
 }
 
-/// Elements of the parts of a panel, and of `count` rows.
-constexpr std::size_t panel_parts(std::size_t depth, std::size_t lanes) {
-  return 3 * whole_blocks(depth, depth_block) * lanes;
-}
-constexpr std::size_t row_parts(std::size_t count, std::size_t depth) {
-  return 3 * whole_blocks(depth, depth_block) * whole_blocks(count, row_block);
-}
-
 /// The loops of a matrix unit. Panels and tiles are those of ScoreLoops with 48 lanes; arrays of
 /// parts are 64-byte aligned.
 ///
@@ -33,6 +25,17 @@ constexpr std::size_t row_parts(std::size_t count, std::size_t depth) {
 /// whose products are right, and with `least` 2^-48 no such product is lost in underflow. What
 /// other numbers do stays in the lane or row where they stand.
 struct PartLoops {
+  /// Parts of a number: 3, or 1, which is the number rounded to nearest.
+  std::size_t count;
+
+  /// Elements of the parts of a panel, and of `rows` rows.
+  std::size_t of_panel(std::size_t depth, std::size_t lanes) const {
+    return count * whole_blocks(depth, depth_block) * lanes;
+  }
+  std::size_t of_rows(std::size_t rows, std::size_t depth) const {
+    return count * whole_blocks(depth, depth_block) * whole_blocks(rows, row_block);
+  }
+
   /// Come before and after all others, in each thread.
   void (*begin)();
   void (*end)();
@@ -62,7 +65,8 @@ struct PartLoops {
   ///   Error: with plain numbers, and with n = depth + (depth < 32 ? 32 - depth : 0), within
   ///          gamma_n sum |panel * rows|, gamma_n = n 2^-24 / (1 - n 2^-24): what n multiply-adds
   ///          have. Of 2^-24 there are 17 from the sums in a block, 6 for every block, and 2 from
-  ///          the products that are left out.
+  ///          the products that are left out. With one part, within 2^-7 (1 + 2^-8) of the product
+  ///          of the lengths more.
   void (*score)(const std::uint16_t* panel, const std::uint16_t* rows, std::size_t row_depth,
                 std::size_t count, std::size_t depth, std::size_t vectors, bool accumulate,
                 float* tile, std::size_t stride);
@@ -74,8 +78,13 @@ constexpr float least_plain = 0x1p-48f;
 /// Products of less depth are neither faster nor as accurate as those of floats.
 constexpr std::size_t least_depth = depth_block;
 
-/// Null where the instruction set has no such unit.
+struct AllPartLoops {
+  PartLoops exact, rounded;
+};
+
+/// Null where the instruction set has no such unit. The loops for all parts, or for one.
 const PartLoops* part_loops(Isa isa);
+const PartLoops* rounded_part_loops(Isa isa);
 
 /// Holds a matrix unit for its thread, if there is one.
 class UnitInUse {
@@ -93,6 +102,6 @@ class UnitInUse {
   const PartLoops* unit_;
 };
 
-namespace amx { extern const PartLoops part_loops; }
+namespace amx { extern const AllPartLoops part_loops; }
 
 }  // namespace logitkit

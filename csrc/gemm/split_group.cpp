@@ -19,7 +19,15 @@ std::size_t chunk_of(std::size_t depth) {
 
 const PartLoops* part_loops(Isa isa) {
 #if defined(LOGITKIT_HAS_AMX)
-  if (isa == Isa::amx) return &amx::part_loops;
+  if (isa == Isa::amx) return &amx::part_loops.exact;
+#endif
+  static_cast<void>(isa);
+  return nullptr;
+}
+
+const PartLoops* rounded_part_loops(Isa isa) {
+#if defined(LOGITKIT_HAS_AMX)
+  if (isa == Isa::amx) return &amx::part_loops.rounded;
 #endif
   static_cast<void>(isa);
   return nullptr;
@@ -43,8 +51,8 @@ SplitGroup::SplitGroup(const ScoreLoops& loops, const PartLoops& unit, std::size
       rows_(chunk_ < depth ? 2 * tile_rows : tile_rows),
       panel_(depth * lanes_),
       scores_(panels * rows_ * lanes_),
-      parts_(panels * panel_parts(depth, lanes_)),
-      row_parts_(row_parts(rows_, chunk_)),
+      parts_(panels * unit.of_panel(depth, lanes_)),
+      row_parts_(unit_.of_rows(rows_, chunk_)),
       lane_bits_(panels),
       row_bits_(rows_ / tile_rows) {}
 
@@ -54,7 +62,7 @@ void SplitGroup::load(std::size_t count, const Pack& pack) {
   for (std::size_t p = 0; p < count; ++p) {
     pack(p, panel_.data());
     lane_bits_[p] = unit_.split_panel(panel_.data(), lanes_, depth_, lanes_ / 16, least_,
-                                      parts_.data() + p * panel_parts(depth_, lanes_));
+                                      parts_.data() + p * unit_.of_panel(depth_, lanes_));
   }
 }
 
@@ -65,10 +73,10 @@ void SplitGroup::multiply(const float* b, std::size_t rows) {
     for (std::size_t j = 0; j < rows; j += tile_rows)
       row_bits_[j / tile_rows] |=
           unit_.split_rows(b + j * depth_ + k, depth_, nullptr, std::min(tile_rows, rows - j),
-                           depth, least_, row_parts_.data() + row_parts(j, depth));
+                           depth, least_, row_parts_.data() + unit_.of_rows(j, depth));
     for (std::size_t p = 0; p < count_; ++p) {
-      const std::uint16_t* panel = parts_.data() + p * panel_parts(depth_, lanes_);
-      unit_.score(panel + panel_parts(k, lanes_), row_parts_.data(), depth, rows, depth,
+      const std::uint16_t* panel = parts_.data() + p * unit_.of_panel(depth_, lanes_);
+      unit_.score(panel + unit_.of_panel(k, lanes_), row_parts_.data(), depth, rows, depth,
                   lanes_ / 16, k > 0, scores(p), lanes_);
     }
   }

@@ -49,10 +49,10 @@ std::uint64_t self_witness(const Matrix& z, const float* tails, const float* squ
                            std::size_t begin, std::size_t end, float* slack, std::size_t threads,
                            Isa isa) {
   static_assert(witness_step % depth_block == 0, "a first look ends with a block");
-  const PartLoops* unit = z.columns >= least_depth ? part_loops(isa) : nullptr;
+  const PartLoops* unit = z.columns >= least_depth ? rounded_part_loops(isa) : nullptr;
   const Problem problem = {z, tails, squares, score_loops(isa), unit, witness_loops(isa)};
   const std::vector<Extremes> extremes = tile_extremes(problem);
-  const std::size_t group = Walk::panels_in_group * problem.score.lanes;
+  const std::size_t group = Walk::panels_in_group(problem) * problem.score.lanes;
   Workspaces<Walk> walks;
   parallel_for((end - begin + group - 1) / group, threads, [&](std::size_t g) {
     const std::size_t first = begin + g * group;

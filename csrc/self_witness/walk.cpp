@@ -25,18 +25,20 @@ Walk::Walk(const Problem& problem, const std::vector<Extremes>& extremes)
     : problem_(&problem),
       extremes_(&extremes),
       lanes_(problem.score.lanes),
-      packed_(panels_in_group * problem.z.columns * lanes_),
-      lane_tails_(panels_in_group * (problem.last_step() + 1) * lanes_),
+      packed_(panels_in_group(problem) * problem.z.columns * lanes_),
+      lane_tails_(panels_in_group(problem) * (problem.last_step() + 1) * lanes_),
       tile_(tile_rows * lanes_),
-      panel_parts_(
-          problem.unit == nullptr ? 0 : panels_in_group * panel_parts(problem.z.columns, lanes_)),
-      tile_parts_(problem.unit == nullptr ? 0 : row_parts(tile_rows, problem.z.columns)),
+      panel_parts_(problem.unit == nullptr ? 0
+                                           : panels_in_group(problem) *
+                                                 problem.unit->of_panel(problem.z.columns, lanes_)),
+      tile_parts_(problem.unit == nullptr ? 0
+                                          : problem.unit->of_rows(tile_rows, problem.z.columns)),
       slack_(problem.z.rows, infinity) {}
 
 void Walk::run(std::size_t begin, std::size_t end, const float* slack) {
   const UnitInUse in_use(problem_->unit);
   panels_.clear();
-  split_depth_ = 0;
+  split_step_ = 0;
   for (std::size_t row = begin; row < end; row += lanes_)
     add_panel(row, std::min(lanes_, end - row), slack);
   for (std::size_t t = begin / tile_rows; t < extremes_->size(); ++t)
@@ -59,7 +61,7 @@ void Walk::add_panel(std::size_t first_row, std::size_t rows, const float* slack
   panel.first_row = first_row, panel.rows = rows, panel.packed = packed, panel.tails = tails;
   panel.parts = nullptr;
   if (const PartLoops* unit = problem_->unit; unit != nullptr) {
-    std::uint16_t* parts = panel_parts_.data() + p * panel_parts(depth, lanes_);
+    std::uint16_t* parts = panel_parts_.data() + p * unit->of_panel(depth, lanes_);
     if (unit->split_panel(packed, lanes_, depth, lanes_ / 16, least_plain, parts) == 0)
       panel.parts = parts;
   }
@@ -105,27 +107,40 @@ void Walk::visit(Panel& panel, std::size_t t) {
   for (std::size_t j = begin; j < begin + count; ++j) slack_[j] = std::min(slack_[j], margin);
 }
 
-const std::uint16_t* Walk::split_tile(std::size_t begin, std::size_t count, std::size_t depth) {
-  if (split_begin_ != begin || split_depth_ < depth) {
-    std::size_t step = 0;
-    for (const Panel& panel : panels_) step = std::max(step, panel.first_check);
+const std::uint16_t* Walk::split_tile(std::size_t begin, std::size_t count, std::size_t step) {
+  if (split_begin_ != begin || split_step_ < step) {
     split_begin_ = begin;
-    split_depth_ = std::min(step * witness_step, problem_->z.columns);
-    const float* rows = problem_->z.data + begin * problem_->z.columns;
-    split_plain_ = problem_->unit->split_rows(rows, problem_->z.columns, nullptr, count,
-                                              split_depth_, least_plain, tile_parts_.data()) == 0;
+    split_step_ = step;
+    tails_step_ = 0;
+    for (const Panel& panel : panels_) split_step_ = std::max(split_step_, panel.first_check);
+    const Matrix& z = problem_->z;
+    split_plain_ = problem_->unit->split_rows(z.data + begin * z.columns, z.columns, nullptr, count,
+                                              problem_->depth(split_step_), least_plain,
+                                              tile_parts_.data()) == 0;
   }
   return split_plain_ ? tile_parts_.data() : nullptr;
 }
 
-void Walk::first_look(const Panel& panel, std::size_t begin, std::size_t count, std::size_t depth,
-                      const float* const* rows) {
-  const std::uint16_t* parts = panel.parts != nullptr ? split_tile(begin, count, depth) : nullptr;
-  if (parts == nullptr)
-    problem_->score.score(panel.packed, rows, 1, count, depth, false, tile_.data());
-  else
-    problem_->unit->score(panel.parts, parts, split_depth_, count, depth, lanes_ / 16, false,
-                          tile_.data(), lanes_);
+std::size_t Walk::first_look(Panel& panel, const std::uint16_t* parts, std::uint32_t* rows,
+                             std::size_t count) {
+  const std::size_t step = panel.first_check;
+  if (panel.rounded_step != step)
+    for (std::size_t i = 0; i < max_lanes; ++i)
+      panel.rounded_tails[i] =
+          i < panel.rows ? problem_->rounded_tail(step, panel.first_row + i) : 0.0f;
+  if (tails_step_ != step)
+    for (std::size_t r = 0; r < count; ++r) row_tails_[r] = problem_->rounded_tail(step, rows[r]);
+  panel.rounded_step = tails_step_ = step;
+  problem_->unit->score(panel.parts, parts, problem_->depth(split_step_), count,
+                        problem_->depth(step), lanes_ / 16, false, tile_.data(), lanes_);
+  multiply_adds_ += count * lanes_ * problem_->depth(step);
+  leave_out_diagonal(panel, rows, count);
+  std::uint32_t survivors[tile_rows];
+  const std::size_t left = problem_->witness.prune(
+      tile_.data(), count, panel.rounded_tails, row_tails_, panel.limits, panel.worst, survivors);
+  aim(panel, left, count);
+  for (std::size_t r = 0; r < left; ++r) rows[r] = rows[survivors[r]];
+  return left;
 }
 
 void Walk::compare(Panel& panel, std::size_t begin, std::size_t count) {
@@ -134,45 +149,50 @@ void Walk::compare(Panel& panel, std::size_t begin, std::size_t count) {
   float row_tails[tile_rows];
   for (std::size_t r = 0; r < count; ++r) rows[r] = static_cast<std::uint32_t>(begin + r);
 
+  const std::size_t first = panel.first_check;
+  const std::uint16_t* parts = panel.parts != nullptr ? split_tile(begin, count, first) : nullptr;
+  if (parts != nullptr) count = first_look(panel, parts, rows, count);
   std::size_t depth = 0;
-  for (std::size_t step = panel.first_check;; ++step) {
-    const std::size_t end = std::min(step * witness_step, problem_->z.columns);
+  for (std::size_t step = first; count > 0; ++step) {
+    const std::size_t end = problem_->depth(step);
     const float* lane_tails = panel.tails + step * lanes_;
     for (std::size_t r = 0; r < count; ++r) {
       from[r] = problem_->z.data + rows[r] * problem_->z.columns + depth;
       row_tails[r] = problem_->tail(step, rows[r]);
     }
-    if (depth == 0)
-      first_look(panel, begin, count, end, from);
-    else
-      problem_->score.score(panel.packed + depth * lanes_, from, 1, count, end - depth, true,
-                            tile_.data());
+    problem_->score.score(panel.packed + depth * lanes_, from, 1, count, end - depth, depth > 0,
+                          tile_.data());
     multiply_adds_ += count * lanes_ * (end - depth);
-    if (depth == 0) leave_out_diagonal(panel, begin, count);
+    if (depth == 0) leave_out_diagonal(panel, rows, count);
     const std::size_t left = problem_->witness.prune(tile_.data(), count, lane_tails, row_tails,
                                                      panel.limits, panel.worst, survivors);
-    if (depth == 0) aim(panel, left, count);
+    if (depth == 0 && parts == nullptr) aim(panel, left, count);
     for (std::size_t r = 0; r < left; ++r) {
       rows[r] = rows[survivors[r]];
       row_tails[r] = row_tails[survivors[r]];
       std::copy_n(tile_.data() + survivors[r] * lanes_, lanes_, tile_.data() + r * lanes_);
     }
-    if (step == problem_->last_step()) settle(panel, rows, left, lane_tails, row_tails);
-    if (step == problem_->last_step() || left == 0) return;
+    if (step == problem_->last_step()) {
+      settle(panel, rows, left, lane_tails, row_tails);
+      return;
+    }
     depth = end;
     count = left;
   }
 }
 
-void Walk::leave_out_diagonal(const Panel& panel, std::size_t begin, std::size_t count) {
-  for (std::size_t i = 0; i < panel.rows; ++i)
-    if (const std::size_t r = panel.first_row + i - begin; r < count)
+void Walk::leave_out_diagonal(const Panel& panel, const std::uint32_t* rows, std::size_t count) {
+  if (rows[count - 1] < panel.first_row) return;
+  for (std::size_t r = 0; r < count; ++r)
+    if (const std::size_t i = rows[r] - panel.first_row; i < panel.rows)
       tile_.data()[r * lanes_ + i] = -infinity;
 }
 
 void Walk::aim(Panel& panel, std::size_t left, std::size_t count) const {
-  panel.quiet = 16 * left <= count ? panel.quiet + 1 : 0;
-  if (2 * left > count && panel.first_check < problem_->last_step()) ++panel.first_check;
+  // Rows that survive a look at rounded numbers are looked at anew, which takes longer.
+  const std::size_t few = panel.parts != nullptr ? 64 : 16, many = panel.parts != nullptr ? 8 : 2;
+  panel.quiet = few * left <= count ? panel.quiet + 1 : 0;
+  if (many * left > count && panel.first_check < problem_->last_step()) ++panel.first_check;
   if (panel.quiet >= 4 && panel.first_check > 1) {
     --panel.first_check;
     panel.quiet = 0;

@@ -1,6 +1,8 @@
 // The walk of a few panels of rows over all tiles from their own on.
 #pragma once
 
+#include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <limits>
 #include <vector>
@@ -20,11 +22,21 @@ struct Problem {
   const float* tails;
   const float* squares;
   const ScoreLoops& score;
-  const PartLoops* unit;  // for the products of first looks; null: none
+  const PartLoops* unit;  // for first looks at rounded numbers; null: none
   const WitnessLoops& witness;
 
   std::size_t last_step() const { return witness_tails(z.columns) - 1; }
   float tail(std::size_t step, std::size_t j) const { return tails[step * z.rows + j]; }
+
+  // The columns before a step.
+  std::size_t depth(std::size_t step) const { return std::min(step * witness_step, z.columns); }
+
+  // The tail with room for rounded numbers too: the square of tail(0) is that of the row or more.
+  float rounded_tail(std::size_t step, std::size_t j) const {
+    constexpr float error = 0x1.04p-7f;  // see PartLoops::score()
+    const float rest = tail(step, j), all = tail(0, j);
+    return std::sqrt(rest * rest + error * (all * all)) * (1.0f + 0x1p-20f);
+  }
 };
 
 // A tile's extremes: no row is shorter, none has a longer tail before the first step.
@@ -42,14 +54,20 @@ struct Panel {
   std::size_t quiet = 0;                 // tiles in a row in which that look left next to nothing
   alignas(64) float squares[max_lanes];  // +inf in lanes without a row
   float slack[max_lanes];
-  float limits[max_lanes];  // of the tile at hand: what a lane's bounds must stay below
-  float worst[max_lanes];   // and how high they came
+  float limits[max_lanes];       // of the tile at hand: what a lane's bounds must stay below
+  float worst[max_lanes];        // and how high they came
+  std::size_t rounded_step = 0;  // of the rounded tails; none if 0
+  alignas(64) float rounded_tails[max_lanes];
 };
 
 // What one thread knows after the groups of panels that it has met.
 class Walk {
  public:
-  static constexpr std::size_t panels_in_group = 8;  // stay in the cache, as a tile's rows do
+  /// Panels in a group: they stay in the cache, as a tile's rows do. Rounded ones are smaller, and
+  /// there the time goes into rows from memory.
+  static std::size_t panels_in_group(const Problem& problem) {
+    return problem.unit == nullptr ? 8 : 16;
+  }
 
   Walk(const Problem& problem, const std::vector<Extremes>& extremes);
 
@@ -71,18 +89,18 @@ class Walk {
   // Compares a panel with a tile, and takes note of what that says about both.
   void visit(Panel& panel, std::size_t t);
 
-  // The first `depth` terms of the products of a panel and a tile.
-  void first_look(const Panel& panel, std::size_t begin, std::size_t count, std::size_t depth,
-                  const float* const* rows);
+  // Prunes rows of a tile by the products of rounded numbers. Returns how many are left, and which.
+  std::size_t first_look(Panel& panel, const std::uint16_t* parts, std::uint32_t* rows,
+                         std::size_t count);
 
-  // The parts of a tile for `depth` columns or more; null if a row is not plain.
-  const std::uint16_t* split_tile(std::size_t begin, std::size_t count, std::size_t depth);
+  // The parts of a tile for `step` steps or more; null if a row is not plain.
+  const std::uint16_t* split_tile(std::size_t begin, std::size_t count, std::size_t step);
 
   // Adds up products until every row of the tile is pruned or complete.
   void compare(Panel& panel, std::size_t begin, std::size_t count);
 
   // A class is not compared with itself. -inf stays -inf whatever is added.
-  void leave_out_diagonal(const Panel& panel, std::size_t begin, std::size_t count);
+  void leave_out_diagonal(const Panel& panel, const std::uint32_t* rows, std::size_t count);
 
   // Neighbouring tiles are alike: looks later when much survived, and now and then earlier.
   void aim(Panel& panel, std::size_t left, std::size_t count) const;
@@ -96,8 +114,10 @@ class Walk {
   std::size_t lanes_;
   Scratch packed_, lane_tails_, tile_;
   Aligned<std::uint16_t> panel_parts_, tile_parts_;
-  std::size_t split_begin_ = 0, split_depth_ = 0;  // of the tile whose parts are there; none if 0
+  std::size_t split_begin_ = 0, split_step_ = 0;  // of the tile whose parts are there; none if 0
   bool split_plain_ = false;
+  std::size_t tails_step_ = 0;  // of the rounded tails of that tile; none if 0
+  alignas(64) float row_tails_[tile_rows];
   std::vector<Panel> panels_;
   std::vector<float> slack_;
   std::uint64_t multiply_adds_ = 0;
