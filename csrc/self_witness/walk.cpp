@@ -190,7 +190,7 @@ void Walk::leave_out_diagonal(const Panel& panel, const std::uint32_t* rows, std
 
 void Walk::aim(Panel& panel, std::size_t left, std::size_t count) const {
   // Rows that survive a look at rounded numbers are looked at anew, which takes longer.
-  const std::size_t few = panel.parts != nullptr ? 64 : 16, many = panel.parts != nullptr ? 8 : 2;
+  const std::size_t few = panel.parts != nullptr ? 128 : 16, many = panel.parts != nullptr ? 16 : 2;
   panel.quiet = few * left <= count ? panel.quiet + 1 : 0;
   if (many * left > count && panel.first_check < problem_->last_step()) ++panel.first_check;
   if (panel.quiet >= 4 && panel.first_check > 1) {
