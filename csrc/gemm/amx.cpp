@@ -7,7 +7,7 @@ namespace logitkit::amx {
 namespace {
 
 constexpr size_t width = 16, lanes = 3 * width;
-constexpr size_t block = side * depth_step;  // elements of a tile register
+constexpr size_t block_size = side * depth_step;  // elements of a tile register
 
 // Of a number there are 3 parts, or one that it is rounded to. They lie in whole tile registers, in
 // the order in which they are used:
@@ -52,8 +52,8 @@ inline void store_parts(__m512i even, __m512i odd, std::uint16_t* to) {
   const Parts x = split({_mm512_castsi512_ps(even)}), y = split({_mm512_castsi512_ps(odd)});
   _mm512_store_si512(to, pair(x.high, y.high));
   if constexpr (parts == 1) return;
-  _mm512_store_si512(to + block, pair(x.middle, y.middle));
-  _mm512_store_si512(to + 2 * block, pair(x.low, y.low));
+  _mm512_store_si512(to + block_size, pair(x.middle, y.middle));
+  _mm512_store_si512(to + 2 * block_size, pair(x.low, y.low));
 }
 
 template <size_t part_count>
@@ -64,7 +64,7 @@ std::uint64_t split_panel(const float* panel, size_t stride, size_t depth, size_
   for (size_t v = 0; v < vectors; ++v) {
     Plain plain(least);
     for (size_t k = 0; k < depth; k += depth_step) {
-      std::uint16_t* to = parts + (k / depth_step * 3 + v) * part_count * block;
+      std::uint16_t* to = parts + (k / depth_step * 3 + v) * part_count * block_size;
       for (size_t r = 0; r < side; ++r, to += depth_step) {
         const float* from = panel + (k + r) * stride + v * width;
         const __m512i even = k + r < depth ? _mm512_loadu_si512(from) : zero;
@@ -92,7 +92,7 @@ std::uint64_t split_rows(const float* rows, size_t stride, const size_t* units, 
     std::uint16_t* to = parts + j / side * of_row_block + j % side * depth_step;
     const float* row = rows + j * stride;
     Plain plain(least);
-    for (size_t k = 0; k < depth; k += depth_step, to += part_count * block) {
+    for (size_t k = 0; k < depth; k += depth_step, to += part_count * block_size) {
       const __m512i even = j < count ? unit(row, k) : _mm512_setzero_si512();
       const __m512i odd = j < count ? unit(row, k + side) : _mm512_setzero_si512();
       plain.see(even);
@@ -105,8 +105,9 @@ std::uint64_t split_rows(const float* rows, size_t stride, const size_t* units, 
 }
 
 template <size_t part_count>
-void split_columns(const float* columns, size_t stride, size_t count, size_t depth,
+bool split_columns(const float* columns, size_t stride, size_t count, size_t depth, float least,
                    std::uint16_t* parts) {
+  Plain plain(least);
   const size_t of_row_block = whole_blocks(depth, depth_step) * side * part_count;
   for (size_t j = 0; j < count; j += side)
     for (size_t k = 0; k < depth; k += depth_step) {
@@ -121,13 +122,42 @@ void split_columns(const float* columns, size_t stride, size_t count, size_t dep
       }
       transpose(even);
       transpose(odd);
-      std::uint16_t* to = parts + j / side * of_row_block + k / depth_step * part_count * block;
+      std::uint16_t* to =
+          parts + j / side * of_row_block + k / depth_step * part_count * block_size;
 #pragma GCC unroll 16
       for (size_t r = 0; r < side; ++r)
         store_parts<part_count>(_mm512_castps_si512(even[r].v), _mm512_castps_si512(odd[r].v),
                                 to + r * depth_step);
     }
+  return plain.others() == 0;
 }
+
+/// Asks for the cache lines of an Ahead, some with each block of the depth: at once there would be
+/// more than the processor keeps track of.
+class Lines {
+ public:
+  Lines(const Ahead& ahead, size_t steps)
+      : row_(reinterpret_cast<const char*>(ahead.rows)),
+        stride_(ahead.stride * sizeof(float)),
+        bytes_(ahead.columns * sizeof(float)),
+        rows_(ahead.count),
+        at_once_((bytes_ + 63) / 64 * rows_ / (steps + 1) + 1) {}
+
+  void ask() {
+    for (size_t n = 0; n < at_once_ && rows_ > 0; ++n) {
+      _mm_prefetch(row_ + at_, _MM_HINT_T1);
+      at_ += 64;
+      if (at_ < bytes_) continue;
+      at_ = 0;
+      row_ += stride_;
+      --rows_;
+    }
+  }
+
+ private:
+  const char* row_;
+  size_t stride_, bytes_, rows_, at_once_, at_ = 0;
+};
 
 /// Sums of 1, 2 or 4 row blocks by 1 or 2 vectors, at most 4 in all. The numbers of tile registers
 /// are part of instructions: 0 to 3 hold sums, 4 and 5 rows, 6 and 7 vectors. The same sum comes
@@ -141,21 +171,21 @@ struct Sums {
   size_t stride;
 
   static constexpr long line = 2 * depth_step;
-  static constexpr size_t next_vector = part_count * block;
+  static constexpr size_t next_vector = part_count * block_size;
   static constexpr bool tall = rows == 4;
 
   float* at(size_t row, size_t vector) const { return tile + row * side * stride + vector * width; }
 
   template <size_t part>
   void load_b(size_t k) const {
-    const std::uint16_t* from = b + k * 3 * next_vector + part * block;
+    const std::uint16_t* from = b + k * 3 * next_vector + part * block_size;
     _tile_loadd(6, from, line);
     if constexpr (vectors > 1) _tile_loadd(7, from + next_vector, line);
   }
 
   template <size_t part>
   void load_a(size_t k) const {
-    const std::uint16_t* from = a + k * next_vector + part * block;
+    const std::uint16_t* from = a + k * next_vector + part * block_size;
     _tile_loadd(4, from, line);
     if constexpr (rows == 2) _tile_loadd(5, from + a_step, line);
   }
@@ -165,7 +195,7 @@ struct Sums {
   void multiply(size_t k) const {
     _tile_dpbf16ps(0, 4, 6);
     if constexpr (tall) {
-      const std::uint16_t* from = a + k * next_vector + part * block;
+      const std::uint16_t* from = a + k * next_vector + part * block_size;
       _tile_loadd(5, from + a_step, line);
       _tile_dpbf16ps(1, 5, 6);
       _tile_loadd(4, from + 2 * a_step, line);
@@ -226,45 +256,44 @@ struct Sums {
     if constexpr (rows * vectors == 4) _tile_stored(3, tall ? at(3, 0) : at(1, 1), bytes);
   }
 
-  void run(size_t depth, bool accumulate) const {
+  void run(size_t depth, bool accumulate, Lines& ahead) const {
     accumulate ? load() : clear();
-    for (size_t k = 0; k < depth; k += depth_step) add(k / depth_step);
+    for (size_t k = 0; k < depth; k += depth_step) {
+      ahead.ask();
+      add(k / depth_step);
+    }
     store();
   }
 };
 
 template <size_t part_count>
 void score(const std::uint16_t* panel, const std::uint16_t* rows, size_t row_depth, size_t count,
-           size_t depth, size_t vectors, bool accumulate, float* tile, size_t stride) {
+           size_t depth, size_t vectors, bool accumulate, float* tile, size_t stride,
+           const Ahead& ahead) {
+  const size_t blocks = (count + side - 1) / side * vectors / 4;
+  Lines lines(ahead, blocks * ((depth + depth_step - 1) / depth_step));
   const size_t of_row_block = whole_blocks(row_depth, depth_step) * side * part_count;
+  const auto block = [&](auto sums, size_t j, size_t v) {
+    sums.a = rows + j * of_row_block;
+    sums.a_step = of_row_block;
+    sums.b = panel + v * part_count * block_size;
+    sums.tile = tile + j * side * stride + v * width;
+    sums.stride = stride;
+    sums.run(depth, accumulate, lines);
+  };
   const size_t row_blocks = (count + side - 1) / side;
-  const auto a = [=](size_t j) { return rows + j * of_row_block; };
   finish_stores();
   size_t v = 0;
   for (; v + 2 <= vectors; v += 2) {
-    const std::uint16_t* b = panel + v * part_count * block;
-    float* to = tile + v * width;
     size_t j = 0;
-    for (; j + 2 <= row_blocks; j += 2)
-      Sums<2, 2, part_count>{a(j), of_row_block, b, to + j * side * stride, stride}.run(depth,
-                                                                                        accumulate);
-    if (j < row_blocks)
-      Sums<1, 2, part_count>{a(j), of_row_block, b, to + j * side * stride, stride}.run(depth,
-                                                                                        accumulate);
+    for (; j + 2 <= row_blocks; j += 2) block(Sums<2, 2, part_count>(), j, v);
+    if (j < row_blocks) block(Sums<1, 2, part_count>(), j, v);
   }
   if (v < vectors) {
-    const std::uint16_t* b = panel + v * part_count * block;
-    float* to = tile + v * width;
     size_t j = 0;
-    for (; j + 4 <= row_blocks; j += 4)
-      Sums<4, 1, part_count>{a(j), of_row_block, b, to + j * side * stride, stride}.run(depth,
-                                                                                        accumulate);
-    for (; j + 2 <= row_blocks; j += 2)
-      Sums<2, 1, part_count>{a(j), of_row_block, b, to + j * side * stride, stride}.run(depth,
-                                                                                        accumulate);
-    if (j < row_blocks)
-      Sums<1, 1, part_count>{a(j), of_row_block, b, to + j * side * stride, stride}.run(depth,
-                                                                                        accumulate);
+    for (; j + 4 <= row_blocks; j += 4) block(Sums<4, 1, part_count>(), j, v);
+    for (; j + 2 <= row_blocks; j += 2) block(Sums<2, 1, part_count>(), j, v);
+    if (j < row_blocks) block(Sums<1, 1, part_count>(), j, v);
   }
   finish_stores();
 }

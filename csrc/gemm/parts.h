@@ -18,6 +18,12 @@ constexpr std::size_t whole_blocks(std::size_t n, std::size_t block) {
   return (n + block - 1) / block * block;
 }
 
+/// Rows that will be needed soon: `count` of them, and `columns` elements of each.
+struct Ahead {
+  const float* rows = nullptr;
+  std::size_t stride = 0, count = 0, columns = 0;
+};
+
 /// The loops of a matrix unit. Panels and tiles are those of ScoreLoops with 48 lanes; arrays of
 /// parts are 64-byte aligned.
 ///
@@ -53,9 +59,9 @@ struct PartLoops {
                               std::uint16_t* parts);
 
   /// Splits the columns of a matrix as rows: row j has the element k at columns + k * stride + j,
-  /// for j < count and k < depth.
-  void (*split_columns)(const float* columns, std::size_t stride, std::size_t count,
-                        std::size_t depth, std::uint16_t* parts);
+  /// for j < count and k < depth. Returns whether all are plain.
+  bool (*split_columns)(const float* columns, std::size_t stride, std::size_t count,
+                        std::size_t depth, float least, std::uint16_t* parts);
 
   /// tile[j * stride + i] = sum over k < depth of panel[k][i] * rows[j][k], for j < count, rounded
   /// up to whole blocks, and the lanes of `vectors` vectors; added to what the tile holds if
@@ -67,9 +73,10 @@ struct PartLoops {
   ///          have. Of 2^-24 there are 17 from the sums in a block, 6 for every block, and 2 from
   ///          the products that are left out. With one part, within 2^-7 (1 + 2^-8) of the product
   ///          of the lengths more.
+  /// Meanwhile what lies `ahead` is asked for.
   void (*score)(const std::uint16_t* panel, const std::uint16_t* rows, std::size_t row_depth,
                 std::size_t count, std::size_t depth, std::size_t vectors, bool accumulate,
-                float* tile, std::size_t stride);
+                float* tile, std::size_t stride, const Ahead& ahead);
 };
 
 /// The `least` with which no product of plain numbers is lost.

@@ -77,7 +77,7 @@ void SplitGroup::multiply(const float* b, std::size_t rows) {
     for (std::size_t p = 0; p < count_; ++p) {
       const std::uint16_t* panel = parts_.data() + p * unit_.of_panel(depth_, lanes_);
       unit_.score(panel + unit_.of_panel(k, lanes_), row_parts_.data(), depth, rows, depth,
-                  lanes_ / 16, k > 0, scores(p), lanes_);
+                  lanes_ / 16, k > 0, scores(p), lanes_, {});
     }
   }
   for (std::size_t p = 0; p < count_; ++p) redo(b, rows, p);

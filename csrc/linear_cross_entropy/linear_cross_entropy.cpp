@@ -6,6 +6,7 @@
 #include "gemm/workspaces.h"
 #include "linear_cross_entropy/large_memory.h"
 #include "linear_cross_entropy/logit_panels.h"
+#include "linear_cross_entropy/split_logits.h"
 #include "simd/flush_denormals.h"
 #include "threads.h"
 
@@ -18,8 +19,12 @@ constexpr std::size_t group_panels = 8;
 
 template <class T>
 struct Workspace {
-  Workspace(std::size_t panel_size, std::size_t tile_size)
-      : packed(group_panels * panel_size), tile(tile_size), targets(tile_size) {}
+  Workspace(const LogitPanels<T>& panels, std::size_t depth, Isa isa)
+      : split(panels, std::min(group_panels, panels.panels()), depth, isa),
+        packed(split.exist() ? 0 : group_panels * depth * panels.lanes),
+        tile(tile_keys * panels.lanes),
+        targets(tile_keys * panels.lanes) {}
+  SplitLogits<T> split;
   LargeMemory<T> packed;
   Aligned<T> tile, targets;
 };
@@ -63,29 +68,39 @@ void linear_cross_entropy(const LayerLossInput<T>& input, const LayerLossStats& 
 
   const auto run = [&](std::size_t group, std::size_t part, Workspace<T>& w) {
     const FlushDenormals flush(FlushDenormals::What::results_and_operands);
+    const UnitInUse in_use(w.split.unit());
     const std::size_t first_panel = group * group_panels;
     const std::size_t of_group = std::min(group_panels, panels.panels() - first_panel);
+    if (w.split.exist()) w.split.load(first_panel, of_group);
     std::vector<typename LogitPanels<T>::Run> runs;
     for (std::size_t p = 0; p < of_group; ++p) {
-      panels.pack(first_panel + p, w.packed.data() + p * panel_size);
+      if (!w.split.exist()) panels.pack(first_panel + p, w.packed.data() + p * panel_size);
       runs.emplace_back(panels);
     }
     const std::size_t begin = grid.begin(part), end = grid.begin(part + 1);
     for (std::size_t j = begin; j < end; j += tile_keys) {
       const std::size_t classes = std::min(tile_keys, end - j);
       const bool run_ends = j + classes == end || (j + classes - begin) % ClassGrid::run == 0;
+      const std::size_t done = (j - begin) % w.split.classes_at_once();
+      if (w.split.exist() && done == 0)
+        w.split.multiply(input.weight + j * input.depth,
+                         std::min(w.split.classes_at_once(), end - j));
       for (std::size_t p = 0; p < of_group; ++p) {
         const std::size_t panel = first_panel + p;
-        panels.make_tile(panel, w.packed.data() + p * panel_size, j, classes, w.tile.data());
+        T* tile = w.tile.data();
+        if (w.split.exist())
+          panels.finish_tile(panel, j, classes, tile = w.split.tile(p, done));
+        else
+          panels.make_tile(panel, w.packed.data() + p * panel_size, j, classes, tile);
         const T* targets = panels.make_targets(panel, j, classes, w.targets.data());
-        runs[p].add(panel, w.tile.data(), targets, j, classes);
+        runs[p].add(panel, tile, targets, j, classes);
         if (run_ends)
           runs[p].finish(panels.count(panel), sums.data() + part * size + panel * panels.lanes);
       }
     }
   };
   parallel_for(groups * grid.parts, threads, [&](std::size_t t) {
-    workspaces.lend([&] { return Workspace<T>(panel_size, tile_keys * panels.lanes); },
+    workspaces.lend([&] { return Workspace<T>(panels, input.depth, isa); },
                     [&](Workspace<T>& w) { run(t / grid.parts, t % grid.parts, w); });
   });
   for (std::size_t i = 0; i < size; ++i) {

@@ -116,6 +116,11 @@ class LogitPanels {
     const T* of_classes[tile_keys];
     for (std::size_t j = 0; j < classes; ++j) of_classes[j] = in_.weight + (first + j) * in_.depth;
     products.score(packed, of_classes, classes, in_.depth, 0, vectors(panel), tile);
+    finish_tile(panel, first, classes, tile);
+  }
+
+  /// What makes logits of products: the bias and the cap.
+  void finish_tile(std::size_t panel, std::size_t first, std::size_t classes, T* tile) const {
     if (in_.bias != nullptr) loops.add_bias(tile, classes, vectors(panel), in_.bias + first, unit_);
     if (cap > 0) products.cap(tile, classes, cap);
   }

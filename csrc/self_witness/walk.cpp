@@ -132,7 +132,7 @@ std::size_t Walk::first_look(Panel& panel, const std::uint16_t* parts, std::uint
     for (std::size_t r = 0; r < count; ++r) row_tails_[r] = problem_->rounded_tail(step, rows[r]);
   panel.rounded_step = tails_step_ = step;
   problem_->unit->score(panel.parts, parts, problem_->depth(split_step_), count,
-                        problem_->depth(step), lanes_ / 16, false, tile_.data(), lanes_);
+                        problem_->depth(step), lanes_ / 16, false, tile_.data(), lanes_, {});
   multiply_adds_ += count * lanes_ * problem_->depth(step);
   leave_out_diagonal(panel, rows, count);
   std::uint32_t survivors[tile_rows];

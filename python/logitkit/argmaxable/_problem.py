@@ -15,7 +15,7 @@ from ._rows import bias_as_float64, row_blocks
 FloatArray = NDArray[np.float64]
 IndexArray = NDArray[np.int64]
 
-BLOCK_BYTES = 32 << 20  # of float64 rows that are in work at a time
+BLOCK_BYTES = 8 << 20  # of float64 rows that are in work at a time
 
 
 @dataclass(frozen=True, eq=False)
