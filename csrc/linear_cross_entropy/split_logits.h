@@ -50,6 +50,12 @@ class SplitLogits {
     return nullptr;
   }
 
+  /// Copies `classes` classes of them.
+  void copy(std::size_t p, std::size_t first, std::size_t classes, T* to) {
+    if constexpr (std::is_same_v<T, float>)
+      std::copy_n(tile(p, first), classes * panels_.lanes, to);
+  }
+
  private:
   const LogitPanels<T>& panels_;
   std::size_t depth_;
