@@ -3,16 +3,11 @@
 #include <cstdint>
 
 #include "attention/loops.h"
-#include "simd/amx.h"
+#include "simd/amx_product.h"
 #include "simd/exp2.h"
 
 namespace logitkit::amx {
 namespace {
-
-template <size_t n>
-struct Constant {
-  static constexpr size_t value = n;
-};
 
 constexpr size_t width = 16, lanes = panel_vectors * width;
 size_t round_up(size_t n, size_t step) { return (n + step - 1) / step * step; }
@@ -77,89 +72,6 @@ bool pack_values(const std::uint16_t* const* rows, size_t count, size_t depth,
   return infinite == 0;
 }
 
-/// A product of 16 or 32 rows of `a` and 1 to 3 vectors of pairs, `depth` elements deep. The
-/// numbers of tile registers are part of instructions: 0 to 5 hold sums, 6 of a, 7 of pairs.
-struct Product {
-  const std::uint16_t* a;
-  size_t a_stride;  // in elements
-  const void* pairs;
-  size_t pair_stride;  // in pairs
-  size_t depth;
-
-  template <size_t row>
-  void load_a(size_t d) const {
-    _tile_loadd(6, a + row * side * a_stride + d, static_cast<long>(2 * a_stride));
-  }
-  template <size_t vector>
-  void load_pairs(size_t d) const {
-    const char* from = static_cast<const char*>(pairs) + 4 * (d / 2 * pair_stride + vector * width);
-    _tile_loadd(7, from, static_cast<long>(4 * pair_stride));
-  }
-
-  template <size_t rows, size_t vectors>
-  void add() const {
-    for (size_t d = 0; d < depth; d += depth_step) {
-      load_a<0>(d);
-      load_pairs<0>(d);
-      _tile_dpbf16ps(0, 6, 7);
-      if constexpr (vectors > 1) {
-        load_pairs<1>(d);
-        _tile_dpbf16ps(1, 6, 7);
-      }
-      if constexpr (vectors > 2) {
-        load_pairs<2>(d);
-        _tile_dpbf16ps(2, 6, 7);
-      }
-      if constexpr (rows > 1) {  // the way back, for the last pairs are loaded
-        load_a<1>(d);
-        if constexpr (vectors > 2) {
-          _tile_dpbf16ps(5, 6, 7);
-          load_pairs<1>(d);
-        }
-        if constexpr (vectors > 1) {
-          _tile_dpbf16ps(4, 6, 7);
-          load_pairs<0>(d);
-        }
-        _tile_dpbf16ps(3, 6, 7);
-      }
-    }
-  }
-};
-
-template <size_t rows, size_t vectors>
-void clear_sums() {
-  _tile_zero(0);
-  if constexpr (vectors > 1) _tile_zero(1);
-  if constexpr (vectors > 2) _tile_zero(2);
-  if constexpr (rows > 1) _tile_zero(3);
-  if constexpr (rows > 1 && vectors > 1) _tile_zero(4);
-  if constexpr (rows > 1 && vectors > 2) _tile_zero(5);
-}
-
-constexpr long sum_stride = lanes * sizeof(float);
-
-template <size_t rows, size_t vectors>
-void load_sums(const float* from) {
-  const float* next = from + side * lanes;
-  _tile_loadd(0, from, sum_stride);
-  if constexpr (vectors > 1) _tile_loadd(1, from + width, sum_stride);
-  if constexpr (vectors > 2) _tile_loadd(2, from + 2 * width, sum_stride);
-  if constexpr (rows > 1) _tile_loadd(3, next, sum_stride);
-  if constexpr (rows > 1 && vectors > 1) _tile_loadd(4, next + width, sum_stride);
-  if constexpr (rows > 1 && vectors > 2) _tile_loadd(5, next + 2 * width, sum_stride);
-}
-
-template <size_t rows, size_t vectors>
-void store_sums(float* to) {
-  float* next = to + side * lanes;
-  _tile_stored(0, to, sum_stride);
-  if constexpr (vectors > 1) _tile_stored(1, to + width, sum_stride);
-  if constexpr (vectors > 2) _tile_stored(2, to + 2 * width, sum_stride);
-  if constexpr (rows > 1) _tile_stored(3, next, sum_stride);
-  if constexpr (rows > 1 && vectors > 1) _tile_stored(4, next + width, sum_stride);
-  if constexpr (rows > 1 && vectors > 2) _tile_stored(5, next + 2 * width, sum_stride);
-}
-
 template <size_t vectors>
 void scale_rows(float* tile, size_t count, const float* factors) {
   F32 factor[vectors];
@@ -179,8 +91,9 @@ void score_vectors(const std::uint32_t* queries, const std::uint16_t* keys, size
   const size_t stride = round_up(depth, depth_step);
   const auto block = [&](auto rows, size_t j) {
     clear_sums<rows.value, vectors>();
-    Product{keys + j * stride, stride, queries, lanes, depth}.template add<rows.value, vectors>();
-    store_sums<rows.value, vectors>(tile + j * lanes);
+    Product<1>{keys + j * stride, stride, 0, queries, lanes, 0, depth}
+        .template add<rows.value, vectors>();
+    store_sums<rows.value, vectors>(tile + j * lanes, lanes);
   };
   size_t j = begin / side * side;
   for (; j + side < end; j += 2 * side) block(Constant<2>(), j);
@@ -301,14 +214,14 @@ template <size_t vectors>
 void weigh_vectors(const float* weights, const std::uint16_t* values, size_t begin, size_t end,
                    size_t depth, const float* factor, float* out) {
   const size_t first = begin / depth_step * depth_step;
+  const auto* pairs = reinterpret_cast<const std::uint32_t*>(weights + first * lanes);
   rescale<vectors>(factor, depth, out);
   finish_stores();
   const auto block = [&](auto rows, size_t d) {
-    load_sums<rows.value, vectors>(out + d * lanes);
-    Product{values + d * tile_keys + first, tile_keys, weights + first * lanes, 2 * lanes,
-            end - first}
+    load_sums<rows.value, vectors>(out + d * lanes, lanes);
+    Product<1>{values + d * tile_keys + first, tile_keys, 0, pairs, 2 * lanes, 0, end - first}
         .template add<rows.value, vectors>();
-    store_sums<rows.value, vectors>(out + d * lanes);
+    store_sums<rows.value, vectors>(out + d * lanes, lanes);
   };
   size_t d = 0;
   for (; d + side < depth; d += 2 * side) block(Constant<2>(), d);
