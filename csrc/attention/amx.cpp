@@ -2,75 +2,12 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "attention/loops.h"
+#include "attention/operands_amx.h"
 #include "simd/amx_product.h"
 #include "simd/exp2.h"
 
 namespace logitkit::amx {
 namespace {
-
-constexpr size_t width = 16, lanes = panel_vectors * width;
-size_t round_up(size_t n, size_t step) { return (n + step - 1) / step * step; }
-
-__m512i load_half(const std::uint16_t* x, size_t n) {
-  const __mmask32 mask = n >= 32 ? ~__mmask32{0} : (__mmask32{1} << n) - 1;
-  return _mm512_maskz_loadu_epi16(mask, x);
-}
-
-void pack_queries(const std::uint16_t* const* rows, size_t count, size_t depth,
-                  std::uint32_t* pairs) {
-  for (size_t i = 0; i < count; i += width)
-    for (size_t d = 0; d < depth; d += depth_step) {
-      F32 block[width];
-#pragma GCC unroll 16
-      for (size_t k = 0; k < width; ++k)
-        block[k].v = i + k < count ? _mm512_castsi512_ps(load_half(rows[i + k] + d, depth - d))
-                                   : _mm512_setzero_ps();
-      transpose(block);
-#pragma GCC unroll 16
-      for (size_t k = 0; k < width; ++k)
-        _mm512_store_ps(pairs + (d / 2 + k) * lanes + i, block[k].v);
-    }
-}
-
-void pack_keys(const std::uint16_t* const* rows, size_t count, size_t depth, std::uint16_t* keys) {
-  const size_t stride = round_up(depth, depth_step);
-  for (size_t j = 0; j < round_up(count, side); ++j)
-    for (size_t d = 0; d < depth; d += depth_step)
-      _mm512_store_si512(keys + j * stride + d,
-                         j < count ? load_half(rows[j] + d, depth - d) : _mm512_setzero_si512());
-}
-
-bool pack_values(const std::uint16_t* const* rows, size_t count, size_t depth,
-                 std::uint16_t* values) {
-  const __m512i exponent = _mm512_set1_epi16(0x7f80);
-  __mmask32 infinite = 0;
-  for (size_t j = 0; j < count; j += depth_step)
-    for (size_t d = 0; d < depth; d += depth_step) {
-      // Pairs of the dimensions 8 k to 8 k + 3, and of 8 k + 4 to 8 k + 7.
-      F32 low[side], high[side];
-#pragma GCC unroll 16
-      for (size_t k = 0; k < side; ++k) {
-        const size_t first = j + 2 * k, second = first + 1;
-        const __m512i zero = _mm512_setzero_si512();
-        const __m512i even = first < count ? load_half(rows[first] + d, depth - d) : zero;
-        const __m512i odd = second < count ? load_half(rows[second] + d, depth - d) : zero;
-        infinite |= _mm512_cmpeq_epi16_mask(_mm512_and_si512(even, exponent), exponent) |
-                    _mm512_cmpeq_epi16_mask(_mm512_and_si512(odd, exponent), exponent);
-        low[k].v = _mm512_castsi512_ps(_mm512_unpacklo_epi16(even, odd));
-        high[k].v = _mm512_castsi512_ps(_mm512_unpackhi_epi16(even, odd));
-      }
-      transpose(low);
-      transpose(high);
-#pragma GCC unroll 16
-      for (size_t k = 0; k < side; ++k) {
-        std::uint16_t* to = values + (d + k / 4 * 8 + k % 4) * tile_keys + j;
-        _mm512_store_ps(to, low[k].v);
-        _mm512_store_ps(to + 4 * tile_keys, high[k].v);
-      }
-    }
-  return infinite == 0;
-}
 
 template <size_t vectors>
 void scale_rows(float* tile, size_t count, const float* factors) {
@@ -85,13 +22,14 @@ void scale_rows(float* tile, size_t count, const float* factors) {
     }
 }
 
-template <size_t vectors>
+template <size_t parts, size_t vectors>
 void score_vectors(const std::uint32_t* queries, const std::uint16_t* keys, size_t begin,
                    size_t end, size_t depth, const float* factors, float* tile) {
   const size_t stride = round_up(depth, depth_step);
   const auto block = [&](auto rows, size_t j) {
     clear_sums<rows.value, vectors>();
-    Product<1>{keys + j * stride, stride, 0, queries, lanes, 0, depth}
+    Product<parts>{keys + j * stride, stride, tile_part(depth), queries, lanes,
+                   query_part(depth), depth}
         .template add<rows.value, vectors>();
     store_sums<rows.value, vectors>(tile + j * lanes, lanes);
   };
@@ -102,26 +40,50 @@ void score_vectors(const std::uint32_t* queries, const std::uint16_t* keys, size
   if (factors != nullptr) scale_rows<vectors>(tile + begin * lanes, end - begin, factors);
 }
 
+template <size_t parts>
 void score(const std::uint32_t* queries, const std::uint16_t* keys, size_t begin, size_t end,
            size_t depth, size_t first, size_t vectors, const float* factors, float* tile) {
   queries += first * width;
   if (factors != nullptr) factors += first * width;
   tile += first * width;
   if (vectors == 3)
-    score_vectors<3>(queries, keys, begin, end, depth, factors, tile);
+    score_vectors<parts, 3>(queries, keys, begin, end, depth, factors, tile);
   else if (vectors == 2)
-    score_vectors<2>(queries, keys, begin, end, depth, factors, tile);
+    score_vectors<parts, 2>(queries, keys, begin, end, depth, factors, tile);
   else
-    score_vectors<1>(queries, keys, begin, end, depth, factors, tile);
+    score_vectors<parts, 1>(queries, keys, begin, end, depth, factors, tile);
 }
 
-/// Two rows of a vector of lanes as pairs of bfloat16, to nearest, ties away from 0. No sum
+/// The upper half of each lane to nearest, ties away from 0; what is below is still there. No sum
 /// overflows: the numbers are weights, or NaN of few digits.
-void store_pairs(F32 even, F32 odd, float* to) {
-  const __m512i half = _mm512_set1_epi32(0x8000);
-  const __m512i low = _mm512_srli_epi32(_mm512_add_epi32(_mm512_castps_si512(even.v), half), 16);
-  const __m512i high = _mm512_add_epi32(_mm512_castps_si512(odd.v), half);
-  F32{_mm512_castsi512_ps(_mm512_mask_blend_epi16(0xaaaaaaaa, low, high))}.store(to);
+__m512i round_to_upper(F32 x) {
+  return _mm512_add_epi32(_mm512_castps_si512(x.v), _mm512_set1_epi32(0x8000));
+}
+
+/// A vector of weights as parts, in the upper halves of its lanes.
+template <size_t parts>
+void split_weights(F32 x, __m512i (&to)[parts]) {
+  if constexpr (parts == 1) {
+    to[0] = round_to_upper(x);
+  } else {
+    const Parts all = split(x);
+    to[0] = all.high;
+    to[1] = all.middle;
+    if constexpr (parts == 2)
+      to[1] = round_to_upper({_mm512_sub_ps(x.v, _mm512_castsi512_ps(all.high))});
+    else
+      to[2] = all.low;
+  }
+}
+
+/// Two rows of a vector of lanes as pairs of parts.
+template <size_t parts>
+void store_pairs(F32 even, F32 odd, std::uint32_t* to) {
+  __m512i low[parts], high[parts];
+  split_weights(even, low);
+  split_weights(odd, high);
+  for (size_t p = 0; p < parts; ++p)
+    _mm512_store_si512(to + p * weight_part, pair(low[p], high[p]));
 }
 
 /// exp2() where denormal results are flushed: these processors are not slow then.
@@ -146,16 +108,20 @@ F32 largest(const float* tile, size_t begin, size_t end, F32 most) {
   return max(max(top[0], top[1]), max(top[2], top[3]));
 }
 
-template <bool with_mean>
-void soften_lanes(float* tile, size_t begin, size_t end, const float* factors, float* top_,
-                  float* max_, float* sum_, float* mean_, float* factor) {
+/// The running maximum stays until it is so much exceeded, for sums are seldom to be rescaled then:
+/// but for floats an exponent above 2 would cost digits of the weight.
+template <size_t parts>
+constexpr float slack = parts == 1 ? 8.0f : 2.0f;
+
+template <size_t parts, bool with_mean>
+void soften_lanes(const float* tile, size_t begin, size_t end, const float* factors, float* top_,
+                  float* max_, float* sum_, float* mean_, float* factor, std::uint32_t* weights) {
   const F32 zero = F32::all(0), no_power = F32::all(-256.0f), before = F32::load(max_);
   const F32 by = factors != nullptr ? F32::load(factors) : F32::all(1);
   const F32 lowest = F32::all(-0x1.fffffep+127f);
   const F32 top = max(F32::load(top_), largest(tile, begin, end, lowest) * by);
-  // The shift need not be the largest, only near it, and sums are seldom to be rescaled then.
-  const F32 now = select(greater(top, before + F32::all(8)), top, before), minus = zero - now;
-  const F32 change = before - now, rescale = exp2(change);
+  const F32 now = select(greater(top, before + F32::all(slack<parts>)), top, before);
+  const F32 minus = zero - now, change = before - now, rescale = exp2(change);
   F32 sum[2] = {zero, zero}, mean[2] = {zero, zero};
   const auto weight = [&](size_t j, size_t k) {
     const F32 z = fma(F32::load(tile + j * lanes), by, minus), p = exp2_flushed(z);
@@ -164,15 +130,18 @@ void soften_lanes(float* tile, size_t begin, size_t end, const float* factors, f
     if constexpr (with_mean) mean[k] = fma(p, max(no_power, z), mean[k]);
     return p;
   };
+  const auto store = [&](F32 even, F32 odd, size_t j) {
+    store_pairs<parts>(even, odd, weights + j / 2 * lanes);
+  };
   size_t j = begin / depth_step * depth_step;
-  for (; j < begin; j += 2) zero.store(tile + j * lanes);
+  for (; j < begin; j += 2) store(zero, zero, j);
 #pragma GCC unroll 2
   for (; j + 2 <= end; j += 2) {
     const F32 even = weight(j, 0), odd = weight(j + 1, 1);
-    store_pairs(even, odd, tile + j * lanes);
+    store(even, odd, j);
   }
-  if (j < end) store_pairs(weight(j, 0), zero, tile + j * lanes), j += 2;
-  for (; j < round_up(end, depth_step); j += 2) zero.store(tile + j * lanes);
+  if (j < end) store(weight(j, 0), zero, j), j += 2;
+  for (; j < round_up(end, depth_step); j += 2) store(zero, zero, j);
   const F32 old_sum = F32::load(sum_);
   if constexpr (with_mean) {
     const F32 moved = fma(max(no_power, change), old_sum, F32::load(mean_));
@@ -184,75 +153,95 @@ void soften_lanes(float* tile, size_t begin, size_t end, const float* factors, f
   rescale.store(factor);
 }
 
-void soften(float* tile, size_t begin, size_t end, const float* factors, float* top, float* max,
-            float* sum, float* mean, float* factor) {
+template <size_t parts>
+void soften(const float* tile, size_t begin, size_t end, const float* factors, float* top,
+            float* max, float* sum, float* mean, float* factor, std::uint32_t* weights) {
   if (mean != nullptr)
-    soften_lanes<true>(tile, begin, end, factors, top, max, sum, mean, factor);
+    soften_lanes<parts, true>(tile, begin, end, factors, top, max, sum, mean, factor, weights);
   else
-    soften_lanes<false>(tile, begin, end, factors, top, max, sum, mean, factor);
+    soften_lanes<parts, false>(tile, begin, end, factors, top, max, sum, mean, factor, weights);
 }
 
+/// out = out * factor + sums, of `rows` rows.
 template <size_t vectors>
-void rescale(const float* factor, size_t depth, float* out) {
+void add_sums(const float* sums, size_t rows, const float* factor, float* out) {
   F32 by[vectors];
-  bool changed = false;
 #pragma GCC unroll 3
-  for (size_t v = 0; v < vectors; ++v) {
-    by[v] = F32::load(factor + v * width);
-    changed = changed || _mm512_cmp_ps_mask(by[v].v, _mm512_set1_ps(1.0f), _CMP_NEQ_UQ) != 0;
-  }
-  if (!changed) return;
-  for (size_t d = 0; d < depth; ++d)
+  for (size_t v = 0; v < vectors; ++v) by[v] = F32::load(factor + v * width);
+  for (size_t d = 0; d < rows; ++d)
 #pragma GCC unroll 3
     for (size_t v = 0; v < vectors; ++v) {
-      float* sum = out + d * lanes + v * width;
-      (F32::load(sum) * by[v]).store(sum);
+      const size_t at = d * lanes + v * width;
+      fma(F32::load(out + at), by[v], F32::load(sums + at)).store(out + at);
     }
 }
 
-template <size_t vectors>
-void weigh_vectors(const float* weights, const std::uint16_t* values, size_t begin, size_t end,
-                   size_t depth, const float* factor, float* out) {
+template <size_t parts, size_t vectors>
+void weigh_vectors(const std::uint32_t* weights, const std::uint16_t* values, size_t begin,
+                   size_t end, size_t depth, const float* factor, float* out) {
   const size_t first = begin / depth_step * depth_step;
-  const auto* pairs = reinterpret_cast<const std::uint32_t*>(weights + first * lanes);
-  rescale<vectors>(factor, depth, out);
-  finish_stores();
+  alignas(64) float sums[2 * side * lanes];
+  // The sum over a tile begins at 0, for its error does then not grow with the number of tiles.
   const auto block = [&](auto rows, size_t d) {
-    load_sums<rows.value, vectors>(out + d * lanes, lanes);
-    Product<1>{values + d * tile_keys + first, tile_keys, 0, pairs, 2 * lanes, 0, end - first}
+    clear_sums<rows.value, vectors>();
+    Product<parts>{values + d * tile_keys + first,
+                   tile_keys,
+                   tile_part(depth),
+                   weights + first / 2 * lanes,
+                   lanes,
+                   weight_part,
+                   end - first}
         .template add<rows.value, vectors>();
-    store_sums<rows.value, vectors>(out + d * lanes, lanes);
+    store_sums<rows.value, vectors>(sums, lanes);
+    finish_stores();
+    add_sums<vectors>(sums, rows.value * side, factor, out + d * lanes);
   };
+  finish_stores();
   size_t d = 0;
   for (; d + side < depth; d += 2 * side) block(Constant<2>(), d);
   if (d < depth) block(Constant<1>(), d);
-  finish_stores();
 }
 
-void weigh(const float* weights, const std::uint16_t* values, size_t begin, size_t end,
+template <size_t parts>
+void weigh(const std::uint32_t* weights, const std::uint16_t* values, size_t begin, size_t end,
            size_t depth, size_t first, size_t vectors, const float* factor, float* out) {
   weights += first * width;
   factor += first * width;
   out += first * width;
   if (vectors == 3)
-    weigh_vectors<3>(weights, values, begin, end, depth, factor, out);
+    weigh_vectors<parts, 3>(weights, values, begin, end, depth, factor, out);
   else if (vectors == 2)
-    weigh_vectors<2>(weights, values, begin, end, depth, factor, out);
+    weigh_vectors<parts, 2>(weights, values, begin, end, depth, factor, out);
   else
-    weigh_vectors<1>(weights, values, begin, end, depth, factor, out);
+    weigh_vectors<parts, 1>(weights, values, begin, end, depth, factor, out);
 }
 
 void narrow(const float* from, size_t n, std::uint16_t* to) {
   for (size_t i = 0; i < n; i += width) {
-    const __mmask16 mask = n - i >= width ? 0xffff : static_cast<__mmask16>((1u << (n - i)) - 1);
+    const __mmask16 mask = first_of_16(n - i);
     const __m256bh half = _mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(mask, from + i));
     _mm256_mask_storeu_epi16(to + i, mask, (__m256i)half);
   }
 }
 
+template <class Operand>
+constexpr PackedLoops make_loops(void (*narrow)(const float*, size_t, std::uint16_t*)) {
+  constexpr size_t parts = Operand::parts;
+  return {parts,
+          begin,
+          end,
+          pack_queries<Operand>,
+          pack_keys<Operand>,
+          pack_values<Operand>,
+          score<parts>,
+          soften<parts>,
+          weigh<parts>,
+          narrow};
+}
+
 }  // namespace
 
-const Bfloat16Loops bfloat16_loops = {begin, end,    pack_queries, pack_keys, pack_values,
-                                      score, soften, weigh,        narrow};
+const AllPackedLoops packed_loops = {make_loops<Bfloat16>(narrow), make_loops<Float16>(nullptr),
+                                     make_loops<Float32>(nullptr)};
 
 }  // namespace logitkit::amx

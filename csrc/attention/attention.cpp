@@ -37,7 +37,7 @@ class Forward {
     std::size_t panels = 0;
     for (const auto& of_sequence : tiles_.panels) panels += of_sequence.size() * in_.key_heads;
     group_ = std::clamp<std::size_t>(panels / enough_tasks, 1,
-                                     tiles_.bfloat16 != nullptr ? max_packed_group : max_group);
+                                     tiles_.packed_loops != nullptr ? max_packed_group : max_group);
     parts_are_tasks_ = panels < enough_tasks;
     for (std::size_t s = 0; s < tiles_.panels.size(); ++s)
       for (std::size_t h = 0; h < in_.key_heads; ++h)
@@ -113,8 +113,8 @@ class Forward {
         panel.state = State(f, arena);
         panel.before = State(f, arena);
         panel.factor = arena.take(f.tiles_.lanes);
-        if (f.tiles_.bfloat16 == nullptr) continue;
-        panel.pairs = pairs.take(Tiles::whole_blocks(f.in_.head_dim) / 2 * f.tiles_.lanes);
+        if (f.tiles_.packed_loops == nullptr) continue;
+        panel.pairs = pairs.take(f.tiles_.packed_panel_size(f.in_.head_dim));
         panel.pair_factors = pair_factors.take(f.tiles_.lanes);
       }
     }
@@ -125,10 +125,10 @@ class Forward {
     std::vector<Panel> panels;
   };
 
-  // Holds the registers of Bfloat16Loops, if they are used.
+  // Holds the registers of PackedLoops, if they are used.
   class TileRegisters {
    public:
-    explicit TileRegisters(const Bfloat16Loops* loops) : loops_(loops) {
+    explicit TileRegisters(const PackedLoops* loops) : loops_(loops) {
       if (loops_ != nullptr) loops_->begin();
     }
     ~TileRegisters() {
@@ -138,7 +138,7 @@ class Forward {
     TileRegisters& operator=(const TileRegisters&) = delete;
 
    private:
-    const Bfloat16Loops* loops_;
+    const PackedLoops* loops_;
   };
 
   std::size_t parts_of(const PanelTask& task) const {
@@ -171,7 +171,7 @@ class Forward {
   // Goes over one part of the keys that the panels of a task see.
   void run_part(const PanelTask& task, std::size_t part, Workspace& w) const {
     const FlushDenormals flush(FlushDenormals::What::results_and_operands);
-    const TileRegisters registers(tiles_.bfloat16);
+    const TileRegisters registers(tiles_.packed_loops);
     const Sequence& s = in_.sequences[task.sequence];
     std::int64_t begin = unlimited, end = 0;
     for (std::size_t p = 0; p < task.panels; ++p) {
@@ -210,12 +210,10 @@ class Forward {
       if (segments.count == 0 || !tiles_.load_terms(s, panel, key, count, w)) continue;
       tiles_.load_keys(s, panel, key_head, static_cast<std::size_t>(key), count, w);
       tiles_.make_tile(s, panel, key, count, segments, w);
-      if (!tiles_.uses_bfloat16(panel)) {
-        add_tile(panel, count, segments, w);
-      } else if (w.now_packed->finite || !tiles_.hides(panel, w)) {
+      if (tiles_.weighs_packed(panel, w)) {
         add_packed_tile(panel, segments, w);
       } else {
-        tiles_.widen_values(count, w);
+        if (panel.packed) tiles_.unpack_values(count, w);
         add_tile(panel, count, segments, w);
       }
     }
@@ -280,10 +278,10 @@ class Forward {
     }
   }
 
-  // The same by Bfloat16Loops, whose weights take the place of the logits.
+  // The same by PackedLoops.
   void add_packed_tile(Panel& panel, const Segments& segments, typename Tiles::Space& w) const {
     if constexpr (sizeof(T) == sizeof(float)) {
-      const Bfloat16Loops& loops = *tiles_.bfloat16;
+      const PackedLoops& loops = *tiles_.packed_loops;
       const State& state = panel.state;
       const float* factors = tiles_.late_factors(panel, w);
       for (std::size_t v = 0; v < panel.band.vectors(); ++v) {
@@ -292,12 +290,12 @@ class Forward {
         loops.soften(w.tile + lane, begin, panel.band.ends[v],
                      factors == nullptr ? nullptr : factors + lane, state.top + lane,
                      state.max + lane, state.sum + lane, with_mean_ ? state.mean + lane : nullptr,
-                     panel.factor + lane);
+                     panel.factor + lane, w.weights.data() + lane);
       }
       for (std::size_t k = 0; k < segments.count; ++k) {
         const Segment& g = segments.data[k];
-        loops.weigh(w.tile, w.now_packed->values, g.begin, g.end, in_.value_dim, g.first, g.vectors,
-                    panel.factor, state.sums);
+        loops.weigh(w.weights.data(), w.now_packed->values, g.begin, g.end, in_.value_dim, g.first,
+                    g.vectors, panel.factor, state.sums);
       }
     }
   }
@@ -387,9 +385,9 @@ const AllAttentionLoops& attention_loops(Isa isa) {
   }
 }
 
-const Bfloat16Loops* bfloat16_loops(Isa isa) {
+const AllPackedLoops* packed_loops(Isa isa) {
 #if defined(LOGITKIT_HAS_AMX)
-  if (isa == Isa::amx) return &amx::bfloat16_loops;
+  if (isa == Isa::amx) return &amx::packed_loops;
 #endif
   static_cast<void>(isa);
   return nullptr;
