@@ -3,8 +3,8 @@
 #include <cstdint>
 
 #include "attention/operands_amx.h"
+#include "attention/softening_amx.h"
 #include "simd/amx_product.h"
-#include "simd/exp2.h"
 
 namespace logitkit::amx {
 namespace {
@@ -22,21 +22,28 @@ void scale_rows(float* tile, size_t count, const float* factors) {
     }
 }
 
-template <size_t parts, size_t vectors>
-void score_vectors(const std::uint32_t* queries, const std::uint16_t* keys, size_t begin,
-                   size_t end, size_t depth, const float* factors, float* tile) {
+template <size_t parts, size_t vectors, class Work>
+void multiply_keys(const std::uint32_t* queries, const std::uint16_t* keys, size_t begin,
+                   size_t end, size_t depth, float* tile, Work& work) {
   const size_t stride = round_up(depth, depth_step);
   const auto block = [&](auto rows, size_t j) {
     clear_sums<rows.value, vectors>();
     Product<parts>{keys + j * stride, stride, tile_part(depth), queries, lanes,
                    query_part(depth), depth}
-        .template add<rows.value, vectors>();
+        .template add<rows.value, vectors>(work);
     store_sums<rows.value, vectors>(tile + j * lanes, lanes);
   };
   size_t j = begin / side * side;
   for (; j + side < end; j += 2 * side) block(Constant<2>(), j);
   if (j < end) block(Constant<1>(), j);
   finish_stores();
+}
+
+template <size_t parts, size_t vectors>
+void score_vectors(const std::uint32_t* queries, const std::uint16_t* keys, size_t begin,
+                   size_t end, size_t depth, const float* factors, float* tile) {
+  NoWork none;
+  multiply_keys<parts, vectors>(queries, keys, begin, end, depth, tile, none);
   if (factors != nullptr) scale_rows<vectors>(tile + begin * lanes, end - begin, factors);
 }
 
@@ -54,152 +61,66 @@ void score(const std::uint32_t* queries, const std::uint16_t* keys, size_t begin
     score_vectors<parts, 1>(queries, keys, begin, end, depth, factors, tile);
 }
 
-/// The upper half of each lane to nearest, ties away from 0; what is below is still there. No sum
-/// overflows: the numbers are weights, or NaN of few digits.
-__m512i round_to_upper(F32 x) {
-  return _mm512_add_epi32(_mm512_castps_si512(x.v), _mm512_set1_epi32(0x8000));
-}
-
-/// A vector of weights as parts, in the upper halves of its lanes.
 template <size_t parts>
-void split_weights(F32 x, __m512i (&to)[parts]) {
-  if constexpr (parts == 1) {
-    to[0] = round_to_upper(x);
-  } else {
-    const Parts all = split(x);
-    to[0] = all.high;
-    to[1] = all.middle;
-    if constexpr (parts == 2)
-      to[1] = round_to_upper({_mm512_sub_ps(x.v, _mm512_castsi512_ps(all.high))});
-    else
-      to[2] = all.low;
-  }
-}
-
-/// Two rows of a vector of lanes as pairs of parts.
-template <size_t parts>
-void store_pairs(F32 even, F32 odd, std::uint32_t* to) {
-  __m512i low[parts], high[parts];
-  split_weights(even, low);
-  split_weights(odd, high);
-  for (size_t p = 0; p < parts; ++p)
-    _mm512_store_si512(to + p * weight_part, pair(low[p], high[p]));
-}
-
-/// exp2() where denormal results are flushed: these processors are not slow then.
-F32 exp2_flushed(F32 x) {
-  using C = Exp2Constants<float>;
-  const F32 r = fraction(x);
-  F32 p = F32::all(C::c[5]);
-#pragma GCC unroll 5
-  for (size_t k = 5; k > 0; --k) p = fma(p, r, F32::all(C::c[k - 1]));
-  return {_mm512_scalef_ps(fma(p, r, F32::all(1)).v, x.v)};
-}
-
-/// The largest of the rows from `begin` to `end` and of `most`.
-F32 largest(const float* tile, size_t begin, size_t end, F32 most) {
-  constexpr size_t step = 4;
-  F32 top[step] = {most, most, most, most};
-  size_t j = begin;
-  for (; j + step <= end; j += step)
-#pragma GCC unroll 4
-    for (size_t k = 0; k < step; ++k) top[k] = max(top[k], F32::load(tile + (j + k) * lanes));
-  for (; j < end; ++j) top[0] = max(top[0], F32::load(tile + j * lanes));
-  return max(max(top[0], top[1]), max(top[2], top[3]));
-}
-
-/// The running maximum stays until it is so much exceeded, for sums are seldom to be rescaled then:
-/// but for floats an exponent above 2 would cost digits of the weight.
-template <size_t parts>
-constexpr float slack = parts == 1 ? 8.0f : 2.0f;
-
-template <size_t parts, bool with_mean>
-void soften_lanes(const float* tile, size_t begin, size_t end, const float* factors, float* top_,
-                  float* max_, float* sum_, float* mean_, float* factor, std::uint32_t* weights) {
-  const F32 zero = F32::all(0), no_power = F32::all(-256.0f), before = F32::load(max_);
-  const F32 by = factors != nullptr ? F32::load(factors) : F32::all(1);
-  const F32 lowest = F32::all(-0x1.fffffep+127f);
-  const F32 top = max(F32::load(top_), largest(tile, begin, end, lowest) * by);
-  const F32 now = select(greater(top, before + F32::all(slack<parts>)), top, before);
-  const F32 minus = zero - now, change = before - now, rescale = exp2(change);
-  F32 sum[2] = {zero, zero}, mean[2] = {zero, zero};
-  const auto weight = [&](size_t j, size_t k) {
-    const F32 z = fma(F32::load(tile + j * lanes), by, minus), p = exp2_flushed(z);
-    sum[k] = sum[k] + p;
-    // See soften() of make_loops.h.
-    if constexpr (with_mean) mean[k] = fma(p, max(no_power, z), mean[k]);
-    return p;
+void soften(const float* tile, size_t begin, size_t end, const float* factors,
+            const RunningSoftmax& softmax, std::uint32_t* weights) {
+  const auto run = [&](auto softening) {
+    softening.fill_around(begin, end);
+    softening.finish();
   };
-  const auto store = [&](F32 even, F32 odd, size_t j) {
-    store_pairs<parts>(even, odd, weights + j / 2 * lanes);
-  };
-  size_t j = begin / depth_step * depth_step;
-  for (; j < begin; j += 2) store(zero, zero, j);
-#pragma GCC unroll 2
-  for (; j + 2 <= end; j += 2) {
-    const F32 even = weight(j, 0), odd = weight(j + 1, 1);
-    store(even, odd, j);
-  }
-  if (j < end) store(weight(j, 0), zero, j), j += 2;
-  for (; j < round_up(end, depth_step); j += 2) store(zero, zero, j);
-  const F32 old_sum = F32::load(sum_);
-  if constexpr (with_mean) {
-    const F32 moved = fma(max(no_power, change), old_sum, F32::load(mean_));
-    fma(moved, rescale, mean[0] + mean[1]).store(mean_);
-  }
-  fma(old_sum, rescale, sum[0] + sum[1]).store(sum_);
-  top.store(top_);
-  now.store(max_);
-  rescale.store(factor);
-}
-
-template <size_t parts>
-void soften(const float* tile, size_t begin, size_t end, const float* factors, float* top,
-            float* max, float* sum, float* mean, float* factor, std::uint32_t* weights) {
-  if (mean != nullptr)
-    soften_lanes<parts, true>(tile, begin, end, factors, top, max, sum, mean, factor, weights);
+  if (softmax.mean != nullptr)
+    run(Softening<parts, 1, true>(tile, begin, end, factors, softmax, weights));
   else
-    soften_lanes<parts, false>(tile, begin, end, factors, top, max, sum, mean, factor, weights);
+    run(Softening<parts, 1, false>(tile, begin, end, factors, softmax, weights));
 }
 
-/// out = out * factor + sums, of `rows` rows.
 template <size_t vectors>
-void add_sums(const float* sums, size_t rows, const float* factor, float* out) {
+void rescale(const float* factor, size_t depth, float* out) {
   F32 by[vectors];
+  bool changed = false;
 #pragma GCC unroll 3
-  for (size_t v = 0; v < vectors; ++v) by[v] = F32::load(factor + v * width);
-  for (size_t d = 0; d < rows; ++d)
+  for (size_t v = 0; v < vectors; ++v) {
+    by[v] = F32::load(factor + v * width);
+    changed = changed || _mm512_cmp_ps_mask(by[v].v, _mm512_set1_ps(1.0f), _CMP_NEQ_UQ) != 0;
+  }
+  if (!changed) return;
+  for (size_t d = 0; d < depth; ++d)
 #pragma GCC unroll 3
     for (size_t v = 0; v < vectors; ++v) {
-      const size_t at = d * lanes + v * width;
-      fma(F32::load(out + at), by[v], F32::load(sums + at)).store(out + at);
+      float* sum = out + d * lanes + v * width;
+      (F32::load(sum) * by[v]).store(sum);
     }
 }
 
-template <size_t parts, size_t vectors>
-void weigh_vectors(const std::uint32_t* weights, const std::uint16_t* values, size_t begin,
-                   size_t end, size_t depth, const float* factor, float* out) {
-  const size_t first = begin / depth_step * depth_step;
-  alignas(64) float sums[2 * side * lanes];
-  // The sum over a tile begins at 0, for its error does then not grow with the number of tiles.
+template <size_t parts, size_t vectors, class Work>
+void add_weighed(const std::uint32_t* weights, const std::uint16_t* values, size_t begin,
+                 size_t end, size_t depth, float* out, Work& work) {
   const auto block = [&](auto rows, size_t d) {
-    clear_sums<rows.value, vectors>();
-    Product<parts>{values + d * tile_keys + first,
+    load_sums<rows.value, vectors>(out + d * lanes, lanes);
+    Product<parts>{values + d * tile_keys + begin,
                    tile_keys,
                    tile_part(depth),
-                   weights + first / 2 * lanes,
+                   weights + begin / 2 * lanes,
                    lanes,
                    weight_part,
-                   end - first}
-        .template add<rows.value, vectors>();
-    store_sums<rows.value, vectors>(sums, lanes);
-    finish_stores();
-    add_sums<vectors>(sums, rows.value * side, factor, out + d * lanes);
+                   end - begin}
+        .template add<rows.value, vectors>(work);
+    store_sums<rows.value, vectors>(out + d * lanes, lanes);
   };
   finish_stores();
   size_t d = 0;
   for (; d + side < depth; d += 2 * side) block(Constant<2>(), d);
   if (d < depth) block(Constant<1>(), d);
+  finish_stores();
+}
+
+template <size_t parts, size_t vectors>
+void weigh_vectors(const std::uint32_t* weights, const std::uint16_t* values, size_t begin,
+                   size_t end, size_t depth, const float* factor, float* out) {
+  NoWork none;
+  rescale<vectors>(factor, depth, out);
+  add_weighed<parts, vectors>(weights, values, begin / depth_step * depth_step, end, depth, out,
+                              none);
 }
 
 template <size_t parts>
@@ -214,6 +135,44 @@ void weigh(const std::uint32_t* weights, const std::uint16_t* values, size_t beg
     weigh_vectors<parts, 2>(weights, values, begin, end, depth, factor, out);
   else
     weigh_vectors<parts, 1>(weights, values, begin, end, depth, factor, out);
+}
+
+template <size_t parts, size_t vectors, bool with_mean>
+void attend_lanes(const PackedPanel& panel, const std::uint16_t* keys, const std::uint16_t* values,
+                  float* tile, std::uint32_t* weights) {
+  using Work = Softening<parts, vectors, with_mean>;
+  const size_t depth = panel.depth, value_depth = panel.value_depth;
+  NoWork none;
+  multiply_keys<parts, vectors>(panel.queries, keys, 0, half_tile, depth, tile, none);
+  Work first(tile, 0, half_tile, panel.factors, panel.softmax, weights);
+  multiply_keys<parts, vectors>(panel.queries, keys, half_tile, tile_keys, depth, tile, first);
+  first.finish();
+  rescale<vectors>(panel.softmax.factor, value_depth, panel.out);
+  Work second(tile, half_tile, tile_keys, panel.factors, panel.softmax, weights);
+  add_weighed<parts, vectors>(weights, values, 0, half_tile, value_depth, panel.out, second);
+  second.finish();
+  rescale<vectors>(panel.softmax.factor, value_depth, panel.out);
+  add_weighed<parts, vectors>(weights, values, half_tile, tile_keys, value_depth, panel.out, none);
+}
+
+template <size_t parts, size_t vectors>
+void attend_vectors(const PackedPanel& panel, const std::uint16_t* keys,
+                    const std::uint16_t* values, float* tile, std::uint32_t* weights) {
+  if (panel.softmax.mean != nullptr)
+    attend_lanes<parts, vectors, true>(panel, keys, values, tile, weights);
+  else
+    attend_lanes<parts, vectors, false>(panel, keys, values, tile, weights);
+}
+
+template <size_t parts>
+void attend(const PackedPanel& panel, const std::uint16_t* keys, const std::uint16_t* values,
+            size_t vectors, float* tile, std::uint32_t* weights) {
+  if (vectors == 3)
+    attend_vectors<parts, 3>(panel, keys, values, tile, weights);
+  else if (vectors == 2)
+    attend_vectors<parts, 2>(panel, keys, values, tile, weights);
+  else
+    attend_vectors<parts, 1>(panel, keys, values, tile, weights);
 }
 
 void narrow(const float* from, size_t n, std::uint16_t* to) {
@@ -236,6 +195,7 @@ constexpr PackedLoops make_loops(void (*narrow)(const float*, size_t, std::uint1
           score<parts>,
           soften<parts>,
           weigh<parts>,
+          attend<parts>,
           narrow};
 }
 

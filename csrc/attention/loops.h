@@ -100,6 +100,31 @@ struct AllAttentionLoops {
   void (*narrow_float16)(const float* from, std::size_t n, std::uint16_t* to);
 };
 
+/// What a panel knows of the keys that it has seen, each [lane], from any lane on: the largest
+/// logit, what is subtracted of logits, two sums (see AttentionLoops::soften(); the second may be
+/// null), and what sums of values are yet to be multiplied by.
+struct RunningSoftmax {
+  float *top, *max, *sum, *mean, *factor;
+
+  RunningSoftmax from(std::size_t lane) const {
+    return {top + lane, max + lane, sum + lane, mean == nullptr ? nullptr : mean + lane,
+            factor + lane};
+  }
+};
+
+/// A panel for PackedLoops::attend(): its queries, factors, and sums of values.
+struct PackedPanel {
+  const std::uint32_t* queries;
+  std::size_t depth;
+  const float* factors;
+  RunningSoftmax softmax;
+  float* out;
+  std::size_t value_depth;
+};
+
+/// The keys that PackedLoops soften and weigh at a time.
+constexpr std::size_t half_tile = tile_keys / 2;
+
 /// Products of whole blocks of a matrix unit for bfloat16, whose sums are floats; of other elements
 /// as sums of `parts` of bfloat16. Panels and tiles are those of AttentionLoops<float> for vectors
 /// of 16, but panels of queries are in pairs of dimensions, pairs[part][d / 2][lane], of a depth
@@ -137,17 +162,21 @@ struct PackedLoops {
   /// AttentionLoops::soften() of the rows from `begin` to `end` of the tile times factors, which
   /// are positive, or null for 1; but it begins at the tile's first row, and so do the weights,
   /// with zeros around that make blocks of 32. One part is rounded to bfloat16, two are to 16
-  /// digits. The sum is of what was not rounded. `top` is the largest logit, and `max` at most 8
-  /// less for one part and 2 for more: it does not move more often than that.
+  /// digits. The sum is of what was not rounded. `max` is at most 8 less than `top` for one part
+  /// and 2 for more: it does not move more often than that.
   void (*soften)(const float* tile, std::size_t begin, std::size_t end, const float* factors,
-                 float* top, float* max, float* sum, float* mean, float* factor,
-                 std::uint32_t* weights);
+                 const RunningSoftmax& softmax, std::uint32_t* weights);
 
   /// out[d][i] = out[d][i] * factor[i] + sum over begin <= j < end of values[d][j] times the
   /// weight, for d < depth, rounded up to 16.
   void (*weigh)(const std::uint32_t* weights, const std::uint16_t* values, std::size_t begin,
                 std::size_t end, std::size_t depth, std::size_t first, std::size_t vectors,
                 const float* factor, float* out);
+
+  /// The three of them for all of tile_keys keys, which all lanes of the first `vectors` see, with
+  /// the same results as for each half_tile in turn, but at the same time where they can.
+  void (*attend)(const PackedPanel& panel, const std::uint16_t* keys, const std::uint16_t* values,
+                 std::size_t vectors, float* tile, std::uint32_t* weights);
 
   /// n numbers to bfloat16, to nearest, ties to even; null for other elements.
   void (*narrow)(const float* from, std::size_t n, std::uint16_t* to);

@@ -50,6 +50,12 @@ void store_sums(float* to, size_t stride) {
   if constexpr (rows > 1 && vectors > 2) _tile_stored(5, next + 2 * side, bytes);
 }
 
+/// What is done while tile registers multiply: nothing.
+struct NoWork {
+  template <size_t product>
+  void after() {}
+};
+
 /// A matrix of bfloat16 times another, added to the sums: `a` has 16 or 32 rows of `depth`
 /// elements; `b` has 1 to 3 vectors of columns, and its rows 2 k and 2 k + 1 stand in pairs, as
 /// row k. The depth is rounded up to 32, beyond which one of the two is 0 and the other finite.
@@ -63,10 +69,17 @@ struct Product {
   size_t b_stride, b_part;  // pairs
   size_t depth;
 
-  /// Sums are of rows * 16 rows.
+  /// Sums are of rows * 16 rows. The processor does other work while tile registers multiply if it
+  /// stands among these instructions: work.after<k>() comes after the product k of each 32 elements
+  /// of depth.
+  template <size_t rows, size_t vectors, class Work>
+  void add(Work& work) const {
+    for (size_t d = 0; d < depth; d += depth_step) add_steps<rows, vectors, 0, 0>(d, work);
+  }
   template <size_t rows, size_t vectors>
   void add() const {
-    for (size_t d = 0; d < depth; d += depth_step) add_steps<rows, vectors, 0, 0>(d);
+    NoWork none;
+    add<rows, vectors>(none);
   }
 
  private:
@@ -90,8 +103,16 @@ struct Product {
     }
   }
 
-  template <size_t rows, size_t vectors, size_t turn, size_t step>
-  void add_steps(size_t d) const {
+  template <size_t rows, size_t vectors, size_t turn>
+  static constexpr size_t products_before() {
+    if constexpr (turn == 0)
+      return 0;
+    else
+      return products_before<rows, vectors, turn - 1>() + Turn<rows, vectors, turn - 1>::tiles;
+  }
+
+  template <size_t rows, size_t vectors, size_t turn, size_t step, class Work>
+  void add_steps(size_t d, Work& work) const {
     using Now = Turn<rows, vectors, turn>;
     constexpr size_t tile = Now::tile(step), vector = tile % vectors;
     if constexpr (step == 0)
@@ -101,10 +122,11 @@ struct Product {
       _tile_loadd(7, b + tile / vectors * b_part + d / 2 * b_stride + vector * side,
                   static_cast<long>(b_stride * sizeof(std::uint32_t)));
     multiply<Now::row * 3 + vector>();
+    work.template after<products_before<rows, vectors, turn>() + step>();
     if constexpr (step + 1 < Now::tiles)
-      add_steps<rows, vectors, turn, step + 1>(d);
+      add_steps<rows, vectors, turn, step + 1>(d, work);
     else if constexpr (turn + 1 < rows * parts)
-      add_steps<rows, vectors, turn + 1, 0>(d);
+      add_steps<rows, vectors, turn + 1, 0>(d, work);
   }
 
   template <size_t sum>
