@@ -92,11 +92,17 @@ void rescale(const float* factor, size_t depth, float* out) {
     }
 }
 
-template <size_t parts, size_t vectors, class Work>
-void add_weighed(const std::uint32_t* weights, const std::uint16_t* values, size_t begin,
-                 size_t end, size_t depth, float* out, Work& work) {
+/// sums[d][i] = sum over begin <= j < end of values[d][j] times the weight, for d < depth, rounded
+/// up to 16; or added to it. after_block(rows, d) comes after each block.
+template <size_t parts, size_t vectors, bool added, class Work, class AfterBlock>
+void multiply_values(const std::uint32_t* weights, const std::uint16_t* values, size_t begin,
+                     size_t end, size_t depth, float* sums, Work& work,
+                     const AfterBlock& after_block) {
   const auto block = [&](auto rows, size_t d) {
-    load_sums<rows.value, vectors>(out + d * lanes, lanes);
+    if constexpr (added)
+      load_sums<rows.value, vectors>(sums + d * lanes, lanes);
+    else
+      clear_sums<rows.value, vectors>();
     Product<parts>{values + d * tile_keys + begin,
                    tile_keys,
                    tile_part(depth),
@@ -105,7 +111,8 @@ void add_weighed(const std::uint32_t* weights, const std::uint16_t* values, size
                    weight_part,
                    end - begin}
         .template add<rows.value, vectors>(work);
-    store_sums<rows.value, vectors>(out + d * lanes, lanes);
+    store_sums<rows.value, vectors>(sums + d * lanes, lanes);
+    after_block(rows.value * side, d);
   };
   finish_stores();
   size_t d = 0;
@@ -114,65 +121,127 @@ void add_weighed(const std::uint32_t* weights, const std::uint16_t* values, size
   finish_stores();
 }
 
+/// The same, where the sum of so few keys begins at 0, for the error of sums over all does then not
+/// grow with their number. out = out * factor + that of a block is work for the next one.
+template <size_t vectors>
+class Adding {
+ public:
+  Adding(const float* sums, const float* factor, float* out) : sums_(sums), out_(out) {
+    for (size_t v = 0; v < vectors; ++v) factor_[v] = F32::load(factor + v * width);
+  }
+
+  void add_until(size_t end) { end_ = end; }
+  template <size_t product>
+  void after() {
+    if (next_ < end_) step();
+  }
+  void finish() {
+    while (next_ < end_) step();
+  }
+
+ private:
+  void step() {
+#pragma GCC unroll 3
+    for (size_t v = 0; v < vectors; ++v) {
+      const size_t at = next_ * lanes + v * width;
+      fma(F32::load(out_ + at), factor_[v], F32::load(sums_ + at)).store(out_ + at);
+    }
+    ++next_;
+  }
+
+  const float* sums_;
+  float* out_;
+  size_t next_ = 0, end_ = 0;
+  F32 factor_[vectors];
+};
+
 template <size_t parts, size_t vectors>
 void weigh_vectors(const std::uint32_t* weights, const std::uint16_t* values, size_t begin,
-                   size_t end, size_t depth, const float* factor, float* out) {
-  NoWork none;
-  rescale<vectors>(factor, depth, out);
-  add_weighed<parts, vectors>(weights, values, begin / depth_step * depth_step, end, depth, out,
-                              none);
+                   size_t end, size_t depth, const float* factor, float* sums, float* out) {
+  Adding<vectors> adding(sums, factor, out);
+  multiply_values<parts, vectors, false>(
+      weights, values, begin / depth_step * depth_step, end, depth, sums, adding,
+      [&](size_t rows, size_t d) { adding.add_until(d + rows); });
+  adding.finish();
 }
 
 template <size_t parts>
 void weigh(const std::uint32_t* weights, const std::uint16_t* values, size_t begin, size_t end,
-           size_t depth, size_t first, size_t vectors, const float* factor, float* out) {
+           size_t depth, size_t first, size_t vectors, const float* factor, float* sums,
+           float* out) {
   weights += first * width;
   factor += first * width;
+  sums += first * width;
   out += first * width;
   if (vectors == 3)
-    weigh_vectors<parts, 3>(weights, values, begin, end, depth, factor, out);
+    weigh_vectors<parts, 3>(weights, values, begin, end, depth, factor, sums, out);
   else if (vectors == 2)
-    weigh_vectors<parts, 2>(weights, values, begin, end, depth, factor, out);
+    weigh_vectors<parts, 2>(weights, values, begin, end, depth, factor, sums, out);
   else
-    weigh_vectors<parts, 1>(weights, values, begin, end, depth, factor, out);
+    weigh_vectors<parts, 1>(weights, values, begin, end, depth, factor, sums, out);
 }
 
+/// The products of one half of the keys run while the other half is softened.
 template <size_t parts, size_t vectors, bool with_mean>
 void attend_lanes(const PackedPanel& panel, const std::uint16_t* keys, const std::uint16_t* values,
-                  float* tile, std::uint32_t* weights) {
+                  const PackedSpace& space) {
   using Work = Softening<parts, vectors, with_mean>;
   const size_t depth = panel.depth, value_depth = panel.value_depth;
+  const RunningSoftmax& softmax = panel.softmax;
   NoWork none;
-  multiply_keys<parts, vectors>(panel.queries, keys, 0, half_tile, depth, tile, none);
-  Work first(tile, 0, half_tile, panel.factors, panel.softmax, weights);
-  multiply_keys<parts, vectors>(panel.queries, keys, half_tile, tile_keys, depth, tile, first);
+  if (keys != nullptr)
+    multiply_keys<parts, vectors>(panel.queries, keys, 0, half_tile, depth, space.tile, none);
+  Work first(space.tile, 0, half_tile, panel.factors, softmax, space.weights);
+  if (keys != nullptr)
+    multiply_keys<parts, vectors>(panel.queries, keys, half_tile, tile_keys, depth, space.tile,
+                                  first);
   first.finish();
-  rescale<vectors>(panel.softmax.factor, value_depth, panel.out);
-  Work second(tile, half_tile, tile_keys, panel.factors, panel.softmax, weights);
-  add_weighed<parts, vectors>(weights, values, 0, half_tile, value_depth, panel.out, second);
-  second.finish();
-  rescale<vectors>(panel.softmax.factor, value_depth, panel.out);
-  add_weighed<parts, vectors>(weights, values, half_tile, tile_keys, value_depth, panel.out, none);
+  alignas(64) float factor[vectors * width];
+  for (size_t v = 0; v < vectors * width; v += width)
+    F32::load(softmax.factor + v).store(factor + v);
+  Work second(space.tile, half_tile, tile_keys, panel.factors, softmax, space.weights);
+  const auto nothing = [](size_t, size_t) {};
+  if constexpr (parts == 3) {
+    multiply_values<parts, vectors, false>(space.weights, values, 0, half_tile, value_depth,
+                                           space.sums, second, nothing);
+    second.finish();
+    rescale<vectors>(softmax.factor, value_depth, space.sums);
+    for (size_t v = 0; v < vectors * width; v += width)
+      (F32::load(factor + v) * F32::load(softmax.factor + v)).store(factor + v);
+    Adding<vectors> adding(space.sums, factor, panel.out);
+    multiply_values<parts, vectors, true>(
+        space.weights, values, half_tile, tile_keys, value_depth, space.sums, adding,
+        [&](size_t rows, size_t d) { adding.add_until(d + rows); });
+    adding.finish();
+  } else {  // weights are rounded: sums may be, too
+    rescale<vectors>(factor, value_depth, panel.out);
+    multiply_values<parts, vectors, true>(space.weights, values, 0, half_tile, value_depth,
+                                          panel.out, second, nothing);
+    second.finish();
+    rescale<vectors>(softmax.factor, value_depth, panel.out);
+    multiply_values<parts, vectors, true>(space.weights, values, half_tile, tile_keys, value_depth,
+                                          panel.out, none, nothing);
+  }
 }
 
 template <size_t parts, size_t vectors>
 void attend_vectors(const PackedPanel& panel, const std::uint16_t* keys,
-                    const std::uint16_t* values, float* tile, std::uint32_t* weights) {
+                    const std::uint16_t* values, const PackedSpace& space) {
   if (panel.softmax.mean != nullptr)
-    attend_lanes<parts, vectors, true>(panel, keys, values, tile, weights);
+    attend_lanes<parts, vectors, true>(panel, keys, values, space);
   else
-    attend_lanes<parts, vectors, false>(panel, keys, values, tile, weights);
+    attend_lanes<parts, vectors, false>(panel, keys, values, space);
 }
 
 template <size_t parts>
 void attend(const PackedPanel& panel, const std::uint16_t* keys, const std::uint16_t* values,
-            size_t vectors, float* tile, std::uint32_t* weights) {
+            size_t vectors, const PackedSpace& space) {
   if (vectors == 3)
-    attend_vectors<parts, 3>(panel, keys, values, tile, weights);
+    attend_vectors<parts, 3>(panel, keys, values, space);
   else if (vectors == 2)
-    attend_vectors<parts, 2>(panel, keys, values, tile, weights);
+    attend_vectors<parts, 2>(panel, keys, values, space);
   else
-    attend_vectors<parts, 1>(panel, keys, values, tile, weights);
+    attend_vectors<parts, 1>(panel, keys, values, space);
 }
 
 void narrow(const float* from, size_t n, std::uint16_t* to) {

@@ -209,7 +209,7 @@ class Forward {
       const Segments segments = tiles_.cut(panel, key, count);
       if (segments.count == 0 || !tiles_.load_terms(s, panel, key, count, w)) continue;
       tiles_.load_keys(s, panel, key_head, static_cast<std::size_t>(key), count, w);
-      if (panel.packed && attend_packed_tile(panel, count, segments, w)) continue;
+      if (panel.packed && attend_packed_tile(s, panel, key, count, segments, w)) continue;
       tiles_.make_tile(s, panel, key, count, segments, w);
       if (tiles_.weighs_packed(panel, w)) {
         add_packed_tile(panel, segments, w);
@@ -284,40 +284,35 @@ class Forward {
     if constexpr (sizeof(T) == sizeof(float)) {
       const PackedLoops& loops = *tiles_.packed_loops;
       const float* factors = tiles_.late_factors(panel, w);
-      for (std::size_t half = 0; half < tile_keys; half += half_tile) {
-        const auto clip = [&](std::size_t key) { return std::clamp(key, half, half + half_tile); };
-        for (std::size_t v = 0; v < panel.band.vectors(); ++v) {
-          const std::size_t begin = clip(panel.band.begins[v]), end = clip(panel.band.ends[v]);
-          const std::size_t lane = v * tiles_.loops.width;
-          if (begin < end)
-            loops.soften(w.tile + lane, begin, end, factors == nullptr ? nullptr : factors + lane,
-                         softmax_of(panel).from(lane), w.weights.data() + lane);
-        }
-        for (std::size_t k = 0; k < segments.count; ++k) {
-          const Segment& g = segments.data[k];
-          const std::size_t begin = clip(g.begin), end = clip(g.end);
-          if (begin < end)
-            loops.weigh(w.weights.data(), w.now_packed->values, begin, end, in_.value_dim, g.first,
-                        g.vectors, panel.factor, panel.state.sums);
-        }
+      for (std::size_t v = 0; v < panel.band.vectors(); ++v) {
+        const std::size_t begin = panel.band.begins[v], lane = v * tiles_.loops.width;
+        if (begin == panel.band.ends[v]) continue;
+        loops.soften(w.tile + lane, begin, panel.band.ends[v],
+                     factors == nullptr ? nullptr : factors + lane, softmax_of(panel).from(lane),
+                     w.weights.data() + lane);
+      }
+      for (std::size_t k = 0; k < segments.count; ++k) {
+        const Segment& g = segments.data[k];
+        loops.weigh(w.weights.data(), w.now_packed->values, g.begin, g.end, in_.value_dim, g.first,
+                    g.vectors, panel.factor, w.sums.data(), panel.state.sums);
       }
     }
   }
 
-  // Both for a tile that is nothing but products and softmax; false if it is not.
-  bool attend_packed_tile(Panel& panel, std::size_t count, const Segments& segments,
-                          typename Tiles::Space& w) const {
+  // Makes a tile that is nothing but products and softmax, and adds it; false if it is not.
+  bool attend_packed_tile(const Sequence& s, Panel& panel, std::int64_t first, std::size_t count,
+                          const Segments& segments, typename Tiles::Space& w) const {
     if constexpr (sizeof(T) == sizeof(float)) {
-      if (count < tile_keys || panel.odd_lanes != 0 || tiles_.late_factors(panel, w) == nullptr)
-        return false;
       const Segment& g = segments.data[0];
-      if (segments.count > 1 || g.end - g.begin < tile_keys || g.vectors < panel.band.vectors())
+      if (count < tile_keys || segments.count > 1 || g.end - g.begin < tile_keys ||
+          g.vectors < panel.band.vectors() || tiles_.late_factors(panel, w) == nullptr)
         return false;
-      const typename Tiles::PackedTile& tile = *w.now_packed;
+      if (panel.odd_lanes != 0) tiles_.make_tile(s, panel, first, count, segments, w);
       const PackedPanel packed = {panel.pairs,       in_.head_dim,     panel.pair_factors,
                                   softmax_of(panel), panel.state.sums, in_.value_dim};
-      tiles_.packed_loops->attend(packed, tile.keys, tile.values, g.vectors, w.tile,
-                                  w.weights.data());
+      const typename Tiles::PackedTile& tile = *w.now_packed;
+      tiles_.packed_loops->attend(packed, panel.odd_lanes != 0 ? nullptr : tile.keys, tile.values,
+                                  g.vectors, {w.tile, w.weights.data(), w.sums.data()});
       return true;
     }
     return false;

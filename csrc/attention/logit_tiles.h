@@ -80,7 +80,8 @@ class LogitTiles {
           factors(arena.take(tiles.lanes)),
           packed_keys(tiles.packed_size(tiles.in.head_dim) * packed_tiles),
           packed_values(tiles.packed_size(tiles.in.value_dim) * packed_tiles),
-          weights(tiles.parts() * tile_keys / 2 * tiles.lanes) {
+          weights(tiles.parts() * tile_keys / 2 * tiles.lanes),
+          sums(tiles.packed_loops != nullptr ? tiles.panel_size(tiles.in.value_dim) : 0) {
       std::fill_n(zeros, std::max(tiles.in.head_dim, tiles.in.value_dim), T{0});
     }
     T *tile, *terms, *more_terms;  // [key][lane]
@@ -90,9 +91,10 @@ class LogitTiles {
     T *begins, *ends, *slopes, *positions, *factors;
     T* capped = nullptr;  // if not null: where a copy of the capped scores goes
     const T *key_rows[tile_keys], *value_rows[tile_keys];
-    // Of PackedLoops: the last tiles, which one it is, and its weights.
+    // Of PackedLoops: the last tiles, which one it is, its weights and sums of values.
     Aligned<std::uint16_t> packed_keys, packed_values;
     Aligned<std::uint32_t> weights;
+    Aligned<float> sums;
     PackedTile packed[packed_tiles];
     PackedTile* now_packed = nullptr;
     bool has_tile_terms = false;               // `terms` holds those of the tile

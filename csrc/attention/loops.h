@@ -122,8 +122,12 @@ struct PackedPanel {
   std::size_t value_depth;
 };
 
-/// The keys that PackedLoops soften and weigh at a time.
-constexpr std::size_t half_tile = tile_keys / 2;
+/// What PackedLoops::attend() works in: scores, weights, and sums of values.
+struct PackedSpace {
+  float* tile;
+  std::uint32_t* weights;
+  float* sums;
+};
 
 /// Products of whole blocks of a matrix unit for bfloat16, whose sums are floats; of other elements
 /// as sums of `parts` of bfloat16. Panels and tiles are those of AttentionLoops<float> for vectors
@@ -168,15 +172,15 @@ struct PackedLoops {
                  const RunningSoftmax& softmax, std::uint32_t* weights);
 
   /// out[d][i] = out[d][i] * factor[i] + sum over begin <= j < end of values[d][j] times the
-  /// weight, for d < depth, rounded up to 16.
+  /// weight, for d < depth, rounded up to 16. What is added is left in `sums`.
   void (*weigh)(const std::uint32_t* weights, const std::uint16_t* values, std::size_t begin,
                 std::size_t end, std::size_t depth, std::size_t first, std::size_t vectors,
-                const float* factor, float* out);
+                const float* factor, float* sums, float* out);
 
-  /// The three of them for all of tile_keys keys, which all lanes of the first `vectors` see, with
-  /// the same results as for each half_tile in turn, but at the same time where they can.
+  /// The three of them for all of tile_keys keys, which all lanes of the first `vectors` see, at
+  /// the same time where they can. Null keys are scored: the tile is made.
   void (*attend)(const PackedPanel& panel, const std::uint16_t* keys, const std::uint16_t* values,
-                 std::size_t vectors, float* tile, std::uint32_t* weights);
+                 std::size_t vectors, const PackedSpace& space);
 
   /// n numbers to bfloat16, to nearest, ties to even; null for other elements.
   void (*narrow)(const float* from, std::size_t n, std::uint16_t* to);

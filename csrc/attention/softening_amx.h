@@ -89,27 +89,22 @@ class Softening {
       store(zero, zero, j, 0);
   }
 
-  /// The next two rows, if there are.
+  /// The next rows, if there are so many.
   void step() {
-    if (next_ + 2 > end_) return;
-#pragma GCC unroll 3
-    for (size_t v = 0; v < vectors; ++v) {
-      const F32 even = weight(next_, v, 0), odd = weight(next_ + 1, v, 1);
-      store(even, odd, next_, v);
-    }
-    next_ += 2;
+    if (next_ + 2 * step_pairs <= end_) soften_pairs<step_pairs>();
   }
   template <size_t product>
   void after() {
-    // Half a tile of 64 dimensions has 72, 48 or 12 products, and 16 steps.
+    // Half a tile of 64 dimensions has 72, 48 or 12 products, and 16, 16 or 8 steps.
     if constexpr (product % (parts == 1 ? 1 : parts + 1) == 0) step();
   }
 
   /// The remaining rows, and the sums.
   void finish() {
-    while (next_ + 2 <= end_) step();
+    while (next_ + 2 * step_pairs <= end_) soften_pairs<step_pairs>();
+    while (next_ + 2 <= end_) soften_pairs<1>();
     for (size_t v = 0; v < vectors; ++v) {
-      if (next_ < end_) store(weight(next_, v, 0), F32::all(0), next_, v);
+      if (next_ < end_) store(weight(next_, v, sum_[v][0], mean_[v][0]), F32::all(0), next_, v);
       const size_t lane = v * width;
       const F32 old_sum = F32::load(softmax_.sum + lane);
       const F32 rescale = F32::load(softmax_.factor + lane);
@@ -124,6 +119,7 @@ class Softening {
 
  private:
   static constexpr float no_power = -256.0f;
+  static constexpr size_t step_pairs = parts == 1 ? 2 : 1;
 
   void find_largest(F32 (&tops)[vectors]) const {
     F32 odd[vectors];
@@ -143,12 +139,28 @@ class Softening {
 
   F32 row(size_t j, size_t v) const { return F32::load(tile_ + j * lanes + v * width); }
 
-  F32 weight(size_t j, size_t v, size_t sum) {
+  F32 weight(size_t j, size_t v, F32& sum, F32& mean) const {
     const F32 z = fma(row(j, v), by_[v], minus_[v]), p = exp2_flushed(z);
-    sum_[v][sum] = sum_[v][sum] + p;
+    sum = sum + p;
     // See soften() of make_loops.h.
-    if constexpr (with_mean) mean_[v][sum] = fma(p, max(F32::all(no_power), z), mean_[v][sum]);
+    if constexpr (with_mean) mean = fma(p, max(F32::all(no_power), z), mean);
     return p;
+  }
+
+  template <size_t pairs>
+  void soften_pairs() {
+#pragma GCC unroll 3
+    for (size_t v = 0; v < vectors; ++v) {
+      F32 sum[2] = {sum_[v][0], sum_[v][1]}, mean[2] = {mean_[v][0], mean_[v][1]};
+#pragma GCC unroll 2
+      for (size_t j = next_; j < next_ + 2 * pairs; j += 2) {
+        const F32 even = weight(j, v, sum[0], mean[0]), odd = weight(j + 1, v, sum[1], mean[1]);
+        store(even, odd, j, v);
+      }
+      for (size_t k = 0; k < 2; ++k) sum_[v][k] = sum[k];
+      for (size_t k = 0; with_mean && k < 2; ++k) mean_[v][k] = mean[k];
+    }
+    next_ += 2 * pairs;
   }
 
   void store(F32 even, F32 odd, size_t j, size_t v) const {
