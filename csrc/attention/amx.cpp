@@ -2,163 +2,12 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "attention/loops.h"
-#include "simd/amx.h"
-#include "simd/exp2.h"
+#include "attention/operands_amx.h"
+#include "attention/softening_amx.h"
+#include "simd/amx_product.h"
 
 namespace logitkit::amx {
 namespace {
-
-template <size_t n>
-struct Constant {
-  static constexpr size_t value = n;
-};
-
-constexpr size_t width = 16, lanes = panel_vectors * width;
-size_t round_up(size_t n, size_t step) { return (n + step - 1) / step * step; }
-
-__m512i load_half(const std::uint16_t* x, size_t n) {
-  const __mmask32 mask = n >= 32 ? ~__mmask32{0} : (__mmask32{1} << n) - 1;
-  return _mm512_maskz_loadu_epi16(mask, x);
-}
-
-void pack_queries(const std::uint16_t* const* rows, size_t count, size_t depth,
-                  std::uint32_t* pairs) {
-  for (size_t i = 0; i < count; i += width)
-    for (size_t d = 0; d < depth; d += depth_step) {
-      F32 block[width];
-#pragma GCC unroll 16
-      for (size_t k = 0; k < width; ++k)
-        block[k].v = i + k < count ? _mm512_castsi512_ps(load_half(rows[i + k] + d, depth - d))
-                                   : _mm512_setzero_ps();
-      transpose(block);
-#pragma GCC unroll 16
-      for (size_t k = 0; k < width; ++k)
-        _mm512_store_ps(pairs + (d / 2 + k) * lanes + i, block[k].v);
-    }
-}
-
-void pack_keys(const std::uint16_t* const* rows, size_t count, size_t depth, std::uint16_t* keys) {
-  const size_t stride = round_up(depth, depth_step);
-  for (size_t j = 0; j < round_up(count, side); ++j)
-    for (size_t d = 0; d < depth; d += depth_step)
-      _mm512_store_si512(keys + j * stride + d,
-                         j < count ? load_half(rows[j] + d, depth - d) : _mm512_setzero_si512());
-}
-
-bool pack_values(const std::uint16_t* const* rows, size_t count, size_t depth,
-                 std::uint16_t* values) {
-  const __m512i exponent = _mm512_set1_epi16(0x7f80);
-  __mmask32 infinite = 0;
-  for (size_t j = 0; j < count; j += depth_step)
-    for (size_t d = 0; d < depth; d += depth_step) {
-      // Pairs of the dimensions 8 k to 8 k + 3, and of 8 k + 4 to 8 k + 7.
-      F32 low[side], high[side];
-#pragma GCC unroll 16
-      for (size_t k = 0; k < side; ++k) {
-        const size_t first = j + 2 * k, second = first + 1;
-        const __m512i zero = _mm512_setzero_si512();
-        const __m512i even = first < count ? load_half(rows[first] + d, depth - d) : zero;
-        const __m512i odd = second < count ? load_half(rows[second] + d, depth - d) : zero;
-        infinite |= _mm512_cmpeq_epi16_mask(_mm512_and_si512(even, exponent), exponent) |
-                    _mm512_cmpeq_epi16_mask(_mm512_and_si512(odd, exponent), exponent);
-        low[k].v = _mm512_castsi512_ps(_mm512_unpacklo_epi16(even, odd));
-        high[k].v = _mm512_castsi512_ps(_mm512_unpackhi_epi16(even, odd));
-      }
-      transpose(low);
-      transpose(high);
-#pragma GCC unroll 16
-      for (size_t k = 0; k < side; ++k) {
-        std::uint16_t* to = values + (d + k / 4 * 8 + k % 4) * tile_keys + j;
-        _mm512_store_ps(to, low[k].v);
-        _mm512_store_ps(to + 4 * tile_keys, high[k].v);
-      }
-    }
-  return infinite == 0;
-}
-
-/// A product of 16 or 32 rows of `a` and 1 to 3 vectors of pairs, `depth` elements deep. The
-/// numbers of tile registers are part of instructions: 0 to 5 hold sums, 6 of a, 7 of pairs.
-struct Product {
-  const std::uint16_t* a;
-  size_t a_stride;  // in elements
-  const void* pairs;
-  size_t pair_stride;  // in pairs
-  size_t depth;
-
-  template <size_t row>
-  void load_a(size_t d) const {
-    _tile_loadd(6, a + row * side * a_stride + d, static_cast<long>(2 * a_stride));
-  }
-  template <size_t vector>
-  void load_pairs(size_t d) const {
-    const char* from = static_cast<const char*>(pairs) + 4 * (d / 2 * pair_stride + vector * width);
-    _tile_loadd(7, from, static_cast<long>(4 * pair_stride));
-  }
-
-  template <size_t rows, size_t vectors>
-  void add() const {
-    for (size_t d = 0; d < depth; d += depth_step) {
-      load_a<0>(d);
-      load_pairs<0>(d);
-      _tile_dpbf16ps(0, 6, 7);
-      if constexpr (vectors > 1) {
-        load_pairs<1>(d);
-        _tile_dpbf16ps(1, 6, 7);
-      }
-      if constexpr (vectors > 2) {
-        load_pairs<2>(d);
-        _tile_dpbf16ps(2, 6, 7);
-      }
-      if constexpr (rows > 1) {  // the way back, for the last pairs are loaded
-        load_a<1>(d);
-        if constexpr (vectors > 2) {
-          _tile_dpbf16ps(5, 6, 7);
-          load_pairs<1>(d);
-        }
-        if constexpr (vectors > 1) {
-          _tile_dpbf16ps(4, 6, 7);
-          load_pairs<0>(d);
-        }
-        _tile_dpbf16ps(3, 6, 7);
-      }
-    }
-  }
-};
-
-template <size_t rows, size_t vectors>
-void clear_sums() {
-  _tile_zero(0);
-  if constexpr (vectors > 1) _tile_zero(1);
-  if constexpr (vectors > 2) _tile_zero(2);
-  if constexpr (rows > 1) _tile_zero(3);
-  if constexpr (rows > 1 && vectors > 1) _tile_zero(4);
-  if constexpr (rows > 1 && vectors > 2) _tile_zero(5);
-}
-
-constexpr long sum_stride = lanes * sizeof(float);
-
-template <size_t rows, size_t vectors>
-void load_sums(const float* from) {
-  const float* next = from + side * lanes;
-  _tile_loadd(0, from, sum_stride);
-  if constexpr (vectors > 1) _tile_loadd(1, from + width, sum_stride);
-  if constexpr (vectors > 2) _tile_loadd(2, from + 2 * width, sum_stride);
-  if constexpr (rows > 1) _tile_loadd(3, next, sum_stride);
-  if constexpr (rows > 1 && vectors > 1) _tile_loadd(4, next + width, sum_stride);
-  if constexpr (rows > 1 && vectors > 2) _tile_loadd(5, next + 2 * width, sum_stride);
-}
-
-template <size_t rows, size_t vectors>
-void store_sums(float* to) {
-  float* next = to + side * lanes;
-  _tile_stored(0, to, sum_stride);
-  if constexpr (vectors > 1) _tile_stored(1, to + width, sum_stride);
-  if constexpr (vectors > 2) _tile_stored(2, to + 2 * width, sum_stride);
-  if constexpr (rows > 1) _tile_stored(3, next, sum_stride);
-  if constexpr (rows > 1 && vectors > 1) _tile_stored(4, next + width, sum_stride);
-  if constexpr (rows > 1 && vectors > 2) _tile_stored(5, next + 2 * width, sum_stride);
-}
 
 template <size_t vectors>
 void scale_rows(float* tile, size_t count, const float* factors) {
@@ -173,110 +22,56 @@ void scale_rows(float* tile, size_t count, const float* factors) {
     }
 }
 
-template <size_t vectors>
-void score_vectors(const std::uint32_t* queries, const std::uint16_t* keys, size_t begin,
-                   size_t end, size_t depth, const float* factors, float* tile) {
+template <size_t parts, size_t vectors, class Work>
+void multiply_keys(const std::uint32_t* queries, const std::uint16_t* keys, size_t begin,
+                   size_t end, size_t depth, float* tile, Work& work) {
   const size_t stride = round_up(depth, depth_step);
   const auto block = [&](auto rows, size_t j) {
     clear_sums<rows.value, vectors>();
-    Product{keys + j * stride, stride, queries, lanes, depth}.template add<rows.value, vectors>();
-    store_sums<rows.value, vectors>(tile + j * lanes);
+    Product<parts>{keys + j * stride, stride, tile_part(depth), queries, lanes,
+                   query_part(depth), depth}
+        .template add<rows.value, vectors>(work);
+    store_sums<rows.value, vectors>(tile + j * lanes, lanes);
   };
   size_t j = begin / side * side;
   for (; j + side < end; j += 2 * side) block(Constant<2>(), j);
   if (j < end) block(Constant<1>(), j);
   finish_stores();
+}
+
+template <size_t parts, size_t vectors>
+void score_vectors(const std::uint32_t* queries, const std::uint16_t* keys, size_t begin,
+                   size_t end, size_t depth, const float* factors, float* tile) {
+  NoWork none;
+  multiply_keys<parts, vectors>(queries, keys, begin, end, depth, tile, none);
   if (factors != nullptr) scale_rows<vectors>(tile + begin * lanes, end - begin, factors);
 }
 
+template <size_t parts>
 void score(const std::uint32_t* queries, const std::uint16_t* keys, size_t begin, size_t end,
            size_t depth, size_t first, size_t vectors, const float* factors, float* tile) {
   queries += first * width;
   if (factors != nullptr) factors += first * width;
   tile += first * width;
   if (vectors == 3)
-    score_vectors<3>(queries, keys, begin, end, depth, factors, tile);
+    score_vectors<parts, 3>(queries, keys, begin, end, depth, factors, tile);
   else if (vectors == 2)
-    score_vectors<2>(queries, keys, begin, end, depth, factors, tile);
+    score_vectors<parts, 2>(queries, keys, begin, end, depth, factors, tile);
   else
-    score_vectors<1>(queries, keys, begin, end, depth, factors, tile);
+    score_vectors<parts, 1>(queries, keys, begin, end, depth, factors, tile);
 }
 
-/// Two rows of a vector of lanes as pairs of bfloat16, to nearest, ties away from 0. No sum
-/// overflows: the numbers are weights, or NaN of few digits.
-void store_pairs(F32 even, F32 odd, float* to) {
-  const __m512i half = _mm512_set1_epi32(0x8000);
-  const __m512i low = _mm512_srli_epi32(_mm512_add_epi32(_mm512_castps_si512(even.v), half), 16);
-  const __m512i high = _mm512_add_epi32(_mm512_castps_si512(odd.v), half);
-  F32{_mm512_castsi512_ps(_mm512_mask_blend_epi16(0xaaaaaaaa, low, high))}.store(to);
-}
-
-/// exp2() where denormal results are flushed: these processors are not slow then.
-F32 exp2_flushed(F32 x) {
-  using C = Exp2Constants<float>;
-  const F32 r = fraction(x);
-  F32 p = F32::all(C::c[5]);
-#pragma GCC unroll 5
-  for (size_t k = 5; k > 0; --k) p = fma(p, r, F32::all(C::c[k - 1]));
-  return {_mm512_scalef_ps(fma(p, r, F32::all(1)).v, x.v)};
-}
-
-/// The largest of the rows from `begin` to `end` and of `most`.
-F32 largest(const float* tile, size_t begin, size_t end, F32 most) {
-  constexpr size_t step = 4;
-  F32 top[step] = {most, most, most, most};
-  size_t j = begin;
-  for (; j + step <= end; j += step)
-#pragma GCC unroll 4
-    for (size_t k = 0; k < step; ++k) top[k] = max(top[k], F32::load(tile + (j + k) * lanes));
-  for (; j < end; ++j) top[0] = max(top[0], F32::load(tile + j * lanes));
-  return max(max(top[0], top[1]), max(top[2], top[3]));
-}
-
-template <bool with_mean>
-void soften_lanes(float* tile, size_t begin, size_t end, const float* factors, float* top_,
-                  float* max_, float* sum_, float* mean_, float* factor) {
-  const F32 zero = F32::all(0), no_power = F32::all(-256.0f), before = F32::load(max_);
-  const F32 by = factors != nullptr ? F32::load(factors) : F32::all(1);
-  const F32 lowest = F32::all(-0x1.fffffep+127f);
-  const F32 top = max(F32::load(top_), largest(tile, begin, end, lowest) * by);
-  // The shift need not be the largest, only near it, and sums are seldom to be rescaled then.
-  const F32 now = select(greater(top, before + F32::all(8)), top, before), minus = zero - now;
-  const F32 change = before - now, rescale = exp2(change);
-  F32 sum[2] = {zero, zero}, mean[2] = {zero, zero};
-  const auto weight = [&](size_t j, size_t k) {
-    const F32 z = fma(F32::load(tile + j * lanes), by, minus), p = exp2_flushed(z);
-    sum[k] = sum[k] + p;
-    // See soften() of make_loops.h.
-    if constexpr (with_mean) mean[k] = fma(p, max(no_power, z), mean[k]);
-    return p;
+template <size_t parts>
+void soften(const float* tile, size_t begin, size_t end, const float* factors,
+            const RunningSoftmax& softmax, std::uint32_t* weights) {
+  const auto run = [&](auto softening) {
+    softening.fill_around(begin, end);
+    softening.finish();
   };
-  size_t j = begin / depth_step * depth_step;
-  for (; j < begin; j += 2) zero.store(tile + j * lanes);
-#pragma GCC unroll 2
-  for (; j + 2 <= end; j += 2) {
-    const F32 even = weight(j, 0), odd = weight(j + 1, 1);
-    store_pairs(even, odd, tile + j * lanes);
-  }
-  if (j < end) store_pairs(weight(j, 0), zero, tile + j * lanes), j += 2;
-  for (; j < round_up(end, depth_step); j += 2) zero.store(tile + j * lanes);
-  const F32 old_sum = F32::load(sum_);
-  if constexpr (with_mean) {
-    const F32 moved = fma(max(no_power, change), old_sum, F32::load(mean_));
-    fma(moved, rescale, mean[0] + mean[1]).store(mean_);
-  }
-  fma(old_sum, rescale, sum[0] + sum[1]).store(sum_);
-  top.store(top_);
-  now.store(max_);
-  rescale.store(factor);
-}
-
-void soften(float* tile, size_t begin, size_t end, const float* factors, float* top, float* max,
-            float* sum, float* mean, float* factor) {
-  if (mean != nullptr)
-    soften_lanes<true>(tile, begin, end, factors, top, max, sum, mean, factor);
+  if (softmax.mean != nullptr)
+    run(Softening<parts, 1, true>(tile, begin, end, factors, softmax, weights));
   else
-    soften_lanes<false>(tile, begin, end, factors, top, max, sum, mean, factor);
+    run(Softening<parts, 1, false>(tile, begin, end, factors, softmax, weights));
 }
 
 template <size_t vectors>
@@ -297,49 +92,185 @@ void rescale(const float* factor, size_t depth, float* out) {
     }
 }
 
-template <size_t vectors>
-void weigh_vectors(const float* weights, const std::uint16_t* values, size_t begin, size_t end,
-                   size_t depth, const float* factor, float* out) {
-  const size_t first = begin / depth_step * depth_step;
-  rescale<vectors>(factor, depth, out);
-  finish_stores();
+/// sums[d][i] = sum over begin <= j < end of values[d][j] times the weight, for d < depth, rounded
+/// up to 16; or added to it. after_block(rows, d) comes after each block.
+template <size_t parts, size_t vectors, bool added, class Work, class AfterBlock>
+void multiply_values(const std::uint32_t* weights, const std::uint16_t* values, size_t begin,
+                     size_t end, size_t depth, float* sums, Work& work,
+                     const AfterBlock& after_block) {
   const auto block = [&](auto rows, size_t d) {
-    load_sums<rows.value, vectors>(out + d * lanes);
-    Product{values + d * tile_keys + first, tile_keys, weights + first * lanes, 2 * lanes,
-            end - first}
-        .template add<rows.value, vectors>();
-    store_sums<rows.value, vectors>(out + d * lanes);
+    if constexpr (added)
+      load_sums<rows.value, vectors>(sums + d * lanes, lanes);
+    else
+      clear_sums<rows.value, vectors>();
+    Product<parts>{values + d * tile_keys + begin,
+                   tile_keys,
+                   tile_part(depth),
+                   weights + begin / 2 * lanes,
+                   lanes,
+                   weight_part,
+                   end - begin}
+        .template add<rows.value, vectors>(work);
+    store_sums<rows.value, vectors>(sums + d * lanes, lanes);
+    after_block(rows.value * side, d);
   };
+  finish_stores();
   size_t d = 0;
   for (; d + side < depth; d += 2 * side) block(Constant<2>(), d);
   if (d < depth) block(Constant<1>(), d);
   finish_stores();
 }
 
-void weigh(const float* weights, const std::uint16_t* values, size_t begin, size_t end,
-           size_t depth, size_t first, size_t vectors, const float* factor, float* out) {
+/// The same, where the sum of so few keys begins at 0, for the error of sums over all does then not
+/// grow with their number. out = out * factor + that of a block is work for the next one.
+template <size_t vectors>
+class Adding {
+ public:
+  Adding(const float* sums, const float* factor, float* out) : sums_(sums), out_(out) {
+    for (size_t v = 0; v < vectors; ++v) factor_[v] = F32::load(factor + v * width);
+  }
+
+  void add_until(size_t end) { end_ = end; }
+  template <size_t product>
+  void after() {
+    if (next_ < end_) step();
+  }
+  void finish() {
+    while (next_ < end_) step();
+  }
+
+ private:
+  void step() {
+#pragma GCC unroll 3
+    for (size_t v = 0; v < vectors; ++v) {
+      const size_t at = next_ * lanes + v * width;
+      fma(F32::load(out_ + at), factor_[v], F32::load(sums_ + at)).store(out_ + at);
+    }
+    ++next_;
+  }
+
+  const float* sums_;
+  float* out_;
+  size_t next_ = 0, end_ = 0;
+  F32 factor_[vectors];
+};
+
+template <size_t parts, size_t vectors>
+void weigh_vectors(const std::uint32_t* weights, const std::uint16_t* values, size_t begin,
+                   size_t end, size_t depth, const float* factor, float* sums, float* out) {
+  Adding<vectors> adding(sums, factor, out);
+  multiply_values<parts, vectors, false>(
+      weights, values, begin / depth_step * depth_step, end, depth, sums, adding,
+      [&](size_t rows, size_t d) { adding.add_until(d + rows); });
+  adding.finish();
+}
+
+template <size_t parts>
+void weigh(const std::uint32_t* weights, const std::uint16_t* values, size_t begin, size_t end,
+           size_t depth, size_t first, size_t vectors, const float* factor, float* sums,
+           float* out) {
   weights += first * width;
   factor += first * width;
+  sums += first * width;
   out += first * width;
   if (vectors == 3)
-    weigh_vectors<3>(weights, values, begin, end, depth, factor, out);
+    weigh_vectors<parts, 3>(weights, values, begin, end, depth, factor, sums, out);
   else if (vectors == 2)
-    weigh_vectors<2>(weights, values, begin, end, depth, factor, out);
+    weigh_vectors<parts, 2>(weights, values, begin, end, depth, factor, sums, out);
   else
-    weigh_vectors<1>(weights, values, begin, end, depth, factor, out);
+    weigh_vectors<parts, 1>(weights, values, begin, end, depth, factor, sums, out);
+}
+
+/// The products of one half of the keys run while the other half is softened.
+template <size_t parts, size_t vectors, bool with_mean>
+void attend_lanes(const PackedPanel& panel, const std::uint16_t* keys, const std::uint16_t* values,
+                  const PackedSpace& space) {
+  using Work = Softening<parts, vectors, with_mean>;
+  const size_t depth = panel.depth, value_depth = panel.value_depth;
+  const RunningSoftmax& softmax = panel.softmax;
+  NoWork none;
+  if (keys != nullptr)
+    multiply_keys<parts, vectors>(panel.queries, keys, 0, half_tile, depth, space.tile, none);
+  Work first(space.tile, 0, half_tile, panel.factors, softmax, space.weights);
+  if (keys != nullptr)
+    multiply_keys<parts, vectors>(panel.queries, keys, half_tile, tile_keys, depth, space.tile,
+                                  first);
+  first.finish();
+  alignas(64) float factor[vectors * width];
+  for (size_t v = 0; v < vectors * width; v += width)
+    F32::load(softmax.factor + v).store(factor + v);
+  Work second(space.tile, half_tile, tile_keys, panel.factors, softmax, space.weights);
+  const auto nothing = [](size_t, size_t) {};
+  if constexpr (parts == 3) {
+    multiply_values<parts, vectors, false>(space.weights, values, 0, half_tile, value_depth,
+                                           space.sums, second, nothing);
+    second.finish();
+    rescale<vectors>(softmax.factor, value_depth, space.sums);
+    for (size_t v = 0; v < vectors * width; v += width)
+      (F32::load(factor + v) * F32::load(softmax.factor + v)).store(factor + v);
+    Adding<vectors> adding(space.sums, factor, panel.out);
+    multiply_values<parts, vectors, true>(
+        space.weights, values, half_tile, tile_keys, value_depth, space.sums, adding,
+        [&](size_t rows, size_t d) { adding.add_until(d + rows); });
+    adding.finish();
+  } else {  // weights are rounded: sums may be, too
+    rescale<vectors>(factor, value_depth, panel.out);
+    multiply_values<parts, vectors, true>(space.weights, values, 0, half_tile, value_depth,
+                                          panel.out, second, nothing);
+    second.finish();
+    rescale<vectors>(softmax.factor, value_depth, panel.out);
+    multiply_values<parts, vectors, true>(space.weights, values, half_tile, tile_keys, value_depth,
+                                          panel.out, none, nothing);
+  }
+}
+
+template <size_t parts, size_t vectors>
+void attend_vectors(const PackedPanel& panel, const std::uint16_t* keys,
+                    const std::uint16_t* values, const PackedSpace& space) {
+  if (panel.softmax.mean != nullptr)
+    attend_lanes<parts, vectors, true>(panel, keys, values, space);
+  else
+    attend_lanes<parts, vectors, false>(panel, keys, values, space);
+}
+
+template <size_t parts>
+void attend(const PackedPanel& panel, const std::uint16_t* keys, const std::uint16_t* values,
+            size_t vectors, const PackedSpace& space) {
+  if (vectors == 3)
+    attend_vectors<parts, 3>(panel, keys, values, space);
+  else if (vectors == 2)
+    attend_vectors<parts, 2>(panel, keys, values, space);
+  else
+    attend_vectors<parts, 1>(panel, keys, values, space);
 }
 
 void narrow(const float* from, size_t n, std::uint16_t* to) {
   for (size_t i = 0; i < n; i += width) {
-    const __mmask16 mask = n - i >= width ? 0xffff : static_cast<__mmask16>((1u << (n - i)) - 1);
+    const __mmask16 mask = first_of_16(n - i);
     const __m256bh half = _mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(mask, from + i));
     _mm256_mask_storeu_epi16(to + i, mask, (__m256i)half);
   }
 }
 
+template <class Operand>
+constexpr PackedLoops make_loops(void (*narrow)(const float*, size_t, std::uint16_t*)) {
+  constexpr size_t parts = Operand::parts;
+  return {parts,
+          begin,
+          end,
+          pack_queries<Operand>,
+          pack_keys<Operand>,
+          pack_values<Operand>,
+          score<parts>,
+          soften<parts>,
+          weigh<parts>,
+          attend<parts>,
+          narrow};
+}
+
 }  // namespace
 
-const Bfloat16Loops bfloat16_loops = {begin, end,    pack_queries, pack_keys, pack_values,
-                                      score, soften, weigh,        narrow};
+const AllPackedLoops packed_loops = {make_loops<Bfloat16>(narrow), make_loops<Float16>(nullptr),
+                                     make_loops<Float32>(nullptr)};
 
 }  // namespace logitkit::amx

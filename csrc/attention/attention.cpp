@@ -37,7 +37,7 @@ class Forward {
     std::size_t panels = 0;
     for (const auto& of_sequence : tiles_.panels) panels += of_sequence.size() * in_.key_heads;
     group_ = std::clamp<std::size_t>(panels / enough_tasks, 1,
-                                     tiles_.bfloat16 != nullptr ? max_packed_group : max_group);
+                                     tiles_.packed_loops != nullptr ? max_packed_group : max_group);
     parts_are_tasks_ = panels < enough_tasks;
     for (std::size_t s = 0; s < tiles_.panels.size(); ++s)
       for (std::size_t h = 0; h < in_.key_heads; ++h)
@@ -113,8 +113,8 @@ class Forward {
         panel.state = State(f, arena);
         panel.before = State(f, arena);
         panel.factor = arena.take(f.tiles_.lanes);
-        if (f.tiles_.bfloat16 == nullptr) continue;
-        panel.pairs = pairs.take(Tiles::whole_blocks(f.in_.head_dim) / 2 * f.tiles_.lanes);
+        if (f.tiles_.packed_loops == nullptr) continue;
+        panel.pairs = pairs.take(f.tiles_.packed_panel_size(f.in_.head_dim));
         panel.pair_factors = pair_factors.take(f.tiles_.lanes);
       }
     }
@@ -125,10 +125,10 @@ class Forward {
     std::vector<Panel> panels;
   };
 
-  // Holds the registers of Bfloat16Loops, if they are used.
+  // Holds the registers of PackedLoops, if they are used.
   class TileRegisters {
    public:
-    explicit TileRegisters(const Bfloat16Loops* loops) : loops_(loops) {
+    explicit TileRegisters(const PackedLoops* loops) : loops_(loops) {
       if (loops_ != nullptr) loops_->begin();
     }
     ~TileRegisters() {
@@ -138,7 +138,7 @@ class Forward {
     TileRegisters& operator=(const TileRegisters&) = delete;
 
    private:
-    const Bfloat16Loops* loops_;
+    const PackedLoops* loops_;
   };
 
   std::size_t parts_of(const PanelTask& task) const {
@@ -171,7 +171,7 @@ class Forward {
   // Goes over one part of the keys that the panels of a task see.
   void run_part(const PanelTask& task, std::size_t part, Workspace& w) const {
     const FlushDenormals flush(FlushDenormals::What::results_and_operands);
-    const TileRegisters registers(tiles_.bfloat16);
+    const TileRegisters registers(tiles_.packed_loops);
     const Sequence& s = in_.sequences[task.sequence];
     std::int64_t begin = unlimited, end = 0;
     for (std::size_t p = 0; p < task.panels; ++p) {
@@ -209,13 +209,12 @@ class Forward {
       const Segments segments = tiles_.cut(panel, key, count);
       if (segments.count == 0 || !tiles_.load_terms(s, panel, key, count, w)) continue;
       tiles_.load_keys(s, panel, key_head, static_cast<std::size_t>(key), count, w);
+      if (panel.packed && attend_packed_tile(s, panel, key, count, segments, w)) continue;
       tiles_.make_tile(s, panel, key, count, segments, w);
-      if (!tiles_.uses_bfloat16(panel)) {
-        add_tile(panel, count, segments, w);
-      } else if (w.now_packed->finite || !tiles_.hides(panel, w)) {
+      if (tiles_.weighs_packed(panel, w)) {
         add_packed_tile(panel, segments, w);
       } else {
-        tiles_.widen_values(count, w);
+        if (panel.packed) tiles_.unpack_values(count, w);
         add_tile(panel, count, segments, w);
       }
     }
@@ -280,26 +279,49 @@ class Forward {
     }
   }
 
-  // The same by Bfloat16Loops, whose weights take the place of the logits.
+  // The same by PackedLoops.
   void add_packed_tile(Panel& panel, const Segments& segments, typename Tiles::Space& w) const {
     if constexpr (sizeof(T) == sizeof(float)) {
-      const Bfloat16Loops& loops = *tiles_.bfloat16;
-      const State& state = panel.state;
+      const PackedLoops& loops = *tiles_.packed_loops;
       const float* factors = tiles_.late_factors(panel, w);
       for (std::size_t v = 0; v < panel.band.vectors(); ++v) {
         const std::size_t begin = panel.band.begins[v], lane = v * tiles_.loops.width;
         if (begin == panel.band.ends[v]) continue;
         loops.soften(w.tile + lane, begin, panel.band.ends[v],
-                     factors == nullptr ? nullptr : factors + lane, state.top + lane,
-                     state.max + lane, state.sum + lane, with_mean_ ? state.mean + lane : nullptr,
-                     panel.factor + lane);
+                     factors == nullptr ? nullptr : factors + lane, softmax_of(panel).from(lane),
+                     w.weights.data() + lane);
       }
       for (std::size_t k = 0; k < segments.count; ++k) {
         const Segment& g = segments.data[k];
-        loops.weigh(w.tile, w.now_packed->values, g.begin, g.end, in_.value_dim, g.first, g.vectors,
-                    panel.factor, state.sums);
+        loops.weigh(w.weights.data(), w.now_packed->values, g.begin, g.end, in_.value_dim, g.first,
+                    g.vectors, panel.factor, w.sums.data(), panel.state.sums);
       }
     }
+  }
+
+  // Makes a tile that is nothing but products and softmax, and adds it; false if it is not.
+  bool attend_packed_tile(const Sequence& s, Panel& panel, std::int64_t first, std::size_t count,
+                          const Segments& segments, typename Tiles::Space& w) const {
+    if constexpr (sizeof(T) == sizeof(float)) {
+      const Segment& g = segments.data[0];
+      if (count < tile_keys || segments.count > 1 || g.end - g.begin < tile_keys ||
+          g.vectors < panel.band.vectors() || tiles_.late_factors(panel, w) == nullptr)
+        return false;
+      if (panel.odd_lanes != 0) tiles_.make_tile(s, panel, first, count, segments, w);
+      const PackedPanel packed = {panel.pairs,       in_.head_dim,     panel.pair_factors,
+                                  softmax_of(panel), panel.state.sums, in_.value_dim};
+      const typename Tiles::PackedTile& tile = *w.now_packed;
+      tiles_.packed_loops->attend(packed, panel.odd_lanes != 0 ? nullptr : tile.keys, tile.values,
+                                  g.vectors, {w.tile, w.weights.data(), w.sums.data()});
+      return true;
+    }
+    return false;
+  }
+
+  template <class AnyPanel>
+  RunningSoftmax softmax_of(const AnyPanel& panel) const {
+    const State& state = panel.state;
+    return {state.top, state.max, state.sum, with_mean_ ? state.mean : nullptr, panel.factor};
   }
 
   void finish(const PanelTask& task, Workspace& w) const {
@@ -387,9 +409,9 @@ const AllAttentionLoops& attention_loops(Isa isa) {
   }
 }
 
-const Bfloat16Loops* bfloat16_loops(Isa isa) {
+const AllPackedLoops* packed_loops(Isa isa) {
 #if defined(LOGITKIT_HAS_AMX)
-  if (isa == Isa::amx) return &amx::bfloat16_loops;
+  if (isa == Isa::amx) return &amx::packed_loops;
 #endif
   static_cast<void>(isa);
   return nullptr;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstring>
 #include <vector>
@@ -17,6 +18,10 @@ namespace logitkit {
 // Tiles of keys and values that are packed at a time, for several panels: 128 KiB for 64
 // dimensions, in the second-level cache.
 constexpr std::size_t packed_tiles = 8;
+
+// With several parts they are for so many queries that share their keys and so many dimensions:
+// packing, or what dimensions are rounded up to, takes longer than is gained otherwise.
+constexpr std::size_t least_packed_queries = 64, least_packed_dim = 16;
 
 constexpr double ln_2 = 0.693147180559945309417232121458;
 constexpr double log2_e = 1.44269504088896340735992468100;
@@ -39,19 +44,22 @@ class LogitTiles {
     std::size_t count;
     std::size_t heads[max_queries], queries_at[max_queries];  // of each lane
     PanelBand band;
-    bool few;    // whether lanes are dimensions: it is the only panel of its queries then
-    T* queries;  // [dim][lane], or [lane][whole vectors of dimensions] of few
-    // Of Bfloat16Loops, if they are used: [dim / 2][lane], and what scores are multiplied by.
+    bool few;          // whether lanes are dimensions: it is the only panel of its queries then
+    T* queries;        // [dim][lane], or [lane][whole vectors of dimensions] of few
+    bool has_queries;  // whether `queries` are made: those of a packed panel are if needed
+    // Of PackedLoops, and what scores are multiplied by.
+    bool packed;  // whether they are used
     std::uint32_t* pairs;
     float* pair_factors;
-    bool scales_late;  // whether these factors are for soften(), which wants positive ones
+    std::uint64_t odd_lanes;  // whose scores are made of `queries`: their factors are 1
+    bool scales_late;         // whether these factors are for soften(), which wants positive ones
   };
 
-  /// A tile of keys and values for Bfloat16Loops.
+  /// A tile of keys and values for PackedLoops, and whether these may use them.
   struct PackedTile {
-    bool loaded = false, finite = false;  // `finite` is about the values
+    bool loaded = false, plain_keys = false, plain_values = false;
     std::uint16_t *keys, *values;
-    const std::uint16_t* value_rows[tile_keys];
+    const void *key_rows[tile_keys], *value_rows[tile_keys];
   };
 
   /// What a thread needs to make a tile.
@@ -71,7 +79,9 @@ class LogitTiles {
           positions(arena.take(tiles.lanes)),
           factors(arena.take(tiles.lanes)),
           packed_keys(tiles.packed_size(tiles.in.head_dim) * packed_tiles),
-          packed_values(tiles.packed_size(tiles.in.value_dim) * packed_tiles) {
+          packed_values(tiles.packed_size(tiles.in.value_dim) * packed_tiles),
+          weights(tiles.parts() * tile_keys / 2 * tiles.lanes),
+          sums(tiles.packed_loops != nullptr ? tiles.panel_size(tiles.in.value_dim) : 0) {
       std::fill_n(zeros, std::max(tiles.in.head_dim, tiles.in.value_dim), T{0});
     }
     T *tile, *terms, *more_terms;  // [key][lane]
@@ -81,17 +91,19 @@ class LogitTiles {
     T *begins, *ends, *slopes, *positions, *factors;
     T* capped = nullptr;  // if not null: where a copy of the capped scores goes
     const T *key_rows[tile_keys], *value_rows[tile_keys];
-    // Of Bfloat16Loops: the last tiles, and which one it is.
+    // Of PackedLoops: the last tiles, which one it is, its weights and sums of values.
     Aligned<std::uint16_t> packed_keys, packed_values;
+    Aligned<std::uint32_t> weights;
+    Aligned<float> sums;
     PackedTile packed[packed_tiles];
-    PackedTile* now_packed = nullptr;          // null if the tile is not
+    PackedTile* now_packed = nullptr;
     bool has_tile_terms = false;               // `terms` holds those of the tile
     bool loaded = false;                       // whether these rows are those of the tile
     bool checked = false, all_finite = false;  // of the rows that were loaded last
   };
 
-  /// `forward` says that panels of few queries are computed with dimensions as lanes, and others
-  /// of bfloat16 by Bfloat16Loops, if there are.
+  /// `forward` says that panels of few queries are computed with dimensions as lanes, and many by
+  /// PackedLoops, if there are.
   LogitTiles(const AttentionInput<T>& input, bool forward, Isa isa)
       : in(input),
         all_loops(attention_loops(isa)),
@@ -99,7 +111,7 @@ class LogitTiles {
         lanes(panel_vectors * loops.width),
         group_heads(input.heads / input.key_heads),
         is_half(input.element == Element::float16 || input.element == Element::bfloat16),
-        bfloat16(forward && in.element == Element::bfloat16 ? bfloat16_loops(isa) : nullptr),
+        packed_loops(forward ? packed_loops_for(input, isa) : nullptr),
         most_few_(forward ? std::min(few_queries, loops.width) : 0),
         has_terms_(input.mask.data != nullptr || input.terms[0].data != nullptr ||
                    input.terms[1].data != nullptr) {
@@ -112,7 +124,7 @@ class LogitTiles {
   const AttentionLoops<T>& loops;
   const std::size_t lanes, group_heads;
   const bool is_half;
-  const Bfloat16Loops* const bfloat16;  // null if not used
+  const PackedLoops* const packed_loops;  // null if not used
   /// Of each sequence, for any of its key heads.
   std::vector<std::vector<PanelRows>> panels;
 
@@ -125,28 +137,19 @@ class LogitTiles {
             static_cast<std::ptrdiff_t>(i) * x.row);
   }
 
-  // Packs the queries of a panel, multiplied by their scale.
+  // Packs the queries of a panel.
   void start(const Sequence& s, std::size_t key_head, const PanelRows& panel_rows, Panel& panel,
              Space& w) const {
-    const T* rows[max_queries];
-    const std::uint16_t* half_rows[max_queries];
     KeyRange ranges[max_queries];
     std::size_t head = key_head * group_heads + panel_rows.first / s.queries;
     std::size_t query = panel_rows.first % s.queries;
     panel.count = panel_rows.count;
     panel.few = panel.count <= most_few_;
-    const bool packs = uses_bfloat16(panel);
+    panel.packed = packed_loops != nullptr && !panel.few && are_many(s);
+    panel.has_queries = false;
     for (std::size_t i = 0; i < panel.count; ++i) {
       panel.heads[i] = head;
       panel.queries_at[i] = query;
-      const void* from = static_cast<const char*>(in.query.data) +
-                         bytes_to(in.query, s.query_batch, head, s.first_query + query);
-      rows[i] = static_cast<const T*>(from);
-      half_rows[i] = static_cast<const std::uint16_t*>(from);
-      if (is_half && !packs) rows[i] = widened(from, in.head_dim, w.rows + i * in.head_dim);
-      const double scale = *in.scale.at(s.query_batch, head, s.first_query + query);
-      // Scores in units of ln 2, or of the cap.
-      w.factors[i] = static_cast<T>(in.softcap > 0 ? scale / in.softcap : scale * log2_e);
       ranges[i] = keys_of(s, in.left, in.right, query);
       if (++query == s.queries) {
         query = 0;
@@ -154,26 +157,17 @@ class LogitTiles {
       }
     }
     panel.band = PanelBand(ranges, panel.count, loops.width);
-    if (packs) {
-      panel.scales_late = in.softcap == 0 && in.slopes == nullptr &&
-                          *std::min_element(w.factors, w.factors + panel.count) > 0;
-      std::fill_n(panel.pair_factors, lanes, 0.0f);
-      std::copy_n(w.factors, panel.count, panel.pair_factors);
-      return bfloat16->pack_queries(half_rows, panel.count, in.head_dim, panel.pairs);
-    }
-    if (!panel.few) return loops.pack(rows, w.factors, panel.count, in.head_dim, panel.queries);
-    const std::size_t stride = whole_vectors(in.head_dim);
-    std::fill_n(panel.queries, panel.count * stride, T{0});
-    for (std::size_t i = 0; i < panel.count; ++i)
-      for (std::size_t d = 0; d < in.head_dim; ++d)
-        panel.queries[i * stride + d] = rows[i][d] * w.factors[i];
+    if (panel.packed)
+      pack_queries(s, panel);
+    else
+      make_queries(s, panel, w);
   }
 
   /// Puts the keys and values of a tile where loops expect those of such a panel, if they are not
   /// there: of packed tiles the last ones are remembered until forget_keys().
   void load_keys(const Sequence& s, const Panel& panel, std::size_t key_head, std::size_t first,
                  std::size_t count, Space& w) const {
-    if (uses_bfloat16(panel)) return load_packed(s, key_head, first, count, w);
+    if (panel.packed) return load_packed(s, key_head, first, count, w);
     if (w.loaded) return;
     w.loaded = true;
     w.checked = false;
@@ -188,7 +182,7 @@ class LogitTiles {
 
   /// The keys of a step: what load_keys() remembers is forgotten between them.
   std::size_t step_keys(const Panel& panel) const {
-    return uses_bfloat16(panel) ? packed_tiles * tile_keys : tile_keys;
+    return panel.packed ? packed_tiles * tile_keys : tile_keys;
   }
   static void forget_keys(Space& w) {
     w.loaded = false;
@@ -204,21 +198,20 @@ class LogitTiles {
     tile.loaded = true;
     tile.keys = w.packed_keys.data() + slot * packed_size(in.head_dim);
     tile.values = w.packed_values.data() + slot * packed_size(in.value_dim);
-    const std::uint16_t* key_rows[tile_keys];
     for_each_run(s, first, count,
                  [&](std::size_t batch, std::size_t row, std::size_t j, std::size_t run) {
                    for (std::size_t k = 0; k < run; ++k) {
-                     key_rows[j + k] = half_row(in.key, bytes_to(in.key, batch, key_head, row + k));
-                     tile.value_rows[j + k] =
-                         half_row(in.value, bytes_to(in.value, batch, key_head, row + k));
+                     tile.key_rows[j + k] = row_of(in.key, batch, key_head, row + k);
+                     tile.value_rows[j + k] = row_of(in.value, batch, key_head, row + k);
                    }
                  });
-    bfloat16->pack_keys(key_rows, count, in.head_dim, tile.keys);
-    tile.finite = bfloat16->pack_values(tile.value_rows, count, in.value_dim, tile.values);
+    tile.plain_keys = packed_loops->pack_keys(tile.key_rows, count, in.head_dim, tile.keys);
+    tile.plain_values =
+        packed_loops->pack_values(tile.value_rows, count, in.value_dim, tile.values);
   }
 
-  static const std::uint16_t* half_row(const Rows<const void>& x, std::ptrdiff_t bytes) {
-    return reinterpret_cast<const std::uint16_t*>(static_cast<const char*>(x.data) + bytes);
+  const void* row_of(const Rows<const void>& x, std::size_t b, std::size_t h, std::size_t i) const {
+    return static_cast<const char*>(x.data) + bytes_to(x, b, h, i);
   }
 
   // Calls f(batch, row, j, run) for keys first + j to first + j + run - 1 that lie in one block.
@@ -296,13 +289,18 @@ class LogitTiles {
     return !any || loops.any_visible(w.terms, count, panel.band.vectors());
   }
 
-  /// The logits of a tile, in units of ln 2, where `segments` says that they are visible.
-  void make_tile(const Sequence& s, const Panel& panel, std::int64_t first, std::size_t count,
+  /// The logits of a tile, in units of ln 2, where `segments` says that they are visible; not yet
+  /// times late_factors().
+  void make_tile(const Sequence& s, Panel& panel, std::int64_t first, std::size_t count,
                  const Segments& segments, Space& w) const {
+    if (panel.packed && (panel.odd_lanes != 0 || !w.now_packed->plain_keys)) {
+      if (!panel.has_queries) make_queries(s, panel, w);
+      floats_of(w.now_packed->key_rows, count, in.head_dim, w.keys, w.key_rows);
+    }
     for (std::size_t k = 0; k < segments.count; ++k) {
       const Segment& g = segments.data[k];
-      if (uses_bfloat16(panel))
-        score_bfloat16(panel, g, w);
+      if (panel.packed && w.now_packed->plain_keys)
+        score_packed(panel, g, w);
       else if (panel.few)
         loops.score_few(panel.queries, panel.count, whole_vectors(in.head_dim),
                         w.key_rows + g.begin, g.end - g.begin, in.head_dim,
@@ -317,24 +315,29 @@ class LogitTiles {
   /// Cuts a tile to what a panel sees of it.
   Segments cut(Panel& panel, std::int64_t first, std::size_t count) const {
     Segments segments;
-    segments.count = uses_bfloat16(panel) ? panel.band.columns(first, count, segments.data)
-                                          : panel.band.segments(first, count, segments.data);
+    segments.count = panel.packed ? panel.band.columns(first, count, segments.data)
+                                  : panel.band.segments(first, count, segments.data);
     return segments;
   }
 
-  bool uses_bfloat16(const Panel& panel) const { return bfloat16 != nullptr && !panel.few; }
+  /// Whether the weights of a tile that was made are for PackedLoops.
+  bool weighs_packed(const Panel& panel, const Space& w) const {
+    return panel.packed &&
+           (w.now_packed->plain_values || (packed_loops->parts == 1 && !hides(panel, w)));
+  }
 
-  /// Of a tile that was made: what soften() multiplies by, or null.
+  /// Of such a tile: what soften() multiplies by, or null.
   const float* late_factors(const Panel& panel, const Space& w) const {
-    return panel.scales_late && !hides(panel, w) ? panel.pair_factors : nullptr;
+    return panel.scales_late && w.now_packed->plain_keys && !hides(panel, w) &&
+                   weighs_packed(panel, w)
+               ? panel.pair_factors
+               : nullptr;
   }
 
   /// The values of a packed tile as w.value_rows.
-  void widen_values(std::size_t count, Space& w) const {
+  void unpack_values(std::size_t count, Space& w) const {
     w.checked = false;
-    for (std::size_t j = 0; j < count; ++j)
-      w.value_rows[j] =
-          widened(w.now_packed->value_rows[j], in.value_dim, w.values + j * in.value_dim);
+    floats_of(w.now_packed->value_rows, count, in.value_dim, w.values, w.value_rows);
   }
 
   /// Whether a lane of the tile may not see what another one does.
@@ -376,13 +379,16 @@ class LogitTiles {
   }
   /// Elements of a panel of rows of `dim` elements, in either form.
   std::size_t panel_size(std::size_t dim) const {
-    return std::max((bfloat16 != nullptr ? whole_vectors(dim) : dim) * lanes,
+    return std::max((packed_loops != nullptr ? whole_vectors(dim) : dim) * lanes,
                     most_few_ * whole_vectors(dim));
   }
-  /// What Bfloat16Loops round a number of dimensions up to, and so many rows of a tile.
+  /// What PackedLoops round a number of dimensions up to, all parts of so many, of a tile, and of a
+  /// panel of queries in pairs.
   static std::size_t whole_blocks(std::size_t dim) { return (dim + 31) / 32 * 32; }
-  std::size_t packed_size(std::size_t dim) const {
-    return bfloat16 != nullptr ? tile_keys * whole_blocks(dim) : 0;
+  std::size_t parts() const { return packed_loops != nullptr ? packed_loops->parts : 0; }
+  std::size_t packed_size(std::size_t dim) const { return parts() * tile_keys * whole_blocks(dim); }
+  std::size_t packed_panel_size(std::size_t dim) const {
+    return parts() * whole_blocks(dim) / 2 * lanes;
   }
 
   /// n elements of a half type as T, which is float then, and back.
@@ -392,16 +398,100 @@ class LogitTiles {
   }
   void narrowed(const T* from, std::size_t n, void* to) const {
     if constexpr (sizeof(T) == sizeof(float))
-      if (bfloat16 != nullptr) return bfloat16->narrow(from, n, static_cast<std::uint16_t*>(to));
+      if (packed_loops != nullptr && packed_loops->narrow != nullptr)
+        return packed_loops->narrow(from, n, static_cast<std::uint16_t*>(to));
     if constexpr (sizeof(T) == sizeof(float)) narrow(in.element, all_loops, from, n, to);
   }
 
  private:
-  void score_bfloat16(const Panel& panel, const Segment& g, Space& w) const {
-    if constexpr (sizeof(T) == sizeof(float))
-      bfloat16->score(panel.pairs, w.now_packed->keys, g.begin, g.end, in.head_dim, g.first,
-                      g.vectors, late_factors(panel, w) != nullptr ? nullptr : panel.pair_factors,
-                      w.tile);
+  static const PackedLoops* packed_loops_for(const AttentionInput<T>& input, Isa isa) {
+    const AllPackedLoops* all = logitkit::packed_loops(isa);
+    if (all == nullptr || input.element == Element::float64) return nullptr;
+    if (input.element == Element::bfloat16) return &all->bfloat16;
+    if (std::min(input.head_dim, input.value_dim) < least_packed_dim) return nullptr;
+    return input.element == Element::float16 ? &all->float16 : &all->float32;
+  }
+
+  // Whether so many queries share the keys of a sequence that packing these is worth it.
+  bool are_many(const Sequence& s) const {
+    return packed_loops->parts == 1 || s.queries * group_heads >= least_packed_queries;
+  }
+
+  // The factors of a panel's scores: they come in units of ln 2, or of the cap.
+  void fill_factors(const Sequence& s, const Panel& panel, T* factors) const {
+    for (std::size_t i = 0; i < panel.count; ++i) {
+      const double scale =
+          *in.scale.at(s.query_batch, panel.heads[i], s.first_query + panel.queries_at[i]);
+      factors[i] = static_cast<T>(in.softcap > 0 ? scale / in.softcap : scale * log2_e);
+    }
+  }
+
+  void query_rows(const Sequence& s, const Panel& panel, const void** rows) const {
+    for (std::size_t i = 0; i < panel.count; ++i)
+      rows[i] =
+          row_of(in.query, s.query_batch, panel.heads[i], s.first_query + panel.queries_at[i]);
+  }
+
+  // panel.queries, multiplied by their factors.
+  void make_queries(const Sequence& s, Panel& panel, Space& w) const {
+    const void* from[max_queries];
+    const T* rows[max_queries];
+    query_rows(s, panel, from);
+    floats_of(from, panel.count, in.head_dim, w.rows, rows);
+    fill_factors(s, panel, w.factors);
+    panel.has_queries = true;
+    if (!panel.few) return loops.pack(rows, w.factors, panel.count, in.head_dim, panel.queries);
+    const std::size_t stride = whole_vectors(in.head_dim);
+    std::fill_n(panel.queries, panel.count * stride, T{0});
+    for (std::size_t i = 0; i < panel.count; ++i)
+      for (std::size_t d = 0; d < in.head_dim; ++d)
+        panel.queries[i * stride + d] = rows[i][d] * w.factors[i];
+  }
+
+  // The same for PackedLoops.
+  void pack_queries(const Sequence& s, Panel& panel) const {
+    if constexpr (sizeof(T) == sizeof(float)) {
+      const void* rows[max_queries];
+      query_rows(s, panel, rows);
+      panel.odd_lanes = packed_loops->pack_queries(rows, panel.count, in.head_dim, panel.pairs);
+      std::fill_n(panel.pair_factors, lanes, 0.0f);
+      fill_factors(s, panel, panel.pair_factors);
+      for (std::size_t i = 0; i < panel.count; ++i) {
+        // What parts do not hold must stay small.
+        if (!(std::abs(panel.pair_factors[i]) < 0x1p40f)) panel.odd_lanes |= std::uint64_t{1} << i;
+        if (is_odd(panel, i)) panel.pair_factors[i] = 1;
+      }
+      panel.scales_late =
+          in.softcap == 0 && in.slopes == nullptr &&
+          *std::min_element(panel.pair_factors, panel.pair_factors + panel.count) > 0;
+    }
+  }
+
+  static bool is_odd(const Panel& panel, std::size_t lane) {
+    return (panel.odd_lanes >> lane & 1) != 0;
+  }
+
+  void score_packed(const Panel& panel, const Segment& g, Space& w) const {
+    if constexpr (sizeof(T) == sizeof(float)) {
+      const float* factors = late_factors(panel, w) != nullptr ? nullptr : panel.pair_factors;
+      packed_loops->score(panel.pairs, w.now_packed->keys, g.begin, g.end, in.head_dim, g.first,
+                          g.vectors, factors, w.tile);
+      if (panel.odd_lanes == 0) return;
+      T* odd_tile = w.rows;
+      loops.score(panel.queries, w.key_rows + g.begin, g.end - g.begin, in.head_dim, g.first,
+                  g.vectors, odd_tile + g.begin * lanes);
+      const std::size_t end = std::min(panel.count, (g.first + g.vectors) * loops.width);
+      for (std::size_t i = g.first * loops.width; i < end; ++i)
+        for (std::size_t j = g.begin; is_odd(panel, i) && j < g.end; ++j)
+          w.tile[j * lanes + i] = odd_tile[j * lanes + i];
+    }
+  }
+
+  // rows[j] = rows of the elements, as floats in `space` if they are half.
+  void floats_of(const void* const* from, std::size_t count, std::size_t dim, T* space,
+                 const T** rows) const {
+    for (std::size_t j = 0; j < count; ++j)
+      rows[j] = is_half ? widened(from[j], dim, space + j * dim) : static_cast<const T*>(from[j]);
   }
 
   // The panels of rows * heads queries that share their keys.

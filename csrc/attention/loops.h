@@ -100,25 +100,61 @@ struct AllAttentionLoops {
   void (*narrow_float16)(const float* from, std::size_t n, std::uint16_t* to);
 };
 
-/// Products of bfloat16 whose sums are floats, of whole blocks of a matrix unit. Panels and tiles
-/// are those of AttentionLoops<float> for vectors of 16, but panels of queries are in pairs of
-/// dimensions, pairs[d / 2][lane], of a depth that is rounded up to 32.
-struct Bfloat16Loops {
+/// What a panel knows of the keys that it has seen, each [lane], from any lane on: the largest
+/// logit, what is subtracted of logits, two sums (see AttentionLoops::soften(); the second may be
+/// null), and what sums of values are yet to be multiplied by.
+struct RunningSoftmax {
+  float *top, *max, *sum, *mean, *factor;
+
+  RunningSoftmax from(std::size_t lane) const {
+    return {top + lane, max + lane, sum + lane, mean == nullptr ? nullptr : mean + lane,
+            factor + lane};
+  }
+};
+
+/// A panel for PackedLoops::attend(): its queries, factors, and sums of values.
+struct PackedPanel {
+  const std::uint32_t* queries;
+  std::size_t depth;
+  const float* factors;
+  RunningSoftmax softmax;
+  float* out;
+  std::size_t value_depth;
+};
+
+/// What PackedLoops::attend() works in: scores, weights, and sums of values.
+struct PackedSpace {
+  float* tile;
+  std::uint32_t* weights;
+  float* sums;
+};
+
+/// Products of whole blocks of a matrix unit for bfloat16, whose sums are floats; of other elements
+/// as sums of `parts` of bfloat16. Panels and tiles are those of AttentionLoops<float> for vectors
+/// of 16, but panels of queries are in pairs of dimensions, pairs[part][d / 2][lane], of a depth
+/// that is rounded up to 32, and weights in pairs of keys, weights[part][j / 2][lane]. Rows are of
+/// the elements. Denormal numbers are to be flushed.
+struct PackedLoops {
+  std::size_t parts;
+
   /// Come before and after all others, in each thread.
   void (*begin)();
   void (*end)();
 
-  /// pairs[d / 2][i] = rows[i][d] and rows[i][d + 1], 0 beyond `count` and `depth`.
-  void (*pack_queries)(const std::uint16_t* const* rows, std::size_t count, std::size_t depth,
-                       std::uint32_t* pairs);
+  /// pairs[part][d / 2][i] = rows[i][d] and rows[i][d + 1], 0 beyond `count` and `depth`. Returns
+  /// the lanes that are not to be used, one bit for each: parts do not hold their numbers.
+  std::uint64_t (*pack_queries)(const void* const* rows, std::size_t count, std::size_t depth,
+                                std::uint32_t* pairs);
 
-  /// keys[j][d] = rows[j][d], with a depth that is rounded up to 32 and a count that is to 16.
-  void (*pack_keys)(const std::uint16_t* const* rows, std::size_t count, std::size_t depth,
+  /// keys[part][j][d] = rows[j][d], with a depth that is rounded up to 32 and a count that is to
+  /// 16, of tile_keys. Returns whether they are to be used.
+  bool (*pack_keys)(const void* const* rows, std::size_t count, std::size_t depth,
                     std::uint16_t* keys);
 
-  /// values[d][j] = rows[j][d]; both are rounded up to 32, and the row stride is tile_keys. Returns
-  /// whether all are finite.
-  bool (*pack_values)(const std::uint16_t* const* rows, std::size_t count, std::size_t depth,
+  /// values[part][d][j] = rows[j][d]; both are rounded up to 32, and the row stride is tile_keys.
+  /// Returns whether they are to be used. Those of one part are where nothing is hidden: all that
+  /// is wrong with them is that they are not all finite.
+  bool (*pack_values)(const void* const* rows, std::size_t count, std::size_t depth,
                       std::uint16_t* values);
 
   /// tile[j][i] = factors[i] * sum over d of queries[i][d] * keys[j][d] for begin <= j < end, and
@@ -128,27 +164,36 @@ struct Bfloat16Loops {
                 const float* factors, float* tile);
 
   /// AttentionLoops::soften() of the rows from `begin` to `end` of the tile times factors, which
-  /// are positive, or null for 1. But the weights are rounded to bfloat16 and stand in pairs of
-  /// keys, weights[2 j][i] = (tile[2 j][i], tile[2 j + 1][i]), with zeros around that make blocks
-  /// of 32. The sum is of what was not rounded. `top` is the largest logit, and `max` at most 8
-  /// less: it does not move more often than that. Denormal numbers are to be flushed.
-  void (*soften)(float* tile, std::size_t begin, std::size_t end, const float* factors, float* top,
-                 float* max, float* sum, float* mean, float* factor);
+  /// are positive, or null for 1; but it begins at the tile's first row, and so do the weights,
+  /// with zeros around that make blocks of 32. One part is rounded to bfloat16, two are to 16
+  /// digits. The sum is of what was not rounded. `max` is at most 8 less than `top` for one part
+  /// and 2 for more: it does not move more often than that.
+  void (*soften)(const float* tile, std::size_t begin, std::size_t end, const float* factors,
+                 const RunningSoftmax& softmax, std::uint32_t* weights);
 
   /// out[d][i] = out[d][i] * factor[i] + sum over begin <= j < end of values[d][j] times the
-  /// weight, for d < depth, rounded up to 16.
-  void (*weigh)(const float* weights, const std::uint16_t* values, std::size_t begin,
+  /// weight, for d < depth, rounded up to 16. What is added is left in `sums`.
+  void (*weigh)(const std::uint32_t* weights, const std::uint16_t* values, std::size_t begin,
                 std::size_t end, std::size_t depth, std::size_t first, std::size_t vectors,
-                const float* factor, float* out);
+                const float* factor, float* sums, float* out);
 
-  /// n numbers to bfloat16, to nearest, ties to even.
+  /// The three of them for all of tile_keys keys, which all lanes of the first `vectors` see, at
+  /// the same time where they can. Null keys are scored: the tile is made.
+  void (*attend)(const PackedPanel& panel, const std::uint16_t* keys, const std::uint16_t* values,
+                 std::size_t vectors, const PackedSpace& space);
+
+  /// n numbers to bfloat16, to nearest, ties to even; null for other elements.
   void (*narrow)(const float* from, std::size_t n, std::uint16_t* to);
+};
+
+struct AllPackedLoops {
+  PackedLoops bfloat16, float16, float32;
 };
 
 const AllAttentionLoops& attention_loops(Isa isa);
 
-/// Null where the instruction set has no products of bfloat16.
-const Bfloat16Loops* bfloat16_loops(Isa isa);
+/// Null where the instruction set has no matrix unit.
+const AllPackedLoops* packed_loops(Isa isa);
 
 template <class T>
 const AttentionLoops<T>& attention_loops_for(Isa isa);
@@ -157,6 +202,6 @@ namespace scalar { extern const AllAttentionLoops attention_loops; }
 namespace neon { extern const AllAttentionLoops attention_loops; }
 namespace avx2 { extern const AllAttentionLoops attention_loops; }
 namespace avx512 { extern const AllAttentionLoops attention_loops; }
-namespace amx { extern const Bfloat16Loops bfloat16_loops; }
+namespace amx { extern const AllPackedLoops packed_loops; }
 
 }  // namespace logitkit
