@@ -306,18 +306,20 @@ class Backward {
 
   // Makes weights and gradients of a tile of logits and of products with values.
   void grade(const Tile& tile, const Panel& panel, Workspace& w) const {
-    const AttentionLoops<T>& loops = tiles_.loops;
-    for (std::size_t v = 0; v < panel.band.vectors(); ++v) {
-      const std::size_t begin = panel.band.begins[v], lane = v * loops.width;
-      const std::size_t at = begin * tiles_.lanes + lane;
-      loops.grade(w.space.tile + at, w.gradients + at, panel.band.ends[v] - begin,
-                  panel.logsumexp + lane, panel.terms + lane,
-                  g_.grad_entropy.data != nullptr ? panel.slopes + lane : nullptr);
-    }
+    for (std::size_t v = 0; v < panel.band.vectors(); ++v) grade_vector(panel, v, w);
     if (g_.grad_logits != nullptr) write_logits(panel, tile.first, w);
     if (in_.softcap > 0)
-      loops.uncap(w.gradients, w.space.capped, tile.count,
-                  static_cast<T>(double{in_.softcap} * log2_e));
+      tiles_.loops.uncap(w.gradients, w.space.capped, tile.count,
+                         static_cast<T>(double{in_.softcap} * log2_e));
+  }
+  void grade_vector(const Panel& panel, std::size_t v, Workspace& w) const {
+    const std::size_t begin = panel.band.begins[v], lane = v * tiles_.loops.width;
+    const std::size_t at = begin * tiles_.lanes + lane;
+    tiles_.loops.grade(w.space.tile + at, w.gradients + at, panel.band.ends[v] - begin,
+                       panel.logsumexp + lane, panel.terms + lane, slopes_of(panel, lane));
+  }
+  const T* slopes_of(const Panel& panel, std::size_t lane) const {
+    return g_.grad_entropy.data != nullptr ? panel.slopes + lane : nullptr;
   }
 
   // Adds a graded tile; `hides` says whether weights of 0 may be those of hidden keys.
@@ -372,30 +374,37 @@ class Backward {
   // The same as add_whole() for `count` panels from p on together.
   void add_split(const Tile& tile, std::size_t p, std::size_t count, Workspace& w) const {
     if constexpr (std::is_same_v<T, float>) {
-      GradientProducts& products = *w.products;
       GradientProducts::Part parts[GradientProducts::most_panels];
-      Segments segments[GradientProducts::most_panels];
+      const bool grades = g_.grad_logits != nullptr || in_.softcap > 0;
+      bool any = false;
       for (std::size_t k = 0; k < count; ++k) {
         Panel& panel = w.panels[p + k];
         w.use_tile(k);
-        segments[k] = see(tile, panel, w);
-        if (segments[k].count == 0) continue;
-        if (make_split(tile, p + k, panel, w))
-          parts[k] = {&panel.band, w.space.tile, w.gradients, panel.sums};
-        else
-          add_whole(tile, panel, segments[k], w);
+        const Segments segments = see(tile, panel, w);
+        if (segments.count == 0) continue;
+        if (!make_split(tile, p + k, panel, w)) {
+          add_whole(tile, panel, segments, w);
+          continue;
+        }
+        any = true;
+        if (grades) grade(tile, panel, w);
+        parts[k] = {&panel.band, w.space.tile,        w.gradients, panel.logsumexp,
+                    panel.terms, slopes_of(panel, 0), panel.sums};
       }
-      if (products.add(p, parts, tile.grad_keys, tile.grad_values)) return;
-      for (std::size_t k = 0; k < count; ++k) {
-        if (parts[k].band == nullptr) continue;
+      if (!any) return;
+      const auto add_vector = [&](std::size_t k, std::size_t v) {
+        Panel& panel = w.panels[p + k];
         w.use_tile(k);
-        add_graded(tile, w.panels[p + k], segments[k], true, w);
-      }
+        if (!grades) grade_vector(panel, v, w);
+        const Segments segments = {{{panel.band.begins[v], panel.band.ends[v], v, 1}}, 1};
+        add_graded(tile, panel, segments, true, w);
+      };
+      w.products->add(p, parts, grades, tile.grad_keys, tile.grad_values, add_vector);
     }
   }
 
-  // Makes weights and gradients of a tile by GradientProducts, for the panel p of a group. False
-  // if what it sees may not be split.
+  // Makes the logits of a tile and its products with values by GradientProducts, for the panel p of
+  // a group. False if what it sees may not be split.
   bool make_split(const Tile& tile, std::size_t p, const Panel& panel, Workspace& w) const {
     GradientProducts& products = *w.products;
     if (!panel.split ||
@@ -405,7 +414,6 @@ class Backward {
     tiles_.change_scores(tile.s, panel, static_cast<std::int64_t>(tile.first), tile.count, w.space);
     if (products.sees_replaced(panel.band, panel.count, w.space.tile)) return false;
     products.score_values(p, panel.band, w.gradients);
-    grade(tile, panel, w);
     return true;
   }
 

@@ -4,6 +4,7 @@
 
 #include "attention/gradient_loops.h"
 #include "simd/amx.h"
+#include "simd/exp2.h"
 
 namespace logitkit::amx {
 namespace {
@@ -13,6 +14,7 @@ constexpr size_t block = side * depth_step, pair_block = side * width;  // of a 
 constexpr size_t blocks_of_rows = 4;
 constexpr size_t rows_of_step = GradientLoops::rows_of_step;
 constexpr size_t pairs_of_step = GradientLoops::pairs_of_step;
+constexpr size_t pairs_of_vector = tile_keys / depth_step * pairs_of_step;
 constexpr size_t vector_of_lane_pairs = GradientLoops::most_lane_pairs * pairs_of_step;
 
 size_t round_up(size_t n, size_t step) { return (n + step - 1) / step * step; }
@@ -157,18 +159,22 @@ struct Column {
   }
 
   /// Adds one step: the low parts of rows times the high ones of pairs, then middle ones times
-  /// middle and high ones, then high ones times all.
-  void add(const std::uint16_t* rows, const std::uint32_t* pairs) const {
+  /// middle and high ones, then high ones times all. Calls `aside` now and then, for work that
+  /// vector registers do in the meantime.
+  template <class Aside>
+  void add(const std::uint16_t* rows, const std::uint32_t* pairs, Aside& aside) const {
     _tile_loadd(4, pairs, 64);
     each<0>([&](auto n) {
       _tile_loadd(7, rows + n.value * block, 64);
       multiply<n.value, 0>();
     });
+    aside();
     _tile_loadd(5, pairs + pair_block, 64);
     each<0>([&](auto n) {
       _tile_loadd(7, rows + (blocks_of_rows + n.value) * block, 64);
       multiply<n.value, 1>();
       multiply<n.value, 0>();
+      if constexpr (n.value % 2 == 1) aside();
     });
     _tile_loadd(6, pairs + 2 * pair_block, 64);
     each<0>([&](auto n) {
@@ -176,6 +182,7 @@ struct Column {
       multiply<n.value, 2>();
       multiply<n.value, 1>();
       multiply<n.value, 0>();
+      aside();
     });
   }
 
@@ -204,108 +211,210 @@ unsigned blocks_between(size_t begin, size_t end) {
 void score(const std::uint16_t* keys, const std::uint32_t* queries, size_t depth, size_t begin,
            size_t end, float* tile) {
   const Column column{blocks_between(begin, end)};
+  auto nothing = [] {};
   finish_stores();
   column.clear();
   for (size_t step = 0; step * depth_step < depth; ++step)
-    column.add(keys + step * rows_of_step, queries + step * pairs_of_step);
+    column.add(keys + step * rows_of_step, queries + step * pairs_of_step, nothing);
   column.store(tile, lanes);
   finish_stores();
 }
 
+template <class Aside>
 void weigh(const std::uint16_t* columns, const std::uint32_t* gradients, size_t depth, size_t begin,
-           size_t end, float* out) {
+           size_t end, float* out, Aside& aside) {
   constexpr size_t dims = blocks_of_rows * side;
-  finish_stores();
   for (size_t d = 0; d < depth; d += dims) {
     const Column column{blocks_between(0, depth - d < dims ? depth - d : dims)};
     column.load(out + d * lanes, lanes);
     for (size_t step = begin / depth_step; step * depth_step < end; ++step)
-      column.add(columns + step * rows_of_step, gradients + step * pairs_of_step);
+      column.add(columns + step * rows_of_step, gradients + step * pairs_of_step, aside);
     column.store(out + d * lanes, lanes);
     columns += tile_keys / depth_step * rows_of_step;
   }
-  finish_stores();
 }
 
-void spread(const std::uint16_t* weights, const unsigned* blocks, size_t steps,
-            const std::uint32_t* rows, size_t depth, float* out) {
-  Column all{0};
-  for (size_t s = 0; s < steps; ++s) all.blocks |= blocks[s];
-  finish_stores();
+template <class Aside>
+void spread(const std::uint16_t* weights, unsigned blocks, const std::uint32_t* rows, size_t depth,
+            float* out, Aside& aside) {
+  const Column column{blocks};
+  const size_t stride = round_up(depth, width);
   for (size_t d = 0; d < depth; d += width) {
-    all.load(out + d, depth);
-    for (size_t s = 0; s < steps; ++s)
-      if (blocks[s] != 0)
-        Column{blocks[s]}.add(weights + s * rows_of_step, rows + s * pairs_of_step);
-    all.store(out + d, depth);
+    column.load(out + d, stride);
+    column.add(weights, rows, aside);
+    column.store(out + d, stride);
     rows += vector_of_lane_pairs;
   }
-  finish_stores();
 }
 
-/// The parts of what two vectors of lanes have for one key.
-struct KeyParts {
-  Parts of[2];
+/// exp2() where denormal results are flushed: these processors are not slow then.
+F32 exp2_flushed(F32 x) {
+  using C = Exp2Constants<float>;
+  const F32 r = fraction(x);
+  F32 p = F32::all(C::c[5]);
+#pragma GCC unroll 5
+  for (size_t k = 5; k > 0; --k) p = fma(p, r, F32::all(C::c[k - 1]));
+  return {_mm512_scalef_ps(fma(p, r, F32::all(1)).v, x.v)};
+}
+
+using Lanes = GradientLoops::Lanes;
+
+/// Packed weights and gradients of two vectors of lanes.
+struct Graded {
+  std::uint16_t *weights, *gradients;
+  std::uint32_t* pairs;
 };
 
-/// Reads vectors of lanes, 0 for keys that they do not see.
-struct LaneRows {
-  const float* rows[2];
-  size_t begin[2], end[2];
-  __m512i most;
-
-  KeyParts at(size_t key) {
-    KeyParts parts;
-#pragma GCC unroll 2
+/// Makes weights and gradients of two vectors of lanes, some keys in each turn.
+class Grading {
+ public:
+  Grading(const Lanes* const (&of)[2], bool is_graded, const Graded& to)
+      : of_{of[0], of[1]}, is_graded_(is_graded), to_(to), most_(_mm512_setzero_si512()) {
+    size_t begin = tile_keys, end = 0;
     for (size_t v = 0; v < 2; ++v) {
-      alignas(64) static constexpr float zeros[width] = {};
-      const bool sees = begin[v] <= key && key < end[v];
-      const F32 x = F32::load(sees ? rows[v] + key * lanes : zeros);
-      most = _mm512_max_epi32(most, magnitude(x));
-      parts.of[v] = amx::split(x);
+      if (of[v]->begin == of[v]->end) continue;
+      begin = of[v]->begin < begin ? of[v]->begin : begin;
+      end = of[v]->end > end ? of[v]->end : end;
     }
-    return parts;
+    if (begin >= end) return;
+    blocks_ = blocks_between(begin, end);
+    now_ = begin / depth_step * depth_step;
+    last_ = round_up(end, depth_step);
   }
+
+  /// A turn, if there is one left: the key k of a step in even ones, and k + 16 in odd ones.
+  void operator()() {
+    if (now_ == last_) return;
+    const size_t turn = now_++;
+    if (is_graded_)
+      add_key<Kind::graded>(turn);
+    else if (of_[0]->slopes != nullptr || of_[1]->slopes != nullptr)
+      add_key<Kind::with_slopes>(turn);
+    else
+      add_key<Kind::plain>(turn);
+  }
+  void skip() { now_ = last_; }
+  void finish() {
+    while (now_ != last_) (*this)();
+  }
+
+  const Graded& graded() const { return to_; }
+  const Lanes& lanes(size_t v) const { return *of_[v]; }
+  unsigned blocks() const { return blocks_; }
+  float largest() const { return largest_of(most_); }
+
+ private:
+  enum class Kind { graded, plain, with_slopes };
+
+  struct Item {
+    Parts weight, gradient;
+  };
+
+  // See grade() of make_loops.h: the same numbers, but for sums that are not finite, with which
+  // this is done again there.
+  template <Kind kind>
+  Item item(size_t v, size_t key) {
+    const Lanes& of = *of_[v];
+    const auto seen = static_cast<__mmask16>(-(of.begin <= key && key < of.end));
+    const float* z = of.logits + key * amx::lanes;
+    const F32 product = {_mm512_maskz_loadu_ps(seen, of.products + key * amx::lanes)};
+    // Nothing is there where nothing is seen.
+    const auto of_lanes = [&](const float* x) { return F32{_mm512_maskz_loadu_ps(seen, x)}; };
+    F32 p, gradient;
+    if constexpr (kind == Kind::graded) {
+      p = {_mm512_maskz_loadu_ps(seen, z)};
+      gradient = product;
+    } else {
+      const __m512 hidden = _mm512_set1_ps(-__builtin_inff());
+      const F32 t = F32{_mm512_mask_loadu_ps(hidden, seen, z)} - of_lanes(of.logsumexp);
+      p = exp2_flushed(t);
+      F32 sum = product + of_lanes(of.terms);
+      if constexpr (kind == Kind::with_slopes)
+        sum = fnma(of_lanes(of.slopes), max(F32::all(-256.0f), t), sum);
+      gradient = p * sum;
+    }
+    most_ = _mm512_max_epi32(most_, magnitude(gradient));
+    return {split(p), split(gradient)};
+  }
+
+  template <Kind kind>
+  void add_key(size_t turn) {
+    const size_t step = turn / depth_step, k = turn % depth_step / 2, half = turn % 2;
+    const size_t key = step * depth_step + half * side + k;
+    const size_t row = 2 * step * block + k * depth_step;
+    const Item first = item<kind>(0, key), second = item<kind>(1, key);
+    store_row(first.weight, second.weight, to_.weights + row + half * block);
+    std::uint16_t* gradients = to_.gradients + row;
+    store_row(first.gradient, second.gradient, gradients + half * block);
+    if (half == 0) return;
+    std::uint32_t* pairs = to_.pairs + step * pairs_of_step + k * width;
+#pragma GCC unroll 3
+    for (size_t part = 0; part < 3; ++part) {
+      // What was stored for key - 16 and now: each lane holds both vectors.
+      const std::uint16_t* at = gradients + (2 - part) * blocks_of_rows * block;
+      const __m512i even = _mm512_load_si512(at), odd = _mm512_load_si512(at + block);
+      _mm512_store_si512(pairs + part * pair_block,
+                         _mm512_mask_blend_epi16(0xaaaaaaaa, even, _mm512_slli_epi32(odd, 16)));
+      _mm512_store_si512(pairs + part * pair_block + pairs_of_vector, pair(even, odd));
+    }
+  }
+
+  const Lanes* of_[2];
+  bool is_graded_;
+  Graded to_;
+  __m512i most_;
+  size_t now_ = 0, last_ = 0;
+  unsigned blocks_ = 0;
 };
 
-float split_lanes(const GradientLoops::LanePair& pair, std::uint16_t* weights,
-                  std::uint16_t* gradients, std::uint32_t* const* pairs) {
-  const auto rows_of = [&](const float* const* rows) {
-    return LaneRows{{rows[0], rows[1]},
-                    {pair.begin[0], pair.begin[1]},
-                    {pair.end[0], pair.end[1]},
-                    _mm512_setzero_si512()};
-  };
-  LaneRows p = rows_of(pair.weights), g = rows_of(pair.gradients);
-  const auto sees = [&](size_t first) {
-    bool any = false;
-    for (size_t v = 0; v < 2; ++v)
-      any = any || (pair.begin[v] < first + depth_step && first < pair.end[v]);
-    return any;
-  };
-  for (size_t first = 0; first < tile_keys; first += depth_step) {
-    if (!sees(first)) continue;
-    const size_t step = first / depth_step * pairs_of_step;
-    for (size_t k = 0; k < side; ++k) {
-      const size_t at = first / side * block + k * depth_step;
-      const KeyParts low_p = p.at(first + k), high_p = p.at(first + side + k);
-      store_row(low_p.of[0], low_p.of[1], weights + at);
-      store_row(high_p.of[0], high_p.of[1], weights + at + block);
-      const KeyParts low = g.at(first + k), high = g.at(first + side + k);
-      store_row(low.of[0], low.of[1], gradients + at);
-      store_row(high.of[0], high.of[1], gradients + at + block);
-#pragma GCC unroll 2
-      for (size_t v = 0; v < 2; ++v)
-        if (pairs[v] != nullptr) store_pairs(low.of[v], high.of[v], pairs[v] + step + k * width);
-    }
+template <class Aside>
+void add_products(const GradientLoops::Tile& tile, const Grading& lanes, size_t pair,
+                  Aside& aside) {
+  const Graded& graded = lanes.graded();
+  spread(graded.weights, lanes.blocks(), tile.grad_rows + pair * pairs_of_step, tile.value_dim,
+         tile.grad_values, aside);
+  spread(graded.gradients, lanes.blocks(), tile.query_rows + pair * pairs_of_step, tile.head_dim,
+         tile.grad_keys, aside);
+  for (size_t v = 0; v < 2; ++v) {
+    const Lanes& of = lanes.lanes(v);
+    if (of.begin < of.end)
+      weigh(tile.columns, graded.pairs + v * pairs_of_vector, tile.head_dim, of.begin, of.end,
+            of.sums, aside);
   }
-  return largest_of(_mm512_max_epi32(p.most, g.most));
+}
+
+unsigned add(const GradientLoops::Tile& tile, float most) {
+  constexpr size_t size = GradientLoops::space / 2;
+  static_assert(size == 2 * rows_of_step + 4 * pairs_of_vector);
+  const auto grading = [&](size_t pair) {
+    std::uint16_t* space = tile.space + pair % 2 * size;
+    auto* pairs = reinterpret_cast<std::uint32_t*>(space + 2 * rows_of_step);
+    const Lanes* const of[2] = {tile.lanes + 2 * pair, tile.lanes + 2 * pair + 1};
+    return Grading(of, tile.is_graded, {space, space + rows_of_step, pairs});
+  };
+  unsigned failed = 0;
+  finish_stores();
+  Grading now = grading(0);
+  now.finish();
+  for (size_t pair = 0; pair < tile.lane_pairs; ++pair) {
+    const bool is_last = pair + 1 == tile.lane_pairs;
+    Grading next = grading(is_last ? pair : pair + 1);
+    if (is_last) next.skip();
+    finish_stores();
+    if (now.blocks() != 0 && now.largest() <= most)
+      add_products(tile, now, pair, next);
+    else if (now.blocks() != 0)
+      failed |= 1u << pair;
+    next.finish();
+    now = next;
+  }
+  finish_stores();
+  return failed;
 }
 
 }  // namespace
 
-const GradientLoops gradient_loops = {begin,        end,        largest,    pack_rows,
-                                      pack_columns, pack_panel, pack_lanes, score,
-                                      split_lanes,  weigh,      spread};
+const GradientLoops gradient_loops = {begin,      end,        largest, pack_rows, pack_columns,
+                                      pack_panel, pack_lanes, score,   add};
 
 }  // namespace logitkit::amx

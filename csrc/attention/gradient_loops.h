@@ -21,11 +21,28 @@ struct GradientLoops {
   /// The vectors of two panels, in pairs.
   static constexpr std::size_t most_lane_pairs = 3;
 
-  /// Two vectors of lanes of one tile or of two, and the keys that they see. All pointers are to
-  /// the first lane of key 0, and null where there is no vector.
-  struct LanePair {
-    const float *weights[2], *gradients[2];
-    std::size_t begin[2], end[2];
+  /// What add() packs the weights and gradients of two pairs of vectors of lanes in.
+  static constexpr std::size_t space = 2 * (2 * rows_of_step + 2 * 2 * 2 * pairs_of_step);
+
+  /// One vector of lanes, and the keys that it sees. `logits`, `products` with values, and `sums`,
+  /// the gradient of its queries, have the stride of tiles and panels; the others are those of
+  /// AttentionLoops::grade().
+  struct Lanes {
+    const float *logits, *products, *logsumexp, *terms, *slopes;
+    std::size_t begin, end;
+    float* sums;
+  };
+
+  /// A tile of keys, and the vectors of lanes that go over it together, in pairs.
+  struct Tile {
+    std::size_t head_dim, value_dim;
+    const std::uint16_t* columns;                 // of the keys
+    const std::uint32_t *query_rows, *grad_rows;  // by pack_lanes()
+    Lanes lanes[2 * most_lane_pairs];
+    std::size_t lane_pairs;
+    bool is_graded;  // whether logits and products are weights and gradients by now
+    std::uint16_t* space;
+    float *grad_keys, *grad_values;  // in rows of whole vectors
   };
 
   /// Come before and after all others, in each thread.
@@ -55,22 +72,10 @@ struct GradientLoops {
   void (*score)(const std::uint16_t* keys, const std::uint32_t* queries, std::size_t depth,
                 std::size_t begin, std::size_t end, float* tile);
 
-  /// Packs the weights and gradients of two vectors of lanes: as one step of lanes, with blocks of
-  /// keys, and the gradients also as pairs for each vector, with steps of keys. Writes what steps
-  /// of keys have to do with those seen, and returns the largest magnitude.
-  float (*split)(const LanePair& lanes, std::uint16_t* weights, std::uint16_t* gradients,
-                 std::uint32_t* const* pairs);
-
-  /// out[d][i] += sum over keys from `begin` to `end` of keys[j][d] * gradients[j][i] for one
-  /// vector of lanes, for d < depth, rounded up to 16.
-  void (*weigh)(const std::uint16_t* columns, const std::uint32_t* gradients, std::size_t depth,
-                std::size_t begin, std::size_t end, float* out);
-
-  /// out[j][d] += sum over `steps` pairs of vectors of lanes of weights[j][i] * rows[i][d], for
-  /// d < depth, a multiple of 16 and the row stride of out. Of the step s it is for the blocks of
-  /// keys whose bit in blocks[s] is set.
-  void (*spread)(const std::uint16_t* weights, const unsigned* blocks, std::size_t steps,
-                 const std::uint32_t* rows, std::size_t depth, float* out);
+  /// Makes weights and gradients of a tile, and adds what they give to the gradients of queries,
+  /// keys and values, but not for pairs of vectors of lanes with a gradient that is not `most` at
+  /// most: these are the bits of the result.
+  unsigned (*add)(const Tile& tile, float most);
 };
 
 /// Null where the instruction set has no such products.

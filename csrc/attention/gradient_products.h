@@ -26,12 +26,13 @@ class GradientProducts {
     return largest == 0.0f || (largest >= least && largest <= 0x1p40f);
   }
 
-  /// A panel of a tile: what it sees, and where its weights, their gradients (both [key][lane])
-  /// and the gradient of its queries ([dim][lane]) are. Null where it takes no part.
+  /// A panel that goes over a tile: what it sees, or null where it takes no part, its logits and
+  /// products with values ([key][lane]), its rows' numbers for AttentionLoops::grade(), and the
+  /// gradient of its queries ([dim][lane]).
   struct Part {
     const PanelBand* band = nullptr;
-    const float *weights = nullptr, *gradients = nullptr;
-    float* sums = nullptr;
+    const float *logits, *products, *logsumexp, *terms, *slopes;
+    float* sums;
   };
 
   GradientProducts(const GradientLoops& loops, std::size_t head_dim, std::size_t value_dim,
@@ -46,9 +47,8 @@ class GradientProducts {
         keys_(rows_.take(steps(head_dim) * rows_of_step)),
         columns_(rows_.take((head_dim + 63) / 64 * key_steps * rows_of_step)),
         values_(rows_.take(steps(value_dim) * rows_of_step)),
-        weights_(rows_.take(lane_pairs * rows_of_step)),
-        gradients_(rows_.take(lane_pairs * rows_of_step)),
-        gradient_pairs_(pairs_.take(most_panels * panel_vectors * pairs_of_vector)) {
+        space_(rows_.take(GradientLoops::space)) {
+    replaced_.reserve(tile_keys);
     for (std::size_t p = 0; p < panels; ++p)
       panels_.push_back({pairs_.take(query_pairs_), pairs_.take(grad_pairs_)});
     for (std::size_t p = 0; p < panels; p += most_panels)
@@ -146,42 +146,36 @@ class GradientProducts {
   }
 
   /// Adds what the tile gives to the gradients of the panels from p on, of keys and of values, in
-  /// rows of whole vectors. False, and nothing added, if weights or gradients may not be split.
-  bool add(std::size_t p, const Part (&parts)[most_panels], float* grad_keys, float* grad_values) {
-    unsigned blocks[lane_pairs] = {};
-    std::size_t s = 0;
-    for (; s < lane_pairs && lane_of(p, 2 * s).exists(); ++s) {
-      GradientLoops::LanePair pair = {};
-      std::uint32_t* to[2] = {};
-      for (std::size_t k = 0; k < 2; ++k) {
-        const Lane lane = lane_of(p, 2 * s + k);
-        if (!lane.exists() || parts[lane.panel].band == nullptr) continue;
-        const Part& part = parts[lane.panel];
-        pair.weights[k] = part.weights + lane.vector * width;
-        pair.gradients[k] = part.gradients + lane.vector * width;
-        pair.begin[k] = part.band->begins[lane.vector];
-        pair.end[k] = part.band->ends[lane.vector];
-        to[k] = gradient_pairs(lane);
-        for (std::size_t j = pair.begin[k] / width; j * width < pair.end[k]; ++j)
-          blocks[s] |= 1u << j;
-      }
-      if (blocks[s] == 0) continue;
-      const float most =
-          loops_.split(pair, weights_ + s * rows_of_step, gradients_ + s * rows_of_step, to);
-      if (!(most <= 0x1p80f)) return false;
-    }
-    for (std::size_t k = 0; k < most_panels; ++k) {
-      if (parts[k].band == nullptr) continue;
-      const PanelBand& band = *parts[k].band;
-      for (std::size_t v = 0; v < band.vectors(); ++v)
-        if (band.begins[v] < band.ends[v])
-          loops_.weigh(columns_, gradient_pairs({k, v}), head_dim_, band.begins[v], band.ends[v],
-                       parts[k].sums + v * width);
-    }
+  /// rows of whole vectors. Calls f(k, v) for the vector v of the panel p + k if it may not be
+  /// split, and nothing was added.
+  template <class F>
+  void add(std::size_t p, const Part (&parts)[most_panels], bool is_graded, float* grad_keys,
+           float* grad_values, const F& f) const {
     const PanelRowPairs& rows = rows_of_panels_[p / most_panels];
-    loops_.spread(weights_, blocks, s, rows.grad_out, whole_vectors(value_dim_), grad_values);
-    loops_.spread(gradients_, blocks, s, rows.queries, whole_vectors(head_dim_), grad_keys);
-    return true;
+    GradientLoops::Tile tile = {head_dim_, value_dim_, columns_, rows.queries, rows.grad_out, {},
+                                0,         is_graded,  space_,   grad_keys,    grad_values};
+    std::size_t number = 0;
+    for (; lane_of(p, number).exists(); ++number) {
+      const Lane lane = lane_of(p, number);
+      const Part& part = parts[lane.panel];
+      if (part.band == nullptr) continue;
+      const std::size_t first = lane.vector * width;
+      tile.lanes[number] = {part.logits + first,
+                            part.products + first,
+                            part.logsumexp + first,
+                            part.terms + first,
+                            part.slopes == nullptr ? nullptr : part.slopes + first,
+                            part.band->begins[lane.vector],
+                            part.band->ends[lane.vector],
+                            part.sums + first};
+    }
+    tile.lane_pairs = (number + 1) / 2;
+    const unsigned failed = loops_.add(tile, 0x1p80f);
+    for (std::size_t k = 0; failed != 0 && k < number; ++k) {
+      const Lane lane = lane_of(p, k);
+      if ((failed >> k / 2 & 1u) != 0 && parts[lane.panel].band != nullptr)
+        f(lane.panel, lane.vector);
+    }
   }
 
  private:
@@ -190,7 +184,6 @@ class GradientProducts {
   static constexpr std::size_t pairs_of_step = GradientLoops::pairs_of_step;
   static constexpr std::size_t lane_pairs = GradientLoops::most_lane_pairs;
   static constexpr std::size_t key_steps = tile_keys / GradientLoops::step;
-  static constexpr std::size_t pairs_of_vector = key_steps * pairs_of_step;
   static_assert(most_panels * panel_vectors == 2 * lane_pairs);
 
   struct PanelPairs {
@@ -227,10 +220,6 @@ class GradientProducts {
     }
     return {most_panels, 0};
   }
-  std::uint32_t* gradient_pairs(const Lane& lane) const {
-    return gradient_pairs_ + (lane.panel * panel_vectors + lane.vector) * pairs_of_vector;
-  }
-
   bool fits(const float* const* keys, const float* const* values, std::size_t count) const {
     return ordinary(loops_.largest(keys, count, head_dim_)) &&
            ordinary(loops_.largest(values, count, value_dim_));
@@ -255,8 +244,7 @@ class GradientProducts {
   Arena<std::uint16_t> rows_;
   Arena<std::uint32_t> pairs_;
   std::uint16_t *keys_, *columns_, *values_;
-  std::uint16_t *weights_, *gradients_;  // of one tile, for each pair of vectors of lanes
-  std::uint32_t* gradient_pairs_;        // of one tile, for each vector of lanes
+  std::uint16_t* space_;
   std::vector<PanelPairs> panels_;
   std::vector<PanelRowPairs> rows_of_panels_;
   bool loaded_ = false, usable_ = false;
