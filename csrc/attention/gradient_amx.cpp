@@ -159,22 +159,18 @@ struct Column {
   }
 
   /// Adds one step: the low parts of rows times the high ones of pairs, then middle ones times
-  /// middle and high ones, then high ones times all. Calls `aside` now and then, for work that
-  /// vector registers do in the meantime.
-  template <class Aside>
-  void add(const std::uint16_t* rows, const std::uint32_t* pairs, Aside& aside) const {
+  /// middle and high ones, then high ones times all.
+  void add(const std::uint16_t* rows, const std::uint32_t* pairs) const {
     _tile_loadd(4, pairs, 64);
     each<0>([&](auto n) {
       _tile_loadd(7, rows + n.value * block, 64);
       multiply<n.value, 0>();
     });
-    aside();
     _tile_loadd(5, pairs + pair_block, 64);
     each<0>([&](auto n) {
       _tile_loadd(7, rows + (blocks_of_rows + n.value) * block, 64);
       multiply<n.value, 1>();
       multiply<n.value, 0>();
-      if constexpr (n.value % 2 == 1) aside();
     });
     _tile_loadd(6, pairs + 2 * pair_block, 64);
     each<0>([&](auto n) {
@@ -182,7 +178,6 @@ struct Column {
       multiply<n.value, 2>();
       multiply<n.value, 1>();
       multiply<n.value, 0>();
-      aside();
     });
   }
 
@@ -211,41 +206,49 @@ unsigned blocks_between(size_t begin, size_t end) {
 void score(const std::uint16_t* keys, const std::uint32_t* queries, size_t depth, size_t begin,
            size_t end, float* tile) {
   const Column column{blocks_between(begin, end)};
-  auto nothing = [] {};
   finish_stores();
   column.clear();
   for (size_t step = 0; step * depth_step < depth; ++step)
-    column.add(keys + step * rows_of_step, queries + step * pairs_of_step, nothing);
+    column.add(keys + step * rows_of_step, queries + step * pairs_of_step);
   column.store(tile, lanes);
   finish_stores();
 }
 
-template <class Aside>
+/// out[d][i] += sum over keys from `begin` to `end` of keys[j][d] * gradients[j][i] for one vector
+/// of lanes.
 void weigh(const std::uint16_t* columns, const std::uint32_t* gradients, size_t depth, size_t begin,
-           size_t end, float* out, Aside& aside) {
+           size_t end, float* out) {
   constexpr size_t dims = blocks_of_rows * side;
   for (size_t d = 0; d < depth; d += dims) {
     const Column column{blocks_between(0, depth - d < dims ? depth - d : dims)};
     column.load(out + d * lanes, lanes);
     for (size_t step = begin / depth_step; step * depth_step < end; ++step)
-      column.add(columns + step * rows_of_step, gradients + step * pairs_of_step, aside);
+      column.add(columns + step * rows_of_step, gradients + step * pairs_of_step);
     column.store(out + d * lanes, lanes);
     columns += tile_keys / depth_step * rows_of_step;
   }
 }
 
-template <class Aside>
-void spread(const std::uint16_t* weights, unsigned blocks, const std::uint32_t* rows, size_t depth,
-            float* out, Aside& aside) {
-  const Column column{blocks};
+constexpr size_t most_lane_pairs = GradientLoops::most_lane_pairs;
+
+/// out[j][d] += sum over pairs of vectors of lanes of weights[j][i] * rows[i][d], for the blocks of
+/// keys of each pair.
+void spread(const std::uint16_t* weights, const unsigned (&blocks)[most_lane_pairs],
+            const std::uint32_t* rows, size_t depth, float* out) {
+  Column all{0};
+  for (const unsigned of_pair : blocks) all.blocks |= of_pair;
   const size_t stride = round_up(depth, width);
   for (size_t d = 0; d < depth; d += width) {
-    column.load(out + d, stride);
-    column.add(weights, rows, aside);
-    column.store(out + d, stride);
+    all.load(out + d, stride);
+    for (size_t k = 0; k < most_lane_pairs; ++k)
+      if (blocks[k] != 0)
+        Column{blocks[k]}.add(weights + k * rows_of_step, rows + k * pairs_of_step);
+    all.store(out + d, stride);
     rows += vector_of_lane_pairs;
   }
 }
+
+using Lanes = GradientLoops::Lanes;
 
 /// exp2() where denormal results are flushed: these processors are not slow then.
 F32 exp2_flushed(F32 x) {
@@ -257,157 +260,125 @@ F32 exp2_flushed(F32 x) {
   return {_mm512_scalef_ps(fma(p, r, F32::all(1)).v, x.v)};
 }
 
-using Lanes = GradientLoops::Lanes;
-
-/// Packed weights and gradients of two vectors of lanes.
-struct Graded {
+/// What two vectors of lanes have to be graded by, and where their parts go.
+struct Grading {
+  const Lanes* of[2];
   std::uint16_t *weights, *gradients;
-  std::uint32_t* pairs;
+  std::uint32_t* pairs;  // pairs_of_vector each
 };
+enum class Kind { plain, with_slopes, graded };
 
-/// Makes weights and gradients of two vectors of lanes, some keys in each turn.
-class Grading {
- public:
-  Grading(const Lanes* const (&of)[2], bool is_graded, const Graded& to)
-      : of_{of[0], of[1]}, is_graded_(is_graded), to_(to), most_(_mm512_setzero_si512()) {
-    size_t begin = tile_keys, end = 0;
-    for (size_t v = 0; v < 2; ++v) {
-      if (of[v]->begin == of[v]->end) continue;
-      begin = of[v]->begin < begin ? of[v]->begin : begin;
-      end = of[v]->end > end ? of[v]->end : end;
-    }
-    if (begin >= end) return;
-    blocks_ = blocks_between(begin, end);
-    now_ = begin / depth_step * depth_step;
-    last_ = round_up(end, depth_step);
+/// Reads one vector of lanes. Where not all keys are seen there may be no vector, and its memory is
+/// not touched.
+template <Kind kind, bool sees_all>
+struct Reader {
+  explicit Reader(const Lanes& lanes_of) : of(lanes_of) {
+    const auto any = static_cast<__mmask16>(-(of.begin < of.end));
+    if (kind == Kind::graded) return;
+    logsumexp.v = _mm512_maskz_loadu_ps(any, of.logsumexp);
+    terms.v = _mm512_maskz_loadu_ps(any, of.terms);
+    if (kind == Kind::with_slopes) slopes.v = _mm512_maskz_loadu_ps(any, of.slopes);
   }
-
-  /// A turn, if there is one left: the key k of a step in even ones, and k + 16 in odd ones.
-  void operator()() {
-    if (now_ == last_) return;
-    const size_t turn = now_++;
-    if (is_graded_)
-      add_key<Kind::graded>(turn);
-    else if (of_[0]->slopes != nullptr || of_[1]->slopes != nullptr)
-      add_key<Kind::with_slopes>(turn);
-    else
-      add_key<Kind::plain>(turn);
-  }
-  void skip() { now_ = last_; }
-  void finish() {
-    while (now_ != last_) (*this)();
-  }
-
-  const Graded& graded() const { return to_; }
-  const Lanes& lanes(size_t v) const { return *of_[v]; }
-  unsigned blocks() const { return blocks_; }
-  float largest() const { return largest_of(most_); }
-
- private:
-  enum class Kind { graded, plain, with_slopes };
-
-  struct Item {
-    Parts weight, gradient;
-  };
 
   // See grade() of make_loops.h: the same numbers, but for sums that are not finite, with which
   // this is done again there.
-  template <Kind kind>
-  Item item(size_t v, size_t key) {
-    const Lanes& of = *of_[v];
-    const auto seen = static_cast<__mmask16>(-(of.begin <= key && key < of.end));
-    const float* z = of.logits + key * amx::lanes;
-    const F32 product = {_mm512_maskz_loadu_ps(seen, of.products + key * amx::lanes)};
-    // Nothing is there where nothing is seen.
-    const auto of_lanes = [&](const float* x) { return F32{_mm512_maskz_loadu_ps(seen, x)}; };
-    F32 p, gradient;
+  void read(size_t key, F32& weight, F32& gradient) const {
+    const auto seen =
+        static_cast<__mmask16>(sees_all ? 0xffff : -(of.begin <= key && key < of.end));
+    gradient.v = _mm512_maskz_loadu_ps(seen, of.products + key * lanes);
     if constexpr (kind == Kind::graded) {
-      p = {_mm512_maskz_loadu_ps(seen, z)};
-      gradient = product;
+      weight.v = _mm512_maskz_loadu_ps(seen, of.logits + key * lanes);
     } else {
-      const __m512 hidden = _mm512_set1_ps(-__builtin_inff());
-      const F32 t = F32{_mm512_mask_loadu_ps(hidden, seen, z)} - of_lanes(of.logsumexp);
-      p = exp2_flushed(t);
-      F32 sum = product + of_lanes(of.terms);
+      const F32 hidden = F32::all(-__builtin_inff());
+      const F32 z = {_mm512_mask_loadu_ps(hidden.v, seen, of.logits + key * lanes)};
+      const F32 t = z - logsumexp;
+      weight = exp2_flushed(t);
+      gradient = gradient + terms;
       if constexpr (kind == Kind::with_slopes)
-        sum = fnma(of_lanes(of.slopes), max(F32::all(-256.0f), t), sum);
-      gradient = p * sum;
-    }
-    most_ = _mm512_max_epi32(most_, magnitude(gradient));
-    return {split(p), split(gradient)};
-  }
-
-  template <Kind kind>
-  void add_key(size_t turn) {
-    const size_t step = turn / depth_step, k = turn % depth_step / 2, half = turn % 2;
-    const size_t key = step * depth_step + half * side + k;
-    const size_t row = 2 * step * block + k * depth_step;
-    const Item first = item<kind>(0, key), second = item<kind>(1, key);
-    store_row(first.weight, second.weight, to_.weights + row + half * block);
-    std::uint16_t* gradients = to_.gradients + row;
-    store_row(first.gradient, second.gradient, gradients + half * block);
-    if (half == 0) return;
-    std::uint32_t* pairs = to_.pairs + step * pairs_of_step + k * width;
-#pragma GCC unroll 3
-    for (size_t part = 0; part < 3; ++part) {
-      // What was stored for key - 16 and now: each lane holds both vectors.
-      const std::uint16_t* at = gradients + (2 - part) * blocks_of_rows * block;
-      const __m512i even = _mm512_load_si512(at), odd = _mm512_load_si512(at + block);
-      _mm512_store_si512(pairs + part * pair_block,
-                         _mm512_mask_blend_epi16(0xaaaaaaaa, even, _mm512_slli_epi32(odd, 16)));
-      _mm512_store_si512(pairs + part * pair_block + pairs_of_vector, pair(even, odd));
+        gradient = fnma(slopes, max(F32::all(-256.0f), t), gradient);
+      gradient = weight * gradient;
     }
   }
 
-  const Lanes* of_[2];
-  bool is_graded_;
-  Graded to_;
-  __m512i most_;
-  size_t now_ = 0, last_ = 0;
-  unsigned blocks_ = 0;
+  const Lanes& of;
+  F32 logsumexp, terms, slopes;
 };
 
-template <class Aside>
-void add_products(const GradientLoops::Tile& tile, const Grading& lanes, size_t pair,
-                  Aside& aside) {
-  const Graded& graded = lanes.graded();
-  spread(graded.weights, lanes.blocks(), tile.grad_rows + pair * pairs_of_step, tile.value_dim,
-         tile.grad_values, aside);
-  spread(graded.gradients, lanes.blocks(), tile.query_rows + pair * pairs_of_step, tile.head_dim,
-         tile.grad_keys, aside);
-  for (size_t v = 0; v < 2; ++v) {
-    const Lanes& of = lanes.lanes(v);
-    if (of.begin < of.end)
-      weigh(tile.columns, graded.pairs + v * pairs_of_vector, tile.head_dim, of.begin, of.end,
-            of.sums, aside);
+/// One step of keys; returns the largest magnitude of `most` and the gradients.
+template <Kind kind, bool sees_all>
+__m512i grade_step(const Grading& g, size_t first, __m512i most) {
+  const Reader<kind, sees_all> readers[2] = {Reader<kind, sees_all>(*g.of[0]),
+                                             Reader<kind, sees_all>(*g.of[1])};
+  for (size_t k = 0; k < side; ++k) {
+    Parts gradient[2][2];
+#pragma GCC unroll 2
+    for (size_t half = 0; half < 2; ++half) {
+      Parts weight[2];
+#pragma GCC unroll 2
+      for (size_t v = 0; v < 2; ++v) {
+        F32 p, dz;
+        readers[v].read(first + half * side + k, p, dz);
+        most = _mm512_max_epi32(most, magnitude(dz));
+        weight[v] = split(p);
+        gradient[half][v] = split(dz);
+      }
+      const size_t row = (first / side + half) * block + k * depth_step;
+      store_row(weight[0], weight[1], g.weights + row);
+      store_row(gradient[half][0], gradient[half][1], g.gradients + row);
+    }
+#pragma GCC unroll 2
+    for (size_t v = 0; v < 2; ++v)
+      store_pairs(gradient[0][v], gradient[1][v],
+                  g.pairs + v * pairs_of_vector + first / depth_step * pairs_of_step + k * width);
   }
+  return most;
+}
+
+/// Makes the weights and gradients of the keys from `begin` to `end`, in whole steps.
+template <Kind kind>
+float grade(const Grading& g, size_t begin, size_t end) {
+  __m512i most = _mm512_setzero_si512();
+  for (size_t first = begin / depth_step * depth_step; first < end; first += depth_step) {
+    bool all = true;
+    for (const Lanes* of : g.of) all = all && of->begin <= first && first + depth_step <= of->end;
+    most = all ? grade_step<kind, true>(g, first, most) : grade_step<kind, false>(g, first, most);
+  }
+  return largest_of(most);
 }
 
 unsigned add(const GradientLoops::Tile& tile, float most) {
-  constexpr size_t size = GradientLoops::space / 2;
-  static_assert(size == 2 * rows_of_step + 4 * pairs_of_vector);
-  const auto grading = [&](size_t pair) {
-    std::uint16_t* space = tile.space + pair % 2 * size;
-    auto* pairs = reinterpret_cast<std::uint32_t*>(space + 2 * rows_of_step);
-    const Lanes* const of[2] = {tile.lanes + 2 * pair, tile.lanes + 2 * pair + 1};
-    return Grading(of, tile.is_graded, {space, space + rows_of_step, pairs});
-  };
-  unsigned failed = 0;
-  finish_stores();
-  Grading now = grading(0);
-  now.finish();
-  for (size_t pair = 0; pair < tile.lane_pairs; ++pair) {
-    const bool is_last = pair + 1 == tile.lane_pairs;
-    Grading next = grading(is_last ? pair : pair + 1);
-    if (is_last) next.skip();
+  std::uint16_t *weights = tile.space, *gradients = weights + most_lane_pairs * rows_of_step;
+  auto* pairs = reinterpret_cast<std::uint32_t*>(gradients + most_lane_pairs * rows_of_step);
+  unsigned blocks[most_lane_pairs] = {}, failed = 0;
+  for (size_t k = 0; k < most_lane_pairs; ++k) {
+    const Lanes *first = tile.lanes + 2 * k, *second = first + 1;
+    if (first->begin == first->end) first = second;
+    if (first->begin == first->end) continue;
+    const bool both = second->begin < second->end;
+    const size_t begin = both && second->begin < first->begin ? second->begin : first->begin;
+    const size_t end = both && second->end > first->end ? second->end : first->end;
+    const Grading grading = {{tile.lanes + 2 * k, second},
+                             weights + k * rows_of_step,
+                             gradients + k * rows_of_step,
+                             pairs};
+    const float largest = tile.is_graded             ? grade<Kind::graded>(grading, begin, end)
+                          : first->slopes != nullptr ? grade<Kind::with_slopes>(grading, begin, end)
+                                                     : grade<Kind::plain>(grading, begin, end);
+    if (!(largest <= most)) {
+      failed |= 1u << k;
+      continue;
+    }
+    blocks[k] = blocks_between(begin, end);
     finish_stores();
-    if (now.blocks() != 0 && now.largest() <= most)
-      add_products(tile, now, pair, next);
-    else if (now.blocks() != 0)
-      failed |= 1u << pair;
-    next.finish();
-    now = next;
+    for (size_t v = 0; v < 2; ++v) {
+      const Lanes& of = *grading.of[v];
+      if (of.begin < of.end)
+        weigh(tile.columns, pairs + v * pairs_of_vector, tile.head_dim, of.begin, of.end, of.sums);
+    }
   }
+  finish_stores();
+  spread(weights, blocks, tile.grad_rows, tile.value_dim, tile.grad_values);
+  spread(gradients, blocks, tile.query_rows, tile.head_dim, tile.grad_keys);
   finish_stores();
   return failed;
 }

@@ -21,8 +21,9 @@ struct GradientLoops {
   /// The vectors of two panels, in pairs.
   static constexpr std::size_t most_lane_pairs = 3;
 
-  /// What add() packs the weights and gradients of two pairs of vectors of lanes in.
-  static constexpr std::size_t space = 2 * (2 * rows_of_step + 2 * 2 * 2 * pairs_of_step);
+  /// What add() packs weights and gradients in.
+  static constexpr std::size_t space =
+      2 * most_lane_pairs * rows_of_step + 2 * 2 * 2 * pairs_of_step;
 
   /// One vector of lanes, and the keys that it sees. `logits`, `products` with values, and `sums`,
   /// the gradient of its queries, have the stride of tiles and panels; the others are those of
@@ -39,7 +40,6 @@ struct GradientLoops {
     const std::uint16_t* columns;                 // of the keys
     const std::uint32_t *query_rows, *grad_rows;  // by pack_lanes()
     Lanes lanes[2 * most_lane_pairs];
-    std::size_t lane_pairs;
     bool is_graded;  // whether logits and products are weights and gradients by now
     std::uint16_t* space;
     float *grad_keys, *grad_values;  // in rows of whole vectors

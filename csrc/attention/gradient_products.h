@@ -152,8 +152,8 @@ class GradientProducts {
   void add(std::size_t p, const Part (&parts)[most_panels], bool is_graded, float* grad_keys,
            float* grad_values, const F& f) const {
     const PanelRowPairs& rows = rows_of_panels_[p / most_panels];
-    GradientLoops::Tile tile = {head_dim_, value_dim_, columns_, rows.queries, rows.grad_out, {},
-                                0,         is_graded,  space_,   grad_keys,    grad_values};
+    GradientLoops::Tile tile = {head_dim_, value_dim_, columns_, rows.queries, rows.grad_out,
+                                {},        is_graded,  space_,   grad_keys,    grad_values};
     std::size_t number = 0;
     for (; lane_of(p, number).exists(); ++number) {
       const Lane lane = lane_of(p, number);
@@ -169,7 +169,6 @@ class GradientProducts {
                             part.band->ends[lane.vector],
                             part.sums + first};
     }
-    tile.lane_pairs = (number + 1) / 2;
     const unsigned failed = loops_.add(tile, 0x1p80f);
     for (std::size_t k = 0; failed != 0 && k < number; ++k) {
       const Lane lane = lane_of(p, k);
