@@ -1,8 +1,10 @@
 #include <algorithm>
 #include <cmath>
 #include <memory>
+#include <type_traits>
 
 #include "attention/attention.h"
+#include "attention/gradient_products.h"
 #include "attention/logit_tiles.h"
 #include "gemm/workspaces.h"
 #include "simd/flush_denormals.h"
@@ -13,6 +15,8 @@ namespace {
 
 // Panels that go over a tile of keys together, at most.
 constexpr std::size_t max_group = 4;
+// And where keys and values are packed, as long as there is room in the second-level cache.
+constexpr std::size_t max_packed_group = 8, packed_dims = 160;
 // The gradient of keys and values is a sum over queries. Those of one key head are cut into parts
 // of so many panels at least and so many parts at most, and the sums of parts are added in their
 // order. This grid depends on the sequence alone, and so do the bits.
@@ -44,6 +48,9 @@ class Backward {
       : in_(input),
         g_(gradient),
         tiles_(input, false, isa),
+        loops_(std::is_same_v<T, float> ? gradient_loops(isa) : nullptr),
+        group_(loops_ != nullptr && in_.head_dim + in_.value_dim <= packed_dims ? max_packed_group
+                                                                                : max_group),
         key_depth_(tiles_.whole_vectors(in_.head_dim)),
         value_depth_(tiles_.whole_vectors(in_.value_dim)) {
     for (std::size_t q = 0; q < in_.sequences.size(); ++q)
@@ -85,6 +92,7 @@ class Backward {
   // The gradients of the keys and values of a sequence, in rows of whole vectors.
   struct Sums {
     void start(std::size_t keys, std::size_t key_depth, std::size_t value_depth) {
+      keys = (keys + tile_keys - 1) / tile_keys * tile_keys;  // whole tiles
       const std::size_t size = keys * (key_depth + value_depth);
       if (size > size_) {
         memory_ = std::make_unique<Aligned<T>>(size);
@@ -106,30 +114,49 @@ class Backward {
     T *query_rows, *grad_rows;      // [lane][dim]: query * scale, and grad_out
     T *logsumexp, *terms, *slopes;  // [lane]
     T* logits[max_queries];         // of each lane: where its gradients go, from key 0 on
+    bool split;                     // whether it is one for GradientProducts
   };
 
   struct Workspace {
-    explicit Workspace(const Backward& b) : space(b.tiles_, arena), panels(max_group) {
+    explicit Workspace(const Backward& b) : space(b.tiles_, arena), panels(b.group_) {
       const std::size_t lanes = b.tiles_.lanes;
       for (Panel& panel : panels) {
         panel.queries = arena.take(b.in_.head_dim * lanes);
         panel.grad_out = arena.take(b.in_.value_dim * lanes);
-        panel.sums = arena.take(b.in_.head_dim * lanes);
+        panel.sums = arena.take(b.key_depth_ * lanes);
         panel.query_rows = arena.take(b.key_depth_ * lanes);
         panel.grad_rows = arena.take(b.value_depth_ * lanes);
         for (T** row : {&panel.logsumexp, &panel.terms, &panel.slopes}) *row = arena.take(lanes);
       }
-      gradients = arena.take(tile_keys * lanes);
-      if (b.in_.softcap > 0) space.capped = arena.take(tile_keys * lanes);
+      const bool caps = b.in_.softcap > 0;
+      tiles[0] = {space.tile, arena.take(tile_keys * lanes),
+                  caps ? arena.take(tile_keys * lanes) : nullptr};
+      if (b.loops_ != nullptr) {
+        products = std::make_unique<GradientProducts>(*b.loops_, b.in_.head_dim, b.in_.value_dim,
+                                                      b.group_);
+        tiles[1] = {arena.take(tile_keys * lanes), arena.take(tile_keys * lanes),
+                    caps ? arena.take(tile_keys * lanes) : nullptr};
+      }
+      use_tile(0);
       ones = arena.take(lanes);
       std::fill_n(ones, lanes, T{1});
       out_row = arena.take(b.in_.value_dim);
     }
+    // Takes the tile of one panel of those that go over a tile of keys at the same time.
+    void use_tile(std::size_t k) {
+      space.tile = tiles[k].logits;
+      space.capped = tiles[k].capped;
+      gradients = tiles[k].gradients;
+    }
     Arena<T> arena;
     typename Tiles::Space space;
     std::vector<Panel> panels;
+    struct {
+      T *logits, *gradients, *capped;
+    } tiles[GradientProducts::most_panels];
     T* gradients;  // [key][lane]
     T *ones, *out_row;
+    std::unique_ptr<GradientProducts> products;
     Sums sums;
   };
 
@@ -142,6 +169,13 @@ class Backward {
     std::size_t unit, part;
   };
 
+  // A tile of keys, and where what they get goes.
+  struct Tile {
+    const Sequence& s;
+    std::size_t key_head, first, count;
+    T *grad_keys, *grad_values;
+  };
+
   void run_part(Unit& unit, std::size_t part, Workspace& w) const {
     const FlushDenormals flush(FlushDenormals::What::results_and_operands);
     const std::size_t size = tiles_.panels[unit.sequence].size();
@@ -149,8 +183,10 @@ class Backward {
     Sums& sums = unit.parts > 1 ? unit.sums[part] : w.sums;
     sums.start(keys, key_depth_, value_depth_);
     const std::size_t end = size * (part + 1) / unit.parts;
-    for (std::size_t p = size * part / unit.parts; p < end; p += max_group)
-      run_group({unit.sequence, unit.key_head, p, std::min(max_group, end - p)}, w, sums);
+    if (loops_ != nullptr) loops_->begin();
+    for (std::size_t p = size * part / unit.parts; p < end; p += group_)
+      run_group({unit.sequence, unit.key_head, p, std::min(group_, end - p)}, w, sums);
+    if (loops_ != nullptr) loops_->end();
     if (unit.parts == 1) write_sums(unit, sums, 0, keys);
   }
 
@@ -165,20 +201,28 @@ class Backward {
       begin = std::min(begin, panel.band.begin());
       end = std::max(end, panel.band.end());
     }
+    if (loops_ != nullptr) start_products(task.panels, w);
     constexpr auto step = static_cast<std::int64_t>(tile_keys);
     for (std::int64_t key = begin / step * step; key < end; key += step) {
       const auto count = static_cast<std::size_t>(
           std::min<std::int64_t>(step, static_cast<std::int64_t>(s.keys) - key));
       const auto first = static_cast<std::size_t>(key);
+      const Tile tile = {s,
+                         task.key_head,
+                         first,
+                         count,
+                         sums.key + first * key_depth_,
+                         sums.value + first * value_depth_};
       Tiles::forget_keys(w.space);
+      if (loops_ != nullptr) {
+        w.products->forget_keys();
+        for (std::size_t p = 0; p < task.panels; p += GradientProducts::most_panels)
+          add_split(tile, p, std::min(GradientProducts::most_panels, task.panels - p), w);
+        continue;
+      }
       for (std::size_t p = 0; p < task.panels; ++p) {
-        Panel& panel = w.panels[p];
-        const Segments segments = tiles_.cut(panel, key, count);
-        if (segments.count == 0 || !tiles_.load_terms(s, panel, key, count, w.space)) continue;
-        tiles_.load_keys(s, panel, task.key_head, first, count, w.space);
-        tiles_.make_tile(s, panel, key, count, segments, w.space);
-        add_tile(panel, first, count, segments, w, sums.key + first * key_depth_,
-                 sums.value + first * value_depth_);
+        const Segments segments = see(tile, w.panels[p], w);
+        if (segments.count > 0) add_whole(tile, w.panels[p], segments, w);
       }
     }
     for (std::size_t p = 0; p < task.panels; ++p) finish(s, w.panels[p], w);
@@ -198,7 +242,7 @@ class Backward {
   void start(const Sequence& s, Panel& panel, Workspace& w) const {
     constexpr T infinity = std::numeric_limits<T>::infinity();
     const T* rows[max_queries];
-    std::fill_n(panel.sums, in_.head_dim * tiles_.lanes, T{0});
+    std::fill_n(panel.sums, key_depth_ * tiles_.lanes, T{0});
     std::fill_n(panel.query_rows, key_depth_ * tiles_.lanes, T{0});
     std::fill_n(panel.grad_rows, value_depth_ * tiles_.lanes, T{0});
     std::fill_n(panel.logsumexp, tiles_.lanes, infinity);
@@ -234,30 +278,58 @@ class Backward {
     tiles_.loops.pack(rows, w.ones, panel.count, in_.value_dim, panel.grad_out);
   }
 
+  // Cuts a tile to what a panel sees of it and loads what it consists of; no segments if nothing
+  // is visible.
+  Segments see(const Tile& tile, Panel& panel, Workspace& w) const {
+    const auto key = static_cast<std::int64_t>(tile.first);
+    Segments segments = tiles_.cut(panel, key, tile.count);
+    if (segments.count > 0 && !tiles_.load_terms(tile.s, panel, key, tile.count, w.space))
+      segments.count = 0;
+    if (segments.count > 0)
+      tiles_.load_keys(tile.s, panel, tile.key_head, tile.first, tile.count, w.space);
+    return segments;
+  }
+
   // Adds what one tile gives to the gradients of the queries of a panel and of its keys.
-  void add_tile(Panel& panel, std::size_t first_key, std::size_t count, const Segments& segments,
-                Workspace& w, T* grad_keys, T* grad_values) const {
-    const AttentionLoops<T>& loops = tiles_.loops;
+  void add_whole(const Tile& tile, Panel& panel, const Segments& segments, Workspace& w) const {
     const std::size_t lanes = tiles_.lanes;
-    T* tile = w.space.tile;
+    tiles_.make_tile(tile.s, panel, static_cast<std::int64_t>(tile.first), tile.count, segments,
+                     w.space);
     for (std::size_t k = 0; k < segments.count; ++k) {
       const Segment& g = segments.data[k];
-      loops.score(panel.grad_out, w.space.value_rows + g.begin, g.end - g.begin, in_.value_dim,
-                  g.first, g.vectors, w.gradients + g.begin * lanes);
+      tiles_.loops.score(panel.grad_out, w.space.value_rows + g.begin, g.end - g.begin,
+                         in_.value_dim, g.first, g.vectors, w.gradients + g.begin * lanes);
     }
-    for (std::size_t v = 0; v < panel.band.vectors(); ++v) {
-      const std::size_t begin = panel.band.begins[v], lane = v * loops.width;
-      loops.grade(tile + begin * lanes + lane, w.gradients + begin * lanes + lane,
-                  panel.band.ends[v] - begin, panel.logsumexp + lane, panel.terms + lane,
-                  g_.grad_entropy.data != nullptr ? panel.slopes + lane : nullptr);
-    }
-    if (g_.grad_logits != nullptr) write_logits(panel, first_key, w);
+    grade(tile, panel, w);
+    add_graded(tile, panel, segments, tiles_.hides(panel, w.space), w);
+  }
+
+  // Makes weights and gradients of a tile of logits and of products with values.
+  void grade(const Tile& tile, const Panel& panel, Workspace& w) const {
+    for (std::size_t v = 0; v < panel.band.vectors(); ++v) grade_vector(panel, v, w);
+    if (g_.grad_logits != nullptr) write_logits(panel, tile.first, w);
     if (in_.softcap > 0)
-      loops.uncap(w.gradients, w.space.capped, count, static_cast<T>(double{in_.softcap} * log2_e));
+      tiles_.loops.uncap(w.gradients, w.space.capped, tile.count,
+                         static_cast<T>(double{in_.softcap} * log2_e));
+  }
+  void grade_vector(const Panel& panel, std::size_t v, Workspace& w) const {
+    const std::size_t begin = panel.band.begins[v], lane = v * tiles_.loops.width;
+    const std::size_t at = begin * tiles_.lanes + lane;
+    tiles_.loops.grade(w.space.tile + at, w.gradients + at, panel.band.ends[v] - begin,
+                       panel.logsumexp + lane, panel.terms + lane, slopes_of(panel, lane));
+  }
+  const T* slopes_of(const Panel& panel, std::size_t lane) const {
+    return g_.grad_entropy.data != nullptr ? panel.slopes + lane : nullptr;
+  }
+
+  // Adds a graded tile; `hides` says whether weights of 0 may be those of hidden keys.
+  void add_graded(const Tile& tile, Panel& panel, const Segments& segments, bool hides,
+                  Workspace& w) const {
+    const AttentionLoops<T>& loops = tiles_.loops;
+    const std::size_t lanes = tiles_.lanes;
     const T* finite_rows[tile_keys];
-    const bool replaced =
-        tiles_.hides(panel, w.space) &&
-        tiles_.replace_infinite(w.space.key_rows, count, in_.head_dim, w.space, finite_rows);
+    const bool replaced = hides && tiles_.replace_infinite(w.space.key_rows, tile.count,
+                                                           in_.head_dim, w.space, finite_rows);
     const T* const* keys = replaced ? finite_rows : w.space.key_rows;
     for (std::size_t k = 0; k < segments.count; ++k) {
       const Segment& g = segments.data[k];
@@ -268,11 +340,81 @@ class Backward {
       if (replaced)
         tiles_.add_infinite(g, panel, w.gradients, w.space.key_rows, finite_rows, in_.head_dim,
                             panel.sums, lanes, 1);
-      loops.spread(tile + g.begin * lanes, panel.grad_rows, rows, value_depth_, first, end,
-                   grad_values + g.begin * value_depth_);
+      loops.spread(w.space.tile + g.begin * lanes, panel.grad_rows, rows, value_depth_, first, end,
+                   tile.grad_values + g.begin * value_depth_);
       loops.spread(w.gradients + g.begin * lanes, panel.query_rows, rows, key_depth_, first, end,
-                   grad_keys + g.begin * key_depth_);
+                   tile.grad_keys + g.begin * key_depth_);
     }
+  }
+
+  // Packs the panels of a group, but for those that may not be split.
+  void start_products(std::size_t count, Workspace& w) const {
+    if constexpr (std::is_same_v<T, float>) {
+      using Products = GradientProducts;
+      Products& products = *w.products;
+      products.start_group();
+      for (std::size_t p = 0; p < count; ++p) {
+        Panel& panel = w.panels[p];
+        const float* rows = panel.query_rows;
+        panel.split =
+            Products::ordinary(products.loops().largest(&rows, 1, key_depth_ * tiles_.lanes)) &&
+            products.start(p, panel.queries, panel.grad_out, panel.band.vectors());
+      }
+      for (std::size_t p = 0; p < count; p += Products::most_panels) {
+        const float *queries[Products::most_panels] = {}, *grad_out[Products::most_panels] = {};
+        for (std::size_t k = 0; k < Products::most_panels && p + k < count; ++k) {
+          queries[k] = w.panels[p + k].query_rows;
+          grad_out[k] = w.panels[p + k].grad_rows;
+        }
+        products.start_rows(p, queries, grad_out);
+      }
+    }
+  }
+
+  // The same as add_whole() for `count` panels from p on together.
+  void add_split(const Tile& tile, std::size_t p, std::size_t count, Workspace& w) const {
+    if constexpr (std::is_same_v<T, float>) {
+      GradientProducts::Part parts[GradientProducts::most_panels];
+      const bool grades = g_.grad_logits != nullptr || in_.softcap > 0;
+      bool any = false;
+      for (std::size_t k = 0; k < count; ++k) {
+        Panel& panel = w.panels[p + k];
+        w.use_tile(k);
+        const Segments segments = see(tile, panel, w);
+        if (segments.count == 0) continue;
+        if (!make_split(tile, p + k, panel, w)) {
+          add_whole(tile, panel, segments, w);
+          continue;
+        }
+        any = true;
+        if (grades) grade(tile, panel, w);
+        parts[k] = {&panel.band, w.space.tile,        w.gradients, panel.logsumexp,
+                    panel.terms, slopes_of(panel, 0), panel.sums};
+      }
+      if (!any) return;
+      const auto add_vector = [&](std::size_t k, std::size_t v) {
+        Panel& panel = w.panels[p + k];
+        w.use_tile(k);
+        if (!grades) grade_vector(panel, v, w);
+        const Segments segments = {{{panel.band.begins[v], panel.band.ends[v], v, 1}}, 1};
+        add_graded(tile, panel, segments, true, w);
+      };
+      w.products->add(p, parts, grades, tile.grad_keys, tile.grad_values, add_vector);
+    }
+  }
+
+  // Makes the logits of a tile and its products with values by GradientProducts, for the panel p of
+  // a group. False if what it sees may not be split.
+  bool make_split(const Tile& tile, std::size_t p, const Panel& panel, Workspace& w) const {
+    GradientProducts& products = *w.products;
+    if (!panel.split ||
+        !products.load_keys(w.space.key_rows, w.space.value_rows, tile.count, w.space.zeros))
+      return false;
+    products.score(p, panel.band, w.space.tile);
+    tiles_.change_scores(tile.s, panel, static_cast<std::int64_t>(tile.first), tile.count, w.space);
+    if (products.sees_replaced(panel.band, panel.count, w.space.tile)) return false;
+    products.score_values(p, panel.band, w.gradients);
+    return true;
   }
 
   void write_logits(const Panel& panel, std::size_t first_key, const Workspace& w) const {
@@ -347,11 +489,20 @@ class Backward {
   const AttentionInput<T>& in_;
   const AttentionGradient<T>& g_;
   const Tiles tiles_;
-  const std::size_t key_depth_, value_depth_;
+  const GradientLoops* const loops_;  // null if not used
+  const std::size_t group_, key_depth_, value_depth_;
   std::vector<Unit> units_;
 };
 
 }  // namespace
+
+const GradientLoops* gradient_loops(Isa isa) {
+#if defined(LOGITKIT_HAS_AMX)
+  if (isa == Isa::amx) return &amx::gradient_loops;
+#endif
+  static_cast<void>(isa);
+  return nullptr;
+}
 
 template <class T>
 void attention_gradient(const AttentionInput<T>& input, const AttentionGradient<T>& gradient,

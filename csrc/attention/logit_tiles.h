@@ -312,6 +312,29 @@ class LogitTiles {
     change_scores(s, panel, first, count, w);
   }
 
+  /// Cap, slope, terms and band of a tile.
+  void change_scores(const Sequence& s, const Panel& panel, std::int64_t first, std::size_t count,
+                     Space& w) const {
+    if (in.softcap > 0) {
+      loops.cap(w.tile, count, static_cast<T>(double{in.softcap} * log2_e));
+      if (w.capped != nullptr) std::copy_n(w.tile, count * lanes, w.capped);
+    }
+    if (in.slopes != nullptr) {
+      for (std::size_t i = 0; i < lanes; ++i) {
+        const std::size_t lane = std::min(i, panel.count - 1);
+        const auto position = static_cast<std::int64_t>(panel.queries_at[lane]) + s.offset;
+        w.slopes[i] = static_cast<T>(double{in.slopes[panel.heads[lane]]} * log2_e);
+        w.positions[i] = static_cast<T>(position - first);
+      }
+      loops.slope(w.tile, count, w.slopes, w.positions);
+    }
+    if (w.has_tile_terms) loops.add(w.tile, count, w.terms, static_cast<T>(log2_e));
+    if (panel.band.partial()) {
+      panel.band.relative(first, count, w.begins, w.ends);
+      loops.hide(w.tile, count, w.begins, w.ends);
+    }
+  }
+
   /// Cuts a tile to what a panel sees of it.
   Segments cut(Panel& panel, std::int64_t first, std::size_t count) const {
     Segments segments;
@@ -527,29 +550,6 @@ class LogitTiles {
     }
     for (; j < count; ++j) sum += bits[j];
     return sum;
-  }
-
-  // Cap, slope, terms and band of a tile.
-  void change_scores(const Sequence& s, const Panel& panel, std::int64_t first, std::size_t count,
-                     Space& w) const {
-    if (in.softcap > 0) {
-      loops.cap(w.tile, count, static_cast<T>(double{in.softcap} * log2_e));
-      if (w.capped != nullptr) std::copy_n(w.tile, count * lanes, w.capped);
-    }
-    if (in.slopes != nullptr) {
-      for (std::size_t i = 0; i < lanes; ++i) {
-        const std::size_t lane = std::min(i, panel.count - 1);
-        const auto position = static_cast<std::int64_t>(panel.queries_at[lane]) + s.offset;
-        w.slopes[i] = static_cast<T>(double{in.slopes[panel.heads[lane]]} * log2_e);
-        w.positions[i] = static_cast<T>(position - first);
-      }
-      loops.slope(w.tile, count, w.slopes, w.positions);
-    }
-    if (w.has_tile_terms) loops.add(w.tile, count, w.terms, static_cast<T>(log2_e));
-    if (panel.band.partial()) {
-      panel.band.relative(first, count, w.begins, w.ends);
-      loops.hide(w.tile, count, w.begins, w.ends);
-    }
   }
 
   const std::size_t most_few_;
