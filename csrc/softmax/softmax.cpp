@@ -120,10 +120,11 @@ void log_softmax(const T* x, const Layout& layout, T* y, std::size_t threads, Is
   BlockTask<T> task;
   task.sum = [&](const Block<T>& block, const ItemSums& sums) {
     const FlushDenormals flush(FlushDenormals::What::results_and_operands);
-    loops_for<T>(loops).sum_and_max(block, sums.sums());
+    loops_for<T>(loops).sum_beside_max(block, sums.sums());
   };
+  task.add = loops.log.add_beside_max;
   task.finish = [&](const Block<T>& block, const ItemSums& sums, std::size_t) {
-    log_sums(block, sums, Origin::max, loops);
+    log_sums_from_max(block, sums, loops);
   };
   task.write = [&](const Block<T>& block, const ItemSums& sums) {
     loops_for<T>(loops).log_softmax(block, sums.sums().max, sums.result(),

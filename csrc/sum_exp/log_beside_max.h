@@ -1,4 +1,4 @@
-// log(count + sum) of what is beside a maximum, however small. Include only from files with an
+// log(1 + sum) of what is beside a maximum, however small. Include only from files with an
 // instruction set of their own, after that one's vectors.
 #pragma once
 
@@ -12,14 +12,20 @@ namespace {
 template <class T>
 constexpr bool needs_twice = sizeof(T) == sizeof(double);
 
-/// sum 2^base e^-max for 2^base < 3 e^max; 0 where 2^base is below 2^-1021 e^max.
+/// sum 2^base e^-max where that is below 2^53; 0 below 2^-1021.
 template <class T, class F64>
 inline DoubleDouble<F64> beside_max(DoubleDouble<F64> sum, F64 base, F64 max) {
   using C = ExpConstants<double>;
   const F64 zero = all<F64>(0.0), one = all<F64>(1.0), lowest = all<F64>(-1021.0 * C::ln_2);
-  const DoubleDouble<F64> product = multiply(base, all<F64>(C::ln_2));
+  // sum = 2^k f, 1 <= f < 2: a base may be far from the largest term.
+  const F64 biased = from_exponent(sum.high);
+  const F64 k = add_bits(biased, all<F64>(C::magic)) - all<F64>(C::magic + C::bias);
+  const F64 to_fraction = power_of_two(zero - k);
+  sum = {sum.high * to_fraction, sum.low * to_fraction};
+  const F64 exponent = base + k;
+  const DoubleDouble<F64> product = multiply(exponent, all<F64>(C::ln_2));
   const DoubleDouble<F64> shift = two_sum(product.high, zero - max);
-  const F64 shift_low = shift.low + fma(base, all<F64>(C::ln_2_rest), product.low);
+  const F64 shift_low = shift.low + fma(exponent, all<F64>(C::ln_2_rest), product.low);
   const auto normal = greater(shift.high, lowest);
   const F64 high = select(normal, shift.high, lowest), low = select(normal, shift_low, zero);
   if constexpr (needs_twice<T>) {
@@ -36,13 +42,18 @@ inline DoubleDouble<F64> beside_max(DoubleDouble<F64> sum, F64 base, F64 max) {
   return {(sum.high + sum.low) * fma(power, e.t, power), zero};
 }
 
-/// log(count + x) for 1 <= count and x >= 0.
+/// log(1 + x) for x >= 0.
 ///   Error:  relative, 2^-50 for floats and 2^-53 for doubles
 template <class T, class F64>
-inline F64 log_of_sum(F64 count, DoubleDouble<F64> x) {
-  if constexpr (needs_twice<T>) return exact_log<F64>(count, x).high;
-  const DoubleDouble<F64> sum = two_sum(count, x.high);
-  return log(sum.high, sum.low, all<F64>(0.0)).high;
+inline F64 log_of_sum(DoubleDouble<F64> x) {
+  const F64 one = all<F64>(1.0);
+  const DoubleDouble<F64> sum = two_sum(one, x.high);
+  const F64 result = log(sum.high, sum.low + x.low, all<F64>(0.0)).high;
+  if constexpr (!needs_twice<T>) return result;
+  // Its error is 2^-54, which is too much beside small results alone.
+  const F64 small = all<F64>(0.25);
+  if (!any(greater(small, result))) return result;
+  return select(greater(small, result), exact_log<F64>(one, x).high, result);
 }
 
 }  // namespace

@@ -19,22 +19,43 @@ inline void for_vectors(size_t items, const F& f) {
     f(i, items - i < F64::width ? items - i : F64::width);
 }
 
+/// a += b, but for the largest terms.
+template <class F64, Keep keep>
+inline void add_lanes(Lanes<F64, keep>& a, Lanes<F64, keep>& b) {
+  const F64 base = max(a.base, b.base);
+  a.rescale(0, a.base - base);
+  b.rescale(0, b.base - base);
+  const DoubleDouble<F64> sum = two_sum(a.sum[0], b.sum[0]);
+  a.set_base(base);
+  a.sum[0] = sum.high;
+  a.rest[0] = a.rest[0] + b.rest[0] + sum.low;
+  if constexpr (keep == Keep::moments) {
+    a.mean[0] = a.mean[0] + b.mean[0];
+    a.squares[0] = a.squares[0] + b.squares[0];
+  }
+}
+
 template <class F64>
 void add_sums(size_t items, SumExpMoments into, SumExpMoments from) {
   for_vectors<F64>(items, [&](size_t i, size_t n) {
     Lanes<F64, Keep::moments> a, b;
     a.load(into, i, n);
     b.load(from, i, n);
-    const F64 base = max(a.base, b.base);
-    a.rescale(0, a.base - base);
-    b.rescale(0, b.base - base);
-    const DoubleDouble<F64> sum = two_sum(a.sum[0], b.sum[0]);
-    a.base = base;
+    add_lanes(a, b);
     a.top = max(a.top, b.top);
-    a.sum[0] = sum.high;
-    a.rest[0] = a.rest[0] + b.rest[0] + sum.low;
-    a.mean[0] = a.mean[0] + b.mean[0];
-    a.squares[0] = a.squares[0] + b.squares[0];
+    a.store(into, i, n);
+  });
+}
+
+template <class F64>
+void add_sums_beside_max(size_t items, SumExpMoments into, SumExpMoments from) {
+  for_vectors<F64>(items, [&](size_t i, size_t n) {
+    Lanes<F64, Keep::max_apart> a, b;
+    a.load(into, i, n);
+    b.load(from, i, n);
+    add_lanes(a, b);
+    a.add_all(min(a.top, b.top));
+    a.top = max(a.top, b.top);
     a.store(into, i, n);
   });
 }
@@ -56,11 +77,7 @@ void log_beside_max(size_t items, SumExp sums, double* results) {
     const auto load = [=](const double* x) { return F64::load_first(x + i, n, F64::all(1.0)); };
     const DoubleDouble<F64> beside =
         beside_max<T, F64>({load(sums.sum), load(sums.rest)}, load(sums.exponent), load(sums.max));
-    // From log 2 on there may be two that equal the maximum: then there is less beside them.
-    const F64 one = all<F64>(1.0);
-    const F64 two = select(greater(load(results), all<F64>(0.69)), all<F64>(2.0), one);
-    const F64 count = select(greater(beside.high, all<F64>(0.9)), one, two);
-    log_of_sum<T>(count, beside).store_first(results + i, n);
+    log_of_sum<T>(beside).store_first(results + i, n);
   });
 }
 

@@ -23,14 +23,6 @@ void sum(const Block<T>& block, SumExp sums) {
       AsIs<V>());
 }
 
-template <class V>
-void sum_beside_max(const Block<typename V::Element>& block, const double* max, SumExp sums) {
-  using Sums = Lanes<V, Keep::all_but_max>;
-  sum_items<V, typename V::Element, Sums>(
-      block, [max](size_t i, size_t n) { return Sums(next_below(load_narrow<V>(max, i, n))); },
-      SumExpMoments{sums, nullptr, nullptr}, AsIs<V>());
-}
-
 template <class V, class T>
 void sum_moments(const Block<T>& block, T scale, SumExpMoments moments) {
   using Sums = Lanes<V, Keep::moments>;
@@ -47,7 +39,7 @@ struct MaxLanes {
   V top = all<V>(minus_infinity);
   static constexpr size_t expected_terms = 0;
   void expect(V) {}
-  static V chosen(V x) { return x; }
+  static Largest<V> ahead() { return {}; }
   template <size_t count, class Load, class Ahead>
   void add(const Vectors<V, count>& x, const Load&, const Ahead&) {
     for (size_t k = 0; k < count; ++k) top = max(top, x.v[k]);
@@ -78,14 +70,15 @@ template <class F32, class F64>
 constexpr AllSumExpLoops make_loops() {
   return {
       {sum<F32, float, Keep::nothing>, sum<F32, float, Keep::max>, sum<F64, float, Keep::max>,
-       sum_beside_max<F32>, log_beside_max<float, F64>, sum_moments<F32, float>, max_of_items<F32>,
-       sum_exactly<F64, float>, softmax<F32>, rows_at_once<F32, SoftmaxRows<F32>>, log_softmax<F32>,
+       sum<F32, float, Keep::max_apart>, log_beside_max<float, F64>, sum_moments<F32, float>,
+       max_of_items<F32>, sum_exactly<F64, float>, softmax<F32>,
+       rows_at_once<F32, SoftmaxRows<F32>>, log_softmax<F32>,
        rows_at_once<F32, LogSoftmaxRows<F32>>},
       {sum<F64, double, Keep::nothing>, sum<F64, double, Keep::max>, sum<F64, double, Keep::max>,
-       sum_beside_max<F64>, log_beside_max<double, F64>, sum_moments<F64, double>,
+       sum<F64, double, Keep::max_apart>, log_beside_max<double, F64>, sum_moments<F64, double>,
        max_of_items<F64>, sum_exactly<F64, double>, softmax<F64>,
        rows_at_once<F64, SoftmaxRows<F64>>, log_softmax<F64>, nullptr},
-      {add_sums<F64>, log_sums<F64>, log_exactly<F64>}};
+      {add_sums<F64>, add_sums_beside_max<F64>, log_sums<F64>, log_exactly<F64>}};
 }
 
 }  // namespace

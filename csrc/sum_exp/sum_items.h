@@ -30,47 +30,43 @@ struct Times {
 template <class Lanes, class Term>
 [[gnu::always_inline]] inline void expect_some(size_t terms, size_t step, Lanes& lanes,
                                                const Term& term) {
-  constexpr size_t some = Lanes::expected_terms < 8 ? Lanes::expected_terms : 8;
-  if constexpr (some > 0) {
+  if constexpr (Lanes::expected_terms > 0) {
     if (terms == 0) return;
-    auto largest = lanes.chosen(term(0));
-    for (size_t n = 1, k = step; n < some && k < terms; ++n, k += step)
-      largest = max(largest, lanes.chosen(term(k)));
-    lanes.expect(largest);
+    auto largest = lanes.ahead();
+    for (size_t n = 0, k = 0; n < Lanes::expected_terms && k < terms; ++n, k += step)
+      largest.add(term(k));
+    lanes.expect(largest.in_lanes());
   }
 }
 
-/// The largest of the next terms of a row, in all lanes.
-template <class V, class T, class Chosen>
-[[gnu::noinline]] V largest_of_row(const T* x, size_t terms, Chosen chosen) {
-  V top[4];
-  for (V& v : top) v = lowest_vector<V>();
+/// What `largest` makes of the next terms of a row, in all lanes.
+template <class V, class T, class Largest, class Change>
+[[gnu::noinline]] V largest_of_row(const T* x, size_t terms, Largest largest, Change change) {
+  Largest others[3];
   const size_t some = terms < terms_ahead ? terms : terms_ahead;
   size_t j = 0;
-  for (; j + 4 * V::width <= some; j += 4 * V::width)
-#pragma GCC unroll 4
-    for (size_t k = 0; k < 4; ++k) top[k] = max(top[k], chosen(V::load(x + j + k * V::width)));
-  for (; j < some; j += V::width) top[0] = max(top[0], chosen(load_some<V>(x + j, some - j)));
-  return all<V>(largest_lane(max(max(top[0], top[1]), max(top[2], top[3]))));
+  for (; j + 4 * V::width <= some; j += 4 * V::width) {
+    largest.add(change(V::load(x + j)));
+#pragma GCC unroll 3
+    for (size_t k = 0; k < 3; ++k) others[k].add(change(V::load(x + j + (k + 1) * V::width)));
+  }
+  for (; j < some; j += V::width) largest.add(change(load_some<V>(x + j, some - j)));
+  for (const Largest& other : others) largest.add(other);
+  return largest.over_lanes();
 }
 
-/// The largest of the terms to come of a tile, in each lane.
-template <class V, class Chosen>
-[[gnu::noinline]] V largest_of_tile(const V* tile, size_t terms, Chosen chosen) {
-  V top = lowest_vector<V>(), other = top;
+/// What `largest` makes of the terms to come of a tile, in each lane.
+template <class V, class Largest, class Change>
+[[gnu::noinline]] V largest_of_tile(const V* tile, size_t terms, Largest largest, Change change) {
+  Largest other;
   size_t j = 0;
   for (; j + 2 <= terms; j += 2) {
-    top = max(top, chosen(tile[j]));
-    other = max(other, chosen(tile[j + 1]));
+    largest.add(change(tile[j]));
+    other.add(change(tile[j + 1]));
   }
-  if (j < terms) top = max(top, chosen(tile[j]));
-  return max(top, other);
-}
-
-/// The terms as an accumulator sees them.
-template <class Lanes, class Change>
-inline auto chosen_by(const Lanes& lanes, const Change& change) {
-  return [&](auto x) { return lanes.chosen(change(x)); };
+  if (j < terms) largest.add(change(tile[j]));
+  largest.add(other);
+  return largest.in_lanes();
 }
 
 /// Gives `count` vectors of a row, of which `terms` are to come, to an accumulator, each after
@@ -91,7 +87,7 @@ template <size_t count, class V, class T, class Lanes, class Change>
     vectors.v[k] = load(k);
     if (count == 8 && k * V::width * sizeof(T) % 64 == 0) V::prefetch(x + k * V::width + ahead);
   }
-  lanes.add(vectors, load, [&] { return largest_of_row<V>(x, terms, chosen_by(lanes, change)); });
+  lanes.add(vectors, load, [&] { return largest_of_row<V>(x, terms, lanes.ahead(), change); });
 }
 
 /// Gives a row to an accumulator, V::width terms in a vector.
@@ -99,11 +95,8 @@ template <class V, class T, class Lanes, class Change>
 [[gnu::always_inline]] inline void add_row(const T* x, size_t terms, Lanes& lanes,
                                            const Change& change) {
   size_t j = 0;
-  if constexpr (Lanes::expected_terms == terms_ahead)
-    lanes.expect(largest_of_row<V>(x, terms, chosen_by(lanes, change)));
-  else
-    expect_some(terms, V::width, lanes,
-                [&](size_t k) { return change(load_some<V>(x + k, terms - k)); });
+  expect_some(terms, V::width, lanes,
+              [&](size_t k) { return change(load_some<V>(x + k, terms - k)); });
   for (; j + 8 * V::width <= terms; j += 8 * V::width)
     add_vectors<8, V>(x + j, terms - j, lanes, change);
   for (; j + V::width < terms; j += 4 * V::width)
@@ -120,7 +113,7 @@ template <size_t count, class V, class Lanes, class Change>
   for (size_t k = 0; k < count; ++k) vectors.v[k] = change(tile[k]);
   lanes.add(
       vectors, [=](size_t k) { return change(tile[k]); },
-      [&] { return largest_of_tile(tile, terms, chosen_by(lanes, change)); });
+      [&] { return largest_of_tile(tile, terms, lanes.ahead(), change); });
 }
 
 /// Gives all vectors of a tile to an accumulator.
@@ -128,10 +121,7 @@ template <class V, class Lanes, class Change>
 [[gnu::always_inline]] inline void add_tile(const V* tile, size_t terms, Lanes& lanes,
                                             const Change& change) {
   size_t j = 0;
-  if constexpr (Lanes::expected_terms == terms_ahead)
-    lanes.expect(largest_of_tile(tile, terms, chosen_by(lanes, change)));
-  else
-    expect_some(terms, 1, lanes, [&](size_t k) { return change(tile[k]); });
+  expect_some(terms, 1, lanes, [&](size_t k) { return change(tile[k]); });
   for (; j + 8 <= terms; j += 8) add_some<8>(tile + j, terms - j, lanes, change);
   // Doubles, for which there is no wider type, go one by one: a sum of few shows each rounding.
   if constexpr (sizeof(typename V::Element) < sizeof(double)) {
