@@ -32,12 +32,10 @@ double inverse_rest(double sum, double rest, int power, double inverse) {
   return inverse * (std::fma(-sum * twice, inverse, 1.0) - rest * twice * inverse);
 }
 
-/// Whether items are rows that softmax is made of at once. The shortest, of less than a vector, are
-/// better transposed.
+/// Whether items are rows that softmax is made of at once.
 template <class T>
 bool rows_at_once(const Layout& layout) {
-  const std::size_t bytes = layout.terms * sizeof(T);
-  return layout.inner == 1 && bytes > 64 && bytes <= bytes_at_once;
+  return layout.inner == 1 && layout.terms > 0 && layout.terms * sizeof(T) <= bytes_at_once;
 }
 
 /// Softmax of an item that the loops have not been made for.

@@ -12,15 +12,20 @@ namespace {
 template <class T>
 constexpr bool needs_twice = sizeof(T) == sizeof(double);
 
+/// The integer k of v = 2^k f, 1 <= f < 2, for normal v > 0.
+template <class F64>
+inline F64 exponent_below(F64 v) {
+  using C = ExpConstants<double>;
+  return add_bits(from_exponent(v), all<F64>(C::magic)) - all<F64>(C::magic + C::bias);
+}
+
 /// sum 2^base e^-max where that is below 2^53; 0 below 2^-1021.
 template <class T, class F64>
 inline DoubleDouble<F64> beside_max(DoubleDouble<F64> sum, F64 base, F64 max) {
   using C = ExpConstants<double>;
   const F64 zero = all<F64>(0.0), one = all<F64>(1.0), lowest = all<F64>(-1021.0 * C::ln_2);
-  // sum = 2^k f, 1 <= f < 2: a base may be far from the largest term.
-  const F64 biased = from_exponent(sum.high);
-  const F64 k = add_bits(biased, all<F64>(C::magic)) - all<F64>(C::magic + C::bias);
-  const F64 to_fraction = power_of_two(zero - k);
+  // A base may be far from the largest term.
+  const F64 k = exponent_below(sum.high), to_fraction = power_of_two(zero - k);
   sum = {sum.high * to_fraction, sum.low * to_fraction};
   const F64 exponent = base + k;
   const DoubleDouble<F64> product = multiply(exponent, all<F64>(C::ln_2));

@@ -26,6 +26,9 @@ struct Block {
 /// columns: a sum over the lanes of a vector would cost more than the sum over the row.
 constexpr std::size_t short_row = 64;
 
+/// Rows of at most so many bytes are transposed for softmax, too, and their results back.
+constexpr std::size_t short_row_bytes = 64;
+
 /// Rows of so many bytes are small enough for softmax to keep two numbers for each term in the
 /// first-level cache.
 constexpr std::size_t bytes_at_once = 16384;
@@ -111,7 +114,7 @@ struct SumExpLoops {
   /// y = (x - max) - log_sum.
   void (*log_softmax)(const Block<T>& block, const double* max, const double* log_sum, T* y,
                       Store store);
-  /// y = log_softmax(x), likewise; for doubles, whose logarithm takes longer, there is none.
+  /// y = log_softmax(x), likewise, which doubles, whose logarithm takes longer, have none of.
   ///   Error:  the logarithm of the sum has that of sum_and_max, relative
   void (*log_softmax_at_once)(const Block<T>& block, T* y, Store store, double* made);
 };

@@ -7,6 +7,7 @@
 #include "sum_exp/log_softmax_rows.h"
 #include "sum_exp/loops.h"
 #include "sum_exp/map_items.h"
+#include "sum_exp/short_rows.h"
 #include "sum_exp/softmax_rows.h"
 
 namespace logitkit {
@@ -58,7 +59,7 @@ class Stream {
   size_t n_ = 0;
 };
 
-/// The rows of a block by SoftmaxRows or LogSoftmaxRows.
+/// The rows of a block by SoftmaxRows, LogSoftmaxRows or ShortRows.
 template <class V, class Rows>
 void rows_at_once(const Block<typename V::Element>& block, typename V::Element* y, Store store,
                   double* made) {
@@ -89,6 +90,24 @@ void rows_at_once(const Block<typename V::Element>& block, typename V::Element* 
   }
   stream.finish();
   if (store == Store::streamed) V::fence();
+}
+
+template <class V>
+void softmax_at_once(const Block<typename V::Element>& block, typename V::Element* y, Store store,
+                     double* made) {
+  if (block.terms * sizeof(typename V::Element) <= short_row_bytes)
+    rows_at_once<V, ShortRows<V, ShortSoftmax<V>>>(block, y, store, made);
+  else
+    rows_at_once<V, SoftmaxRows<V>>(block, y, store, made);
+}
+
+template <class V>
+void log_softmax_at_once(const Block<typename V::Element>& block, typename V::Element* y,
+                         Store store, double* made) {
+  if (block.terms * sizeof(typename V::Element) <= short_row_bytes)
+    rows_at_once<V, ShortRows<V, ShortLogSoftmax<V>>>(block, y, store, made);
+  else
+    rows_at_once<V, LogSoftmaxRows<V>>(block, y, store, made);
 }
 
 }  // namespace

@@ -52,14 +52,19 @@ inline void load_tile(const T* x, size_t rows, size_t row_step, size_t terms, V*
   }
 }
 
-/// The way back for rows of terms <= V::width.
+/// The way back for rows of few terms.
 template <class V>
 inline void store_tile(const V* tile, size_t rows, size_t row_step, size_t terms,
                        typename V::Element* x) {
-  V block[V::width];
-  for (size_t k = 0; k < V::width; ++k) block[k] = k < terms ? tile[k] : lowest_vector<V>();
-  transpose(block);
-  for (size_t i = 0; i < V::width && i < rows; ++i) store_some(block[i], x + i * row_step, terms);
+  for (size_t j = 0; j < terms; j += V::width) {
+    V block[V::width];
+#pragma GCC unroll 16
+    for (size_t k = 0; k < V::width; ++k)
+      block[k] = j + k < terms ? tile[j + k] : lowest_vector<V>();
+    transpose(block);
+    for (size_t i = 0; i < V::width && i < rows; ++i)
+      store_some(block[i], x + i * row_step + j, terms - j);
+  }
 }
 
 }  // namespace
