@@ -16,170 +16,219 @@
 namespace logitkit {
 namespace {
 
-/// The terms of as many rows as a vector has lanes.
+/// The terms of as many rows as a vector has lanes; all are set, for the sake of compilers that
+/// cannot see which are used.
 template <class V>
 struct ShortTile {
   static constexpr size_t most_terms = short_row_bytes / sizeof(typename V::Element);
-  V terms[most_terms];
+  V terms[most_terms] = {};
 };
 
-/// Rows whose results Map makes of a tile. Map::run(tile, terms, made) replaces its terms, and
-/// sets made[i] to 0 for row i if it cannot, else to 1.
+/// Rows whose results Map makes of a tile. Map::run(tile, terms) replaces its terms, and returns 1
+/// in the lanes where it can, else 0.
 template <class V, class Map>
 class ShortRows {
   using Element = typename V::Element;
+  static constexpr size_t room = bytes_at_once / sizeof(Element);
 
  public:
-  static size_t rows(size_t) { return V::width; }
+  /// How many rows run() takes.
+  static size_t rows(size_t terms) { return room / 4 / terms / V::width * V::width; }
 
   /// Results for adjacent rows. between(at) is as in SoftmaxRows.
   template <class Between>
   void run(const Element* x, size_t rows, size_t terms, Element* y, double* made,
            const Between& between) {
-    for (size_t at = 0; at < rows * terms; at += 4 * V::width) between(at);
-    ShortTile<V> tile = {};
-    load_tile(x, rows, terms, terms, tile.terms);
-    Element each_made[V::width];
-    if (terms == V::width)
-      Map::run(tile, V::width, each_made);
-    else
-      Map::run(tile, terms, each_made);
-    size_t not_made = 0;
-    for (size_t i = 0; i < rows; ++i) {
-      made[i] = double{each_made[i]};
-      not_made += made[i] == 0.0;
+    for (size_t i = 0; i < rows; i += V::width) {
+      for (size_t j = 0; j < terms; j += 4) between(i * terms + j * V::width);
+      run_tile(x + i * terms, rows - i < V::width ? rows - i : V::width, terms, y + i * terms,
+               made + i);
     }
-    if (not_made == 0) return store_tile(tile.terms, rows, terms, terms, y);
+  }
+
+ private:
+  void run_tile(const Element* x, size_t rows, size_t terms, Element* y, double* made) {
+    V* tile = tile_.terms;
+    load_tile(x, rows, terms, terms, tile);
+    // Most loops know how long they are, then.
+    const V made_lanes = terms == V::width ? map_.run(tile, V::width) : map_.run(tile, terms);
+    for_parts(made_lanes, rows, [made](typename V::Wide part, size_t begin, size_t n) {
+      part.store_first(made + begin, n);
+    });
+    size_t all_made = 0;
+    while (all_made < rows && made[all_made] == 1.0) ++all_made;
+    if (all_made == rows) return store_tile(tile, rows, terms, terms, y);
     Element results[V::width * ShortTile<V>::most_terms];
-    store_tile(tile.terms, rows, terms, terms, results);
+    store_tile(tile, rows, terms, terms, results);
     for (size_t i = 0; i < rows; ++i)
       for (size_t j = 0; made[i] == 1.0 && j < terms; ++j)
         y[i * terms + j] = results[i * terms + j];
   }
+
+  ShortTile<V> tile_;
+  Map map_;
 };
 
-/// 1 where a > b, else 0.
+/// 1 where low < x < high, which no NaN is; else 0.
 template <class V>
-inline V ones_where_greater(V a, V b) {
-  return select(greater(a, b), all<V>(1), all<V>(0));
+inline V ones_between(typename V::Element low, V x, typename V::Element high) {
+  const V zero = all<V>(0), one = all<V>(1);
+  return select(greater(x, all<V>(low)), select(greater(all<V>(high), x), one, zero), zero);
 }
 
+/// The largest of n vectors, by lanes.
 template <class V>
-struct ShortSoftmax {
+[[gnu::always_inline]] inline V largest_of(const V* x, size_t n) {
+  V largest[4];
+  for (V& v : largest) v = all<V>(minus_infinity);
+#pragma GCC unroll 16
+  for (size_t j = 0; j < n; ++j) largest[j % 4] = max(largest[j % 4], x[j]);
+  return max(max(largest[0], largest[1]), max(largest[2], largest[3]));
+}
+
+/// The parts of the terms of a tile, and their sums.
+template <class V>
+class ShortSums {
   using Element = typename V::Element;
   using F64 = typename V::Wide;
   using Sums = Lanes<V, Keep::max>;
+  static constexpr bool is_double = sizeof(Element) == sizeof(double);
 
-  [[gnu::always_inline]] static void run(ShortTile<V>& tile, size_t terms, Element* made) {
-    V largest = tile.terms[0];
-#pragma GCC unroll 16
-    for (size_t j = 1; j < terms; ++j) largest = max(largest, tile.terms[j]);
+ public:
+  static constexpr size_t parts = Sums::parts;
+
+  /// Takes the parts of n terms, whose base is near the exponent of the largest.
+  [[gnu::always_inline]] void add(const V* x, size_t n, V largest) {
     Sums sums;
     sums.expect(largest);
-    // power (1 + t) is a term of the sum and, times the inverse of that, a result.
-    ShortTile<V> powers = {}, factors = {};  // for a compiler that sees terms not used
-    V least = all<V>(1), rests = all<V>(0);
+    base = sums.base;
 #pragma GCC unroll 16
-    for (size_t j = 0; j < terms; ++j) {
-      const auto term = sums.term_of(tile.terms[j]);
+    for (size_t j = 0; j < n; ++j) {
+      const auto term = sums.term_of(x[j]);
       powers.terms[j] = term.power;
       factors.terms[j] = term.factor;
-      least = min(least, term.power);
-      if constexpr (sizeof(Element) < sizeof(double)) rests = fma(term.power, term.factor, rests);
     }
-    DoubleDouble<F64> totals[Sums::parts];
-    add_up(powers, factors, rests, terms, totals);
-    const Inverse<V> inverse = inverse_of<V>(totals);
-    F64 high[Sums::parts];
-    for (size_t p = 0; p < Sums::parts; ++p) high[p] = totals[p].high;
-    constexpr auto limit = static_cast<Element>(exponent_limit);
-    const V total = V::narrow(high), zero = all<V>(0);
-    // A NaN is greater than nothing.
-    const V in_range = min(ones_where_greater(sums.base, zero - all<V>(limit)),
-                           ones_where_greater(all<V>(limit), sums.base));
-    min(in_range, ones_where_greater(total, zero)).store(made);
-    if (__builtin_expect(any(greater(all<V>(smallest_power<Element>), least)), false))
-      return of_any_size(tile, terms, sums.base, totals, inverse);
+    if constexpr (is_double)
+      add_doubles(n, sums);
+    else
+      add_floats(n);
+  }
+
+  V least_power(size_t n) const {
+    V least[2] = {powers.terms[0], powers.terms[0]};
 #pragma GCC unroll 16
-    for (size_t j = 0; j < terms; ++j)
-      tile.terms[j] = scaled_parts(powers.terms[j], factors.terms[j], inverse.scale, inverse.rest);
+    for (size_t j = 1; j < n; ++j) least[j % 2] = min(least[j % 2], powers.terms[j]);
+    return min(least[0], least[1]);
   }
 
-  /// The sums of power (1 + t); `rests` has those of power t in float.
-  [[gnu::always_inline]] static void add_up(const ShortTile<V>& powers, const ShortTile<V>& factors,
-                                            V rests, size_t terms,
-                                            DoubleDouble<F64> (&totals)[Sums::parts]) {
-    if constexpr (sizeof(Element) < sizeof(double)) {
-      F64 sum[Sums::parts], wide[Sums::parts];
-      widen(rests, sum);
-      size_t j = 0;
+  V base;
+  ShortTile<V> powers, factors;  // power (1 + factor)
+  DoubleDouble<F64> totals[parts];
+
+ private:
+  [[gnu::always_inline]] void add_doubles(size_t n, Sums& sums) {
+    for (size_t j = 0; j < n; ++j)
+      sums.accumulate({base, powers.terms[j], powers.terms[j] * factors.terms[j], base});
+    totals[0] = two_sum(sums.sum[0], sums.rest[0]);
+  }
+
+  /// Pairs of powers, and all the rests, lose little as floats.
+  [[gnu::always_inline]] void add_floats(size_t n) {
+    V rests[2] = {all<V>(0), all<V>(0)};
+    F64 sum[2][parts], wide[parts];
+#pragma GCC unroll 16
+    for (size_t j = 0; j < n; ++j)
+      rests[j % 2] = fma(powers.terms[j], factors.terms[j], rests[j % 2]);
+    widen(rests[0] + rests[1], sum[0]);
+    for (size_t p = 0; p < parts; ++p) sum[1][p] = all<F64>(0.0);
 #pragma GCC unroll 8
-      for (; j + 2 <= terms; j += 2) {
-        widen(powers.terms[j] + powers.terms[j + 1], wide);
-        for (size_t p = 0; p < Sums::parts; ++p) sum[p] = sum[p] + wide[p];
-      }
-      if (j < terms) {
-        widen(powers.terms[j], wide);
-        for (size_t p = 0; p < Sums::parts; ++p) sum[p] = sum[p] + wide[p];
-      }
-      for (size_t p = 0; p < Sums::parts; ++p) totals[p] = {sum[p], all<F64>(0.0)};
-    } else {
-      Sums sums;
-      for (size_t j = 0; j < terms; ++j)
-        sums.accumulate({rests, powers.terms[j], powers.terms[j] * factors.terms[j], rests});
-      totals[0] = two_sum(sums.sum[0], sums.rest[0]);
+    for (size_t j = 0; j < n; j += 2) {
+      widen(j + 1 < n ? powers.terms[j] + powers.terms[j + 1] : powers.terms[j], wide);
+      for (size_t p = 0; p < parts; ++p) sum[j / 2 % 2][p] = sum[j / 2 % 2][p] + wide[p];
     }
-  }
-
-  /// The results where some may be denormal.
-  [[gnu::noinline]] static void of_any_size(ShortTile<V>& tile, size_t terms, V base,
-                                            const DoubleDouble<F64> (&totals)[Sums::parts],
-                                            Inverse<V> inverse) {
-    F64 exponents[Sums::parts];
-    for (size_t p = 0; p < Sums::parts; ++p) exponents[p] = exponent_below(totals[p].high);
-    const V exponent = V::narrow(exponents), power = power_of_two(exponent);
-    const ScaledExp<V> exp(base + exponent, inverse.scale * power, inverse.rest * power);
-    for (size_t j = 0; j < terms; ++j) tile.terms[j] = exp.any_size(tile.terms[j]);
+    for (size_t p = 0; p < parts; ++p) totals[p] = {sum[0][p] + sum[1][p], all<F64>(0.0)};
   }
 };
 
 template <class V>
-struct ShortLogSoftmax {
+class ShortSoftmax {
   using Element = typename V::Element;
   using F64 = typename V::Wide;
-  using Sums = Lanes<V, Keep::max_apart>;
-  static constexpr size_t parts = Sums::parts;
+  static constexpr size_t parts = ShortSums<V>::parts;
 
-  [[gnu::always_inline]] static void run(ShortTile<V>& tile, size_t terms, Element* made) {
-    SecondLargest<V> largest;
+ public:
+  [[gnu::always_inline]] V run(V* tile, size_t terms) {
+    sums_.add(tile, terms, largest_of(tile, terms));
+    const Inverse<V> inverse = inverse_of<V>(sums_.totals);
+    F64 totals[parts];
+    for (size_t p = 0; p < parts; ++p) totals[p] = sums_.totals[p].high;
+    constexpr auto limit = static_cast<Element>(exponent_limit);
+    const V made = min(ones_between(-limit, sums_.base, limit),
+                       ones_between(Element{0}, V::narrow(totals), limit));
+    const V least = sums_.least_power(terms);
+    if (__builtin_expect(any(greater(all<V>(smallest_power<Element>), least)), false)) {
+      any_size(tile, terms, inverse);
+      return made;
+    }
 #pragma GCC unroll 16
-    for (size_t j = 0; j < terms; ++j) largest.add(tile.terms[j]);
-    Sums sums;
-    sums.expect(largest.second);
-    size_t j = 0;
-#pragma GCC unroll 4
-    for (; j + 4 <= terms; j += 4)
-      sums.add_in_range(
-          Vectors<V, 4>{{tile.terms[j], tile.terms[j + 1], tile.terms[j + 2], tile.terms[j + 3]}},
-          true);
-#pragma GCC unroll 3
-    for (; j < terms; ++j) sums.add_in_range(Vectors<V, 1>{{tile.terms[j]}}, true);
-
-    F64 base[parts], top[parts], logs[parts];
-    widen(sums.base, base);
-    widen(sums.top, top);
-    for (size_t p = 0; p < parts; ++p)
-      logs[p] = log_of_sum<Element>(
-          beside_max<Element, F64>({sums.sum[p], sums.rest[p]}, base[p], top[p]));
-    const V log_sum = V::narrow(logs);
-    // A NaN is greater than nothing.
-    constexpr auto limit = static_cast<Element>(max_limit);
-    const V low = ones_where_greater(sums.top, all<V>(-limit));
-    const V high = ones_where_greater(all<V>(limit), sums.top);
-    min(min(low, high), ones_where_greater(all<V>(limit), log_sum)).store(made);
-#pragma GCC unroll 16
-    for (size_t k = 0; k < terms; ++k) tile.terms[k] = (tile.terms[k] - sums.top) - log_sum;
+    for (size_t j = 0; j < terms; ++j)
+      tile[j] =
+          scaled_parts(sums_.powers.terms[j], sums_.factors.terms[j], inverse.scale, inverse.rest);
+    return made;
   }
+
+ private:
+  /// The results where some may be denormal.
+  [[gnu::noinline]] void any_size(V* tile, size_t terms, Inverse<V> inverse) const {
+    F64 exponents[parts];
+    for (size_t p = 0; p < parts; ++p) exponents[p] = exponent_below(sums_.totals[p].high);
+    const V exponent = V::narrow(exponents), power = power_of_two(exponent);
+    const ScaledExp<V> exp(sums_.base + exponent, inverse.scale * power, inverse.rest * power);
+    for (size_t j = 0; j < terms; ++j) tile[j] = exp.any_size(tile[j]);
+  }
+
+  ShortSums<V> sums_;
+};
+
+template <class V>
+class ShortLogSoftmax {
+  using Element = typename V::Element;
+  using F64 = typename V::Wide;
+  static constexpr size_t parts = ShortSums<V>::parts;
+
+ public:
+  [[gnu::always_inline]] V run(V* tile, size_t terms) {
+    V* terms_left = beside_.terms;
+#pragma GCC unroll 16
+    for (size_t j = 0; j < terms; ++j) terms_left[j] = tile[j];
+    // Of each two, the smaller one is put aside, until the largest of all is left, in front.
+#pragma GCC unroll 5
+    for (size_t left = terms; left > 1; left -= left / 2) {
+#pragma GCC unroll 8
+      for (size_t k = 0; k < left / 2; ++k) {
+        const V a = terms_left[k], b = terms_left[left - 1 - k];
+        terms_left[k] = max(b, a);  // the other way round, as a NaN must stay
+        terms_left[left - 1 - k] = min(a, b);
+      }
+    }
+    const V top = terms_left[0];
+    sums_.add(terms_left + 1, terms - 1, largest_of(terms_left + 1, terms - 1));
+    F64 base[parts], wide_top[parts], logs[parts];
+    widen(sums_.base, base);
+    widen(top, wide_top);
+    for (size_t p = 0; p < parts; ++p)
+      logs[p] =
+          log_of_sum<Element>(beside_max<Element, F64>(sums_.totals[p], base[p], wide_top[p]));
+    const V log_sum = V::narrow(logs);
+#pragma GCC unroll 16
+    for (size_t k = 0; k < terms; ++k) tile[k] = (tile[k] - top) - log_sum;
+    constexpr auto limit = static_cast<Element>(max_limit);
+    return min(ones_between(-limit, top, limit), ones_between(-limit, log_sum, limit));
+  }
+
+ private:
+  ShortTile<V> beside_;
+  ShortSums<V> sums_;
 };
 
 }  // namespace
