@@ -75,9 +75,8 @@ template <class T, class F64>
 void log_beside_max(size_t items, SumExp sums, double* results) {
   for_vectors<F64>(items, [&](size_t i, size_t n) {
     const auto load = [=](const double* x) { return F64::load_first(x + i, n, F64::all(1.0)); };
-    const DoubleDouble<F64> beside =
-        beside_max<T, F64>({load(sums.sum), load(sums.rest)}, load(sums.exponent), load(sums.max));
-    log_of_sum<T>(beside).store_first(results + i, n);
+    const DoubleDouble<F64> sum = {load(sums.sum), load(sums.rest)};
+    log_beside<T>(sum, load(sums.exponent), load(sums.max)).store_first(results + i, n);
   });
 }
 

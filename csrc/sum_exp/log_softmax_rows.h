@@ -137,14 +137,13 @@ class LogSoftmaxRows {
     F64 base[parts], top[parts], logs[parts];
     widen(V::load(bases_), base);
     widen(V::load(top_), top);
-    F64 alone[parts];
+    // Where several share the maximum, it is in the sum.
+    F64 counted[parts];
     const V infinity = all<V>(0) - all<V>(minus_infinity);
-    widen(select(greater(infinity, V::load(limits_)), all<V>(1), all<V>(0)), alone);
+    widen(select(greater(infinity, V::load(limits_)), all<V>(0), all<V>(1)), counted);
     for (size_t p = 0; p < parts; ++p) {
-      const DoubleDouble<F64> total = Sums::totals(high_ + p * F64::width, low_ + p * F64::width);
-      const DoubleDouble<F64> beside = beside_max<Element>(total, base[p], top[p]);
-      const F64 log_of_all = log(beside.high, beside.low, all<F64>(0.0)).high;
-      logs[p] = select(greater(alone[p], all<F64>(0.5)), log_of_sum<Element>(beside), log_of_all);
+      const F64 total = Sums::totals(high_ + p * F64::width, low_ + p * F64::width).high;
+      logs[p] = log_of_one_and(nearly_beside_max(total, base[p], top[p]) - counted[p]);
     }
     V::narrow(logs).store(log_sum_);
   }

@@ -94,7 +94,7 @@ struct SumExpLoops {
   /// The promise holds for |max| < max_limit, with the error of sum_and_max.
   void (*sum_beside_max)(const Block<T>& block, SumExp sums);
   /// log_sum = log(1 + (sum + rest) 2^exponent e^-max) from sums beside the maxima.
-  ///   Error:  relative, beside that of the sums: 2^-40 in float and 2^-53 in double; sums below
+  ///   Error:  relative, beside that of the sums: 2^-36 in float and 2^-53 in double; sums below
   ///           2^-1021 e^max are 0
   void (*log_beside_max)(std::size_t items, SumExp sums, double* log_sum);
   /// Sums with the moments of z = scale * x, scale > 0.

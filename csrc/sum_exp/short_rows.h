@@ -217,8 +217,7 @@ class ShortLogSoftmax {
     widen(sums_.base, base);
     widen(top, wide_top);
     for (size_t p = 0; p < parts; ++p)
-      logs[p] =
-          log_of_sum<Element>(beside_max<Element, F64>(sums_.totals[p], base[p], wide_top[p]));
+      logs[p] = log_beside<Element>(sums_.totals[p], base[p], wide_top[p]);
     const V log_sum = V::narrow(logs);
 #pragma GCC unroll 16
     for (size_t k = 0; k < terms; ++k) tile[k] = (tile[k] - top) - log_sum;
