@@ -114,14 +114,17 @@ class SoftmaxRows {
 #pragma GCC unroll 4
     for (size_t k = 0; k < count; ++k) {
       const auto term = sums.term_of(load_terms(x + k * V::width, terms));
-      Element* power = power_ + at + k * V::width;
-      term.power.store(power);
+      term.power.store(power_ + at + k * V::width);
       term.factor.store(t_ + at + k * V::width);
       n = or_bits(n, n, term.n);
       if constexpr (!is_double) {
-        for (size_t p = 0; p < Sums::parts; ++p)
-          sums.sum[p] = sums.sum[p] + F64::load(power + p * F64::width);
         rests = fma(term.power, term.factor, rests);
+        if (count == 1 || k % 2 == 1) {  // pairs of powers lose little as floats
+          F64 wide[Sums::parts];
+          widen(count == 1 ? term.power : before.power + term.power, wide);
+          for (size_t p = 0; p < Sums::parts; ++p) sums.sum[p] = sums.sum[p] + wide[p];
+        }
+        before = term;
       } else if constexpr (count == 1) {
         sums.accumulate({n, term.power, term.power * term.factor, n});
       } else {
