@@ -83,11 +83,11 @@ class Rows {
     const Block<T> block = block_of(begin, count);
     {
       const FlushDenormals flush(FlushDenormals::What::results_and_operands);
-      loops_for<T>(loops_).sum_and_max(block, sums.sums());
+      loops_for<T>(loops_).sum_beside_max(block, sums.sums());
     }
-    log_sums(block, sums, Origin::max, loops_);
+    log_sums_from_max(block, sums, loops_);
     for (std::size_t i = 0; i < count; ++i)
-      finish(begin + i, sums.sums().max[i], sums.result()[i], sums.usable(i));
+      finish(begin + i, sums.sums().max[i], sums.result()[i], sums.usable_beside_max(i));
   }
 
   Block<T> block_of(std::size_t row, std::size_t count) const {

@@ -32,12 +32,10 @@ double inverse_rest(double sum, double rest, int power, double inverse) {
   return inverse * (std::fma(-sum * twice, inverse, 1.0) - rest * twice * inverse);
 }
 
-/// Whether items are rows that softmax is made of at once. The shortest, of less than a vector, are
-/// better transposed.
+/// Whether items are rows that softmax is made of at once.
 template <class T>
 bool rows_at_once(const Layout& layout) {
-  const std::size_t bytes = layout.terms * sizeof(T);
-  return layout.inner == 1 && bytes > 64 && bytes <= bytes_at_once;
+  return layout.inner == 1 && layout.terms > 0 && layout.terms * sizeof(T) <= bytes_at_once;
 }
 
 /// Softmax of an item that the loops have not been made for.
@@ -51,36 +49,54 @@ void softmax_of_item(const Block<T>& block, std::size_t item, double max, double
   }
 }
 
+/// A loop of SumExpLoops that ends in _at_once.
+template <class T>
+using AtOnce = void (*)(const Block<T>& block, T* y, Store store, double* made);
+
+/// The task whose rows are made at once, and by `usual` where they cannot.
+template <class T>
+BlockTask<T> task_at_once(AtOnce<T> loop, const T* x, const Layout& layout, T* y,
+                          const BlockTask<T>& usual) {
+  BlockTask<T> task;
+  const Store store = store_for(x, layout, y);
+  task.sum = [loop, x, y, store](const Block<T>& block, const ItemSums& sums) {
+    const FlushDenormals flush(FlushDenormals::What::results_and_operands);
+    loop(block, same_place(block.x, x, y), store, sums.result());
+  };
+  task.finish = [usual](const Block<T>& block, const ItemSums& sums, std::size_t first) {
+    const double* made = sums.result();
+    // All are, as a rule, which a loop without branches finds out first.
+    double count = 0.0;
+    for (std::size_t i = 0; i < block.items; ++i) count += made[i];
+    if (count == static_cast<double>(block.items)) return;
+    for_each_run(
+        block.items, [&](std::size_t i) { return made[i] == 0.0; },
+        [&](std::size_t begin, std::size_t run) {
+          const Block<T> rest = block.part(begin, run);
+          const ItemSums of_rest(run);
+          usual.sum(rest, of_rest);
+          usual.finish(rest, of_rest, first + begin);
+          usual.write(rest, of_rest);
+        });
+  };
+  return task;
+}
+
 }  // namespace
 
 template <class T>
 void softmax(const T* x, const Layout& layout, T* y, std::size_t threads, Isa isa) {
   const AllSumExpLoops& loops = sum_exp_loops(isa);
-  const bool at_once = rows_at_once<T>(layout);
-  // What is kept of each item: the scale of its results, 0 where they are made one by one, or that
-  // they are made.
-  constexpr double made = -1.0;
   BlockTask<T> task;
   task.sum = [&](const Block<T>& block, const ItemSums& sums) {
     const FlushDenormals flush(FlushDenormals::What::results_and_operands);
-    if (!at_once) return loops_for<T>(loops).sum_and_max(block, sums.sums());
-    double* all_made = sums.result();
-    loops_for<T>(loops).softmax_at_once(block, same_place(block.x, x, y), store_for(x, layout, y),
-                                        all_made);
-    for_each_run(
-        block.items, [&](std::size_t i) { return all_made[i] == 0.0; },
-        [&](std::size_t begin, std::size_t count) {
-          loops_for<T>(loops).sum_and_max(block.part(begin, count), sums.sums().from(begin));
-        });
+    loops_for<T>(loops).sum_and_max(block, sums.sums());
   };
+  // The scale of the results of an item, 0 where they are made one by one.
   task.finish = [&](const Block<T>& block, const ItemSums& sums, std::size_t) {
     const SumExp of = sums.sums();
     for (std::size_t i = 0; i < block.items; ++i) {
       double& scale = sums.result()[i];
-      if (at_once && scale == 1.0) {
-        scale = made;
-        continue;
-      }
       if (!sums.usable(i)) {
         const LoneItem item = lone_item(block, i, loops);
         of.max[i] = item.max;
@@ -111,6 +127,8 @@ void softmax(const T* x, const Layout& layout, T* y, std::size_t threads, Isa is
     for (std::size_t i = 0; i < block.items; ++i)
       if (sums.result()[i] == 0.0) softmax_of_item(block, i, of.max[i], of.sum[i], to);
   };
+  if (rows_at_once<T>(layout))
+    task = task_at_once(loops_for<T>(loops).softmax_at_once, x, layout, y, BlockTask<T>(task));
   for_each_block(x, layout, loops, threads, task);
 }
 
@@ -120,38 +138,20 @@ void log_softmax(const T* x, const Layout& layout, T* y, std::size_t threads, Is
   BlockTask<T> task;
   task.sum = [&](const Block<T>& block, const ItemSums& sums) {
     const FlushDenormals flush(FlushDenormals::What::results_and_operands);
-    loops_for<T>(loops).sum_and_max(block, sums.sums());
+    loops_for<T>(loops).sum_beside_max(block, sums.sums());
   };
+  task.add = loops.log.add_beside_max;
   task.finish = [&](const Block<T>& block, const ItemSums& sums, std::size_t) {
-    log_sums(block, sums, Origin::max, loops);
+    log_sums_from_max(block, sums, loops);
   };
   task.write = [&](const Block<T>& block, const ItemSums& sums) {
     loops_for<T>(loops).log_softmax(block, sums.sums().max, sums.result(),
                                     same_place(block.x, x, y), store_for(x, layout, y));
   };
-  // Longer rows hide what is done beside the exponentials, and need them once as a rule.
+  // Longer rows hide what is done beside the exponentials.
   const bool short_rows = sizeof(T) == sizeof(float) && layout.terms <= 256;
-  if (short_rows && rows_at_once<T>(layout)) {
-    const BlockTask<T> usual = task;
-    task.sum = [&](const Block<T>& block, const ItemSums& sums) {
-      const FlushDenormals flush(FlushDenormals::What::results_and_operands);
-      loops_for<T>(loops).log_softmax_at_once(block, same_place(block.x, x, y),
-                                              store_for(x, layout, y), sums.result());
-    };
-    task.finish = [&, usual](const Block<T>& block, const ItemSums& sums, std::size_t first) {
-      const double* made = sums.result();
-      for_each_run(
-          block.items, [&](std::size_t i) { return made[i] == 0.0; },
-          [&](std::size_t begin, std::size_t count) {
-            const Block<T> rest = block.part(begin, count);
-            const ItemSums of_rest(count);
-            usual.sum(rest, of_rest);
-            usual.finish(rest, of_rest, first + begin);
-            usual.write(rest, of_rest);
-          });
-    };
-    task.write = nullptr;
-  }
+  if (short_rows && rows_at_once<T>(layout))
+    task = task_at_once(loops_for<T>(loops).log_softmax_at_once, x, layout, y, BlockTask<T>(task));
   for_each_block(x, layout, loops, threads, task);
 }
 

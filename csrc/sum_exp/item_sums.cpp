@@ -97,8 +97,9 @@ void for_each_block(const T* x, const Layout& layout, const AllSumExpLoops& loop
     return;
   }
   const auto add_up = [&](const Block<T>& block, const ItemSums* sums) {
+    const auto add = task.add == nullptr ? loops.log.add : task.add;
     for (std::size_t s = 1; s < segments; ++s)
-      loops.log.add(block.items, sums[0].moments(), sums[s].moments());
+      add(block.items, sums[0].moments(), sums[s].moments());
   };
   if (grid.blocks() >= many_blocks) {
     // What is written is read again while a cache has it.

@@ -36,6 +36,11 @@ class ItemSums {
     const double sum = of.sum[i] + of.rest[i];  // a NaN fails
     return std::abs(of.exponent[i]) < exponent_limit && sum < HUGE_VAL;
   }
+  /// The same of a sum beside a maximum.
+  bool usable_beside_max(std::size_t i) const {
+    const SumExp of = sums();
+    return std::abs(of.max[i]) < max_limit && of.sum[i] + of.rest[i] < HUGE_VAL;
+  }
 
  private:
   static constexpr std::size_t arrays = 6;
@@ -52,6 +57,8 @@ struct BlockTask {
   std::function<void(const Block<T>&, const ItemSums&)> sum;
   /// Makes something of the sums of a whole block, whose first item is item `first` of the array.
   std::function<void(const Block<T>&, const ItemSums&, std::size_t first)> finish;
+  /// Adds the sums of a segment to those of the segments before; where none, moments too.
+  void (*add)(std::size_t items, SumExpMoments into, SumExpMoments from) = nullptr;
   /// Writes to where the block, or a segment of it, lies in an array of the same layout; or none.
   std::function<void(const Block<T>&, const ItemSums&)> write;
 };

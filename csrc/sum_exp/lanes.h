@@ -26,20 +26,42 @@ constexpr size_t terms_ahead = 2048;
 
 constexpr float minus_infinity = -__builtin_huge_valf();
 
-/// What is kept beside the sum of exponentials. Where the maximum is, or left out, so is what
-/// rounding took from the terms: those sums are for softmax, which needs each digit.
-enum class Keep { nothing, max, moments, all_but_max };
+/// What is kept beside the sum of exponentials. Where the maximum is, so is what rounding took
+/// from the terms: those sums are for softmax, which needs each digit. The maximum may be kept
+/// instead of its term, of which the sum is then free.
+enum class Keep { nothing, max, moments, max_apart };
 
-/// The next number below x; below 0 the largest that is not denormal.
+/// The largest of some terms in each lane.
 template <class V>
-inline V next_below(V x) {
-  using Element = typename V::Element;
-  constexpr bool is_double = sizeof(Element) == sizeof(double);
-  const V zero = all<V>(0), bit = all<V>(static_cast<Element>(is_double ? 0x1p-1074 : 0x1p-149));
-  const V below_zero = all<V>(static_cast<Element>(is_double ? -0x1p-1022 : -0x1p-126));
-  return select(greater(x, zero), sub_bits(x, bit),
-                select(greater(zero, x), add_bits(x, bit), below_zero));
-}
+struct Largest {
+  V first = all<V>(minus_infinity);
+
+  void add(V x) { first = max(first, x); }
+  void add(const Largest& other) { first = max(first, other.first); }
+  V in_lanes() const { return first; }
+  /// That of all lanes, in each.
+  V over_lanes() const { return all<V>(largest_lane(first)); }
+};
+
+/// The second largest, which is as large as the largest if there are two of those.
+template <class V>
+struct SecondLargest {
+  V first = all<V>(minus_infinity), second = all<V>(minus_infinity);
+
+  void add(V x) { add(SecondLargest{x, all<V>(minus_infinity)}); }
+  void add(const SecondLargest& other) {
+    second = max(max(second, other.second), min(first, other.first));
+    first = max(first, other.first);
+  }
+  V in_lanes() const { return second; }
+  V over_lanes() const {
+    SecondLargest<V> lanes;
+    typename V::Element firsts[V::width];
+    first.store(firsts);
+    for (const typename V::Element x : firsts) lanes.add(all<V>(x));
+    return max(lanes.second, all<V>(largest_lane(second)));
+  }
+};
 
 /// A few vectors, to be held in registers.
 template <class V, size_t count>
@@ -75,11 +97,11 @@ struct Lanes {
   static constexpr size_t parts = V::width / F64::width;
   static constexpr bool is_double = sizeof(Element) == sizeof(double);
   static constexpr bool moments = keep == Keep::moments;
-  static constexpr bool without_max = keep == Keep::all_but_max;
-  static constexpr bool precise = keep == Keep::max || without_max;
+  static constexpr bool max_apart = keep == Keep::max_apart;
+  static constexpr bool precise = keep == Keep::max || max_apart;
 
   V base, magic, lowest;
-  V top;  // the largest term; or given, what is above left out
+  V top;  // the largest term
   F64 sum[parts], rest[parts];
   DoubleDouble<F64> mean[moments ? parts : 1], squares[moments ? parts : 1];
 
@@ -90,9 +112,6 @@ struct Lanes {
       for (size_t p = 0; p < parts; ++p) mean[p] = squares[p] = {all<F64>(0.0), all<F64>(0.0)};
   }
 
-  /// For sums of the terms up to `most`, and of NaN.
-  explicit Lanes(V most) : Lanes() { top = most; }
-
   void set_base(V to) {
     constexpr auto range = static_cast<Element>(exponent_range<Element>);
     base = to;
@@ -102,17 +121,18 @@ struct Lanes {
 
   /// Of how many terms expect() wants the largest: one is as large as all others, as a rule, to
   /// within what a base allows; but moments lose digits to a base that is far from the largest.
-  /// Terms beside the maximum, which come second, know theirs from the start.
-  static constexpr size_t expected_terms = without_max ? terms_ahead : moments ? 8 : 1;
+  static constexpr size_t expected_terms = moments ? 8 : max_apart ? 4 : 1;
+
+  /// What finds the largest term that will be summed, if the terms to come are added to it.
+  auto ahead() const {
+    if constexpr (max_apart)
+      return SecondLargest<V>{top, all<V>(minus_infinity)};
+    else
+      return Largest<V>{};
+  }
 
   /// Sets the base of lanes without terms to the exponents of x.
   [[gnu::always_inline]] void expect(V x) { set_base(exponent_of(x * all<V>(C::log2_e))); }
-
-  /// x, or -inf where it is left out.
-  V chosen(V x) const {
-    if constexpr (without_max) return select(greater(x, top), all<V>(minus_infinity), x);
-    return x;
-  }
 
   /// Adds a term for each of the vectors to each lane; -inf adds nothing. load(k) has them again,
   /// and largest_ahead() the largest of some terms to come.
@@ -129,15 +149,28 @@ struct Lanes {
   [[gnu::always_inline]] bool add_in_range(const Vectors<V, count>& x, bool raised = false) {
     // A sum of eight, by halves, has the error of three additions: too much for softmax.
     constexpr size_t group = precise && count > 2 ? 2 : count;
+    // Of each two that could be the largest, the smaller one is summed.
+    [[maybe_unused]] V largest = top;
+    Vectors<V, count> summed = x;
+    if constexpr (max_apart) {
+#pragma GCC unroll 8
+      for (size_t k = 0; k < count; ++k) {
+        summed.v[k] = min(largest, x.v[k]);
+        largest = max(largest, x.v[k]);
+      }
+    }
     Terms<V> terms[count / group];
     V n = largest_in_range<V>();
 #pragma GCC unroll 4
     for (size_t k = 0; k < count / group; ++k) {
-      terms[k] = terms_of<group>(x.v + k * group);
+      terms[k] = terms_of<group>(summed.v + k * group);
       n = or_bits(n, n, terms[k].n);
     }
     if (any_bits_above(n, largest_in_range<V>()) && !raised) return false;
-    if constexpr (keep != Keep::nothing && !without_max) top = max(top, largest_of<count>(x.v));
+    if constexpr (max_apart)
+      top = largest;
+    else if constexpr (keep != Keep::nothing)
+      top = max(top, largest_of<count>(x.v));
 #pragma GCC unroll 4
     for (size_t k = 0; k < count / group; ++k) accumulate(terms[k]);
     return true;
@@ -148,12 +181,12 @@ struct Lanes {
   template <size_t count, class Load>
   [[gnu::noinline]] static Lanes raised_for(Lanes lanes, Load load, V ahead) {
     Vectors<V, count> x;
-    V largest = ahead;
+    auto largest = lanes.ahead();
     for (size_t k = 0; k < count; ++k) {
       x.v[k] = load(k);
-      largest = max(largest, lanes.chosen(x.v[k]));
+      largest.add(x.v[k]);
     }
-    lanes.raise(largest);
+    lanes.raise(max(ahead, largest.in_lanes()));
     lanes.add_in_range(x, true);
     return lanes;
   }
@@ -200,8 +233,7 @@ struct Lanes {
   // x stands second, as a NaN has to stay one. What lies below the lowest adds no more than
   // 2^-63 of a sum of at least 1/2 (2^-511 in double).
   [[gnu::always_inline]] Term term_of(V x) const {
-    V z = max(lowest, x);
-    if constexpr (without_max) z = select(greater(x, top), lowest, z);
+    const V z = max(lowest, x);
     const TableExpParts<V> e = table_exp_parts<precise>(z, magic);
     if constexpr (moments)
       return {e.n, fma(e.power, e.t, e.power), fnma(base, all<V>(C::ln_2), z)};
@@ -294,18 +326,41 @@ struct Lanes {
 
   /// One item for each of the first `count` lanes, as store() left them.
   void load(SumExpMoments from, size_t i, size_t count) {
-    static_assert(is_double && moments, "these are what store() writes");
+    static_assert(is_double, "these are what store() writes");
     const F64 zero = all<F64>(0.0);
-    base = F64::load_first(from.sums.exponent + i, count, zero);
+    set_base(F64::load_first(from.sums.exponent + i, count, zero));
     top = F64::load_first(from.sums.max + i, count, zero);
     sum[0] = F64::load_first(from.sums.sum + i, count, zero);
     rest[0] = F64::load_first(from.sums.rest + i, count, zero);
-    mean[0] = {F64::load_first(from.mean + i, count, zero), zero};
-    squares[0] = {F64::load_first(from.sum_of_squares + i, count, zero), zero};
+    if constexpr (moments) {
+      mean[0] = {F64::load_first(from.mean + i, count, zero), zero};
+      squares[0] = {F64::load_first(from.sum_of_squares + i, count, zero), zero};
+    }
+  }
+
+  /// Adds one term to each lane, none of which is kept apart.
+  void add_all(V x) {
+    const V kept = top;
+    if constexpr (max_apart) top = all<V>(0) - all<V>(minus_infinity);
+    raise(x);
+    add_in_range(Vectors<V, 1>{{x}}, true);
+    if constexpr (max_apart) top = kept;
+  }
+
+  /// Adds what the lanes keep apart, but for one of the largest, to their sums.
+  void join_tops() {
+    Element tops[V::width];
+    top.store(tops);
+    const Element largest = largest_lane(top);
+    size_t lane = 0;
+    while (lane + 1 < V::width && tops[lane] != largest) ++lane;
+    tops[lane] = minus_infinity;
+    add_all(V::load(tops));
   }
 
   /// All lanes as item i.
   void store_sum(SumExpMoments out, size_t i) {
+    if constexpr (max_apart) join_tops();
     const Element highest_base = largest_lane(base);
     F64 change[parts];
     widen(base - all<V>(highest_base), change);

@@ -14,11 +14,22 @@
 namespace logitkit {
 namespace {
 
+/// The next number below x; below 0 the largest that is not denormal.
+template <class V>
+inline V next_below(V x) {
+  using Element = typename V::Element;
+  constexpr bool is_double = sizeof(Element) == sizeof(double);
+  const V zero = all<V>(0), bit = all<V>(static_cast<Element>(is_double ? 0x1p-1074 : 0x1p-149));
+  const V below_zero = all<V>(static_cast<Element>(is_double ? -0x1p-1022 : -0x1p-126));
+  return select(greater(x, zero), sub_bits(x, bit),
+                select(greater(zero, x), add_bits(x, bit), below_zero));
+}
+
 template <class V>
 class LogSoftmaxRows {
   using Element = typename V::Element;
   using F64 = typename V::Wide;
-  using Sums = Lanes<V, Keep::all_but_max>;
+  using Sums = Lanes<V, Keep::max>;
   static constexpr size_t parts = Sums::parts;
   static constexpr size_t group = 4;  // vectors between two calls of between()
 
@@ -98,21 +109,25 @@ class LogSoftmaxRows {
   [[gnu::always_inline]] void sum(const Element* x, size_t terms, size_t i, size_t rows,
                                   const Between& between) {
     Sums sums;
-    sums.top = all<V>(limits_[i]);
     sums.set_base(all<V>(bases_[i]));
+    const V limit = all<V>(limits_[i]);
+    // A NaN stays one.
+    const auto chosen = [limit](V x) {
+      return select(greater(x, limit), all<V>(minus_infinity), x);
+    };
     size_t j = 0;
     for (; j + group * V::width <= terms; j += group * V::width) {
       Vectors<V, group> some;
 #pragma GCC unroll 4
       for (size_t k = 0; k < group; ++k) {
-        some.v[k] = V::load(x + j + k * V::width);
+        some.v[k] = chosen(V::load(x + j + k * V::width));
         V::prefetch(x + j + k * V::width + rows * terms);
       }
       sums.add_in_range(some, true);
       between(i * terms + j);
     }
     for (; j < terms; j += V::width)
-      sums.add_in_range(Vectors<V, 1>{{load_terms(x + j, terms - j)}}, true);
+      sums.add_in_range(Vectors<V, 1>{{chosen(load_terms(x + j, terms - j))}}, true);
     high_[i] = sums.sum[0];
     low_[i] = sums.rest[0];
     for (size_t p = 1; p < parts; ++p) high_[i] = high_[i] + sums.sum[p];
@@ -122,15 +137,13 @@ class LogSoftmaxRows {
     F64 base[parts], top[parts], logs[parts];
     widen(V::load(bases_), base);
     widen(V::load(top_), top);
-    F64 alone[parts];
+    // Where several share the maximum, it is in the sum.
+    F64 counted[parts];
     const V infinity = all<V>(0) - all<V>(minus_infinity);
-    widen(select(greater(infinity, V::load(limits_)), all<V>(1), all<V>(0)), alone);
+    widen(select(greater(infinity, V::load(limits_)), all<V>(0), all<V>(1)), counted);
     for (size_t p = 0; p < parts; ++p) {
-      const DoubleDouble<F64> total = Sums::totals(high_ + p * F64::width, low_ + p * F64::width);
-      const DoubleDouble<F64> beside = beside_max<Element>(total, base[p], top[p]);
-      const F64 log_of_all = log(beside.high, beside.low, all<F64>(0.0)).high;
-      logs[p] = select(greater(alone[p], all<F64>(0.5)), log_of_sum<Element>(all<F64>(1.0), beside),
-                       log_of_all);
+      const F64 total = Sums::totals(high_ + p * F64::width, low_ + p * F64::width).high;
+      logs[p] = log_of_one_and(nearly_beside_max(total, base[p], top[p]) - counted[p]);
     }
     V::narrow(logs).store(log_sum_);
   }

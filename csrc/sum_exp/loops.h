@@ -26,6 +26,9 @@ struct Block {
 /// columns: a sum over the lanes of a vector would cost more than the sum over the row.
 constexpr std::size_t short_row = 64;
 
+/// Rows of at most so many bytes are transposed for softmax, too, and their results back.
+constexpr std::size_t short_row_bytes = 64;
+
 /// Rows of so many bytes are small enough for softmax to keep two numbers for each term in the
 /// first-level cache.
 constexpr std::size_t bytes_at_once = 16384;
@@ -44,6 +47,8 @@ struct SumExp {
   SumExp from(std::size_t i) const { return {exponent + i, sum + i, rest + i, max + i}; }
 };
 constexpr double exponent_limit = 0x1p17;
+/// What is below the lowest exponent is nothing beside a maximum above this.
+constexpr double max_limit = (exponent_limit - 2048) * 0.69;
 
 /// SumExp, and with p = softmax of an item's terms z the means that softmax_stats needs.
 struct SumExpMoments {
@@ -84,13 +89,12 @@ struct SumExpLoops {
   void (*sum_and_max)(const Block<T>& block, SumExp sums);
   /// The same with the error of double, and the maxima.
   void (*sum_wide)(const Block<T>& block, SumExp sums);
-  /// The sums, and the maxima, of the terms below max[i] of each item i; which should not be far
-  /// below it only because it is denormal. The error is that of sum_and_max.
-  void (*sum_beside_max)(const Block<T>& block, const double* max, SumExp sums);
-  /// log_sum = log(count + (sum + rest) 2^exponent e^-max) from the sums beside a maximum, of which
-  /// there is one or, where log_sum was log 2 or more before, two; log_sum should have been less
-  /// than 1, with an error of less than 1e-3.
-  ///   Error:  relative, beside that of the sums: 2^-40 in float and 2^-53 in double; sums below
+  /// The maxima, and the sums of the terms beside them: of all but one that is the largest. So
+  /// log(1 + sum) has all its digits, however small the sum. Where a term is +inf, the maximum is.
+  /// The promise holds for |max| < max_limit, with the error of sum_and_max.
+  void (*sum_beside_max)(const Block<T>& block, SumExp sums);
+  /// log_sum = log(1 + (sum + rest) 2^exponent e^-max) from sums beside the maxima.
+  ///   Error:  relative, beside that of the sums: 2^-36 in float and 2^-53 in double; sums below
   ///           2^-1021 e^max are 0
   void (*log_beside_max)(std::size_t items, SumExp sums, double* log_sum);
   /// Sums with the moments of z = scale * x, scale > 0.
@@ -110,7 +114,7 @@ struct SumExpLoops {
   /// y = (x - max) - log_sum.
   void (*log_softmax)(const Block<T>& block, const double* max, const double* log_sum, T* y,
                       Store store);
-  /// y = log_softmax(x), likewise; for doubles, whose logarithm takes longer, there is none.
+  /// y = log_softmax(x), likewise, which doubles, whose logarithm takes longer, have none of.
   ///   Error:  the logarithm of the sum has that of sum_and_max, relative
   void (*log_softmax_at_once)(const Block<T>& block, T* y, Store store, double* made);
 };
@@ -119,6 +123,8 @@ struct SumExpLoops {
 struct LogLoops {
   /// into += from; moments that are not set stay so.
   void (*add)(std::size_t items, SumExpMoments into, SumExpMoments from);
+  /// The same for sums beside maxima, without moments.
+  void (*add_beside_max)(std::size_t items, SumExpMoments into, SumExpMoments from);
   /// high + low = log((sum + rest) 2^exponent)
   ///   Error:  2^-54 + 2^-53 |result|
   void (*log)(std::size_t items, SumExp sums, double* high, double* low);

@@ -2,10 +2,42 @@
 // files with an instruction set of their own, after that one's vectors.
 #pragma once
 
+#include "simd/double_double.h"
 #include "simd/table_exp.h"
 
 namespace logitkit {
 namespace {
+
+/// What is below the lowest exponent in range has no more than this power.
+template <class Element>
+constexpr Element smallest_power =
+    static_cast<Element>(sizeof(Element) == sizeof(double) ? 0x1p-510 : 0x1p-62);
+
+/// The inverse of a sum as scaled_parts() takes it.
+template <class V>
+struct Inverse {
+  V scale, rest;
+};
+template <class V>
+inline Inverse<V> inverse_of(
+    const DoubleDouble<typename V::Wide> (&totals)[V::width / V::Wide::width]) {
+  using F64 = typename V::Wide;
+  constexpr std::size_t parts = V::width / F64::width;
+  F64 inverse[parts], rest[parts];
+  for (std::size_t p = 0; p < parts; ++p) {
+    inverse[p] = all<F64>(1.0) / totals[p].high;
+    // One step of Newton's method.
+    const F64 remainder = fnma(totals[p].high, inverse[p], all<F64>(1.0));
+    rest[p] = inverse[p] * fnma(totals[p].low, inverse[p], remainder);
+  }
+  const V scale = V::narrow(inverse);
+  if constexpr (sizeof(typename V::Element) < sizeof(double)) {
+    F64 rounded[parts];
+    widen(scale, rounded);
+    for (std::size_t p = 0; p < parts; ++p) rest[p] = inverse[p] - rounded[p];
+  }
+  return {scale, V::narrow(rest)};
+}
 
 /// Small results are made 2^lift times as large. Added to 2^(lift + smallest), where the distance
 /// of two numbers is 2^lift times that of denormal ones, they are rounded and leave their bits.

@@ -56,9 +56,6 @@ class SoftmaxRows {
   }
 
  private:
-  /// What is below the lowest exponent in range has no more than this power.
-  static constexpr auto smallest_power = static_cast<Element>(is_double ? 0x1p-510 : 0x1p-62);
-
   static size_t vectors_of(size_t terms) { return (terms + V::width - 1) / V::width; }
 
   [[gnu::always_inline]] static V load_terms(const Element* x, size_t n) {
@@ -117,14 +114,17 @@ class SoftmaxRows {
 #pragma GCC unroll 4
     for (size_t k = 0; k < count; ++k) {
       const auto term = sums.term_of(load_terms(x + k * V::width, terms));
-      Element* power = power_ + at + k * V::width;
-      term.power.store(power);
+      term.power.store(power_ + at + k * V::width);
       term.factor.store(t_ + at + k * V::width);
       n = or_bits(n, n, term.n);
       if constexpr (!is_double) {
-        for (size_t p = 0; p < Sums::parts; ++p)
-          sums.sum[p] = sums.sum[p] + F64::load(power + p * F64::width);
         rests = fma(term.power, term.factor, rests);
+        if (count == 1 || k % 2 == 1) {  // pairs of powers lose little as floats
+          F64 wide[Sums::parts];
+          widen(count == 1 ? term.power : before.power + term.power, wide);
+          for (size_t p = 0; p < Sums::parts; ++p) sums.sum[p] = sums.sum[p] + wide[p];
+        }
+        before = term;
       } else if constexpr (count == 1) {
         sums.accumulate({n, term.power, term.power * term.factor, n});
       } else {
@@ -147,29 +147,20 @@ class SoftmaxRows {
 
   /// The totals of all rows and their inverses, scale + rest each.
   void invert_sums() {
-    constexpr size_t parts = Sums::parts;
-    F64 inverse[parts], rest[parts];
-    for (size_t p = 0; p < parts; ++p) {
-      const DoubleDouble<F64> total = Sums::totals(high_ + p * F64::width, low_ + p * F64::width);
-      total.high.store(total_ + p * F64::width);
-      inverse[p] = all<F64>(1.0) / total.high;
-      // One step of Newton's method.
-      const F64 remainder = fnma(total.high, inverse[p], all<F64>(1.0));
-      rest[p] = inverse[p] * fnma(total.low, inverse[p], remainder);
+    DoubleDouble<F64> totals[Sums::parts];
+    for (size_t p = 0; p < Sums::parts; ++p) {
+      totals[p] = Sums::totals(high_ + p * F64::width, low_ + p * F64::width);
+      totals[p].high.store(total_ + p * F64::width);
     }
-    const V scale = V::narrow(inverse);
-    if constexpr (!is_double) {
-      F64 rounded[parts];
-      widen(scale, rounded);
-      for (size_t p = 0; p < parts; ++p) rest[p] = inverse[p] - rounded[p];
-    }
-    scale.store(scale_);
-    V::narrow(rest).store(rest_);
+    const Inverse<V> inverse = inverse_of<V>(totals);
+    inverse.scale.store(scale_);
+    inverse.rest.store(rest_);
   }
 
   /// y = the terms of row i over their sum.
   [[gnu::always_inline]] void write(const Element* x, size_t terms, size_t i, Element* y) const {
-    const V scale = all<V>(scale_[i]), rest = all<V>(rest_[i]), smallest = all<V>(smallest_power);
+    const V scale = all<V>(scale_[i]), rest = all<V>(rest_[i]),
+            smallest = all<V>(smallest_power<Element>);
     size_t j = 0, at = i * vectors_of(terms) * V::width;
     for (; j + group * V::width <= terms; j += group * V::width, at += group * V::width) {
       V power[group];

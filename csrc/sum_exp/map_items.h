@@ -1,0 +1,182 @@
+// Softmax and log-softmax from the sums: walks over the items of a block, with a map for each.
+// Include only from files with an instruction set of their own, after that one's vectors.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "sum_exp/loops.h"
+#include "sum_exp/scaled_exp.h"
+#include "sum_exp/sum_items.h"
+#include "sum_exp/tile.h"
+
+namespace logitkit {
+namespace {
+
+/// y = map(x) for n < V::width terms.
+template <class V, class Map>
+inline void map_some(const typename V::Element* x, size_t n, const Map& map,
+                     typename V::Element* y) {
+  if (n == 0) return;
+  V v = V::load_first(x, n, V::all(*x));
+  map.template apply<1>(&v);
+  v.store_first(y, n);
+}
+
+/// The elements from y on up to where a vector is aligned.
+template <class V>
+inline size_t up_to_aligned(const typename V::Element* y) {
+  const size_t past = reinterpret_cast<std::uintptr_t>(y) / sizeof(typename V::Element) % V::width;
+  return past == 0 ? 0 : V::width - past;
+}
+
+template <Store store, class V>
+inline void put(V v, typename V::Element* y) {
+  if constexpr (store == Store::streamed)
+    v.stream(y);
+  else
+    v.store(y);
+}
+
+/// y = map(x) for a row.
+template <class V, Store store, class Map>
+inline void map_row(const typename V::Element* x, size_t terms, const Map& map,
+                    typename V::Element* y) {
+  size_t j = 0;
+  if constexpr (store == Store::streamed) {
+    const size_t head = up_to_aligned<V>(y);
+    j = head < terms ? head : terms;
+    map_some<V>(x, j, map, y);
+  }
+  for (; j + 4 * V::width <= terms; j += 4 * V::width) {
+    V v[4];
+#pragma GCC unroll 4
+    for (size_t k = 0; k < 4; ++k) v[k] = V::load(x + j + k * V::width);
+    map.template apply<4>(v);
+#pragma GCC unroll 4
+    for (size_t k = 0; k < 4; ++k) put<store>(v[k], y + j + k * V::width);
+  }
+  for (; j + V::width <= terms; j += V::width) {
+    V v = V::load(x + j);
+    map.template apply<1>(&v);
+    put<store>(v, y + j);
+  }
+  map_some<V>(x + j, terms - j, map, y + j);
+}
+
+/// y = map(x) for a strip of columns, which has a map for each vector of items.
+template <class V, Store store, class Map>
+inline void map_columns(const typename V::Element* x, size_t terms, size_t row_step, size_t columns,
+                        const Map* maps, typename V::Element* y) {
+  for (size_t j = 0; j < terms; ++j, x += row_step, y += row_step) {
+    size_t c = 0;
+    for (; c + V::width <= columns; c += V::width) {
+      V v = V::load(x + c);
+      V::prefetch(x + c + 8 * row_step);
+      maps[c / V::width].template apply<1>(&v);
+      put<store>(v, y + c);
+    }
+    if (c < columns) map_some<V>(x + c, columns - c, maps[c / V::width], y + c);
+  }
+}
+
+/// y = map(x) for all items of a block. start(i, n) makes the map of items i .. i + n - 1, one
+/// in a lane, or of item i in all lanes if n = 0.
+template <class V, Store store, class Start>
+inline void map_items(const Block<typename V::Element>& block, const Start& start,
+                      typename V::Element* y) {
+  if (block.terms == 0) return;  // x and y may be null
+  using Map = decltype(start(0, 0));
+  const auto some = [](size_t n) { return n < V::width ? n : V::width; };
+  if (!block.has_rows()) {
+    const bool aligned = up_to_aligned<V>(y) == 0 && block.term_step % V::width == 0;
+    for (size_t c = 0; c < block.items; c += strip * V::width) {
+      const size_t rest = block.items - c;
+      const size_t columns = rest < strip * V::width ? rest : strip * V::width;
+      Map maps[strip];
+      for (size_t k = 0; k < columns; k += V::width)
+        maps[k / V::width] = start(c + k, some(columns - k));
+      const auto map = aligned ? map_columns<V, store, Map> : map_columns<V, Store::cached, Map>;
+      map(block.x + c, block.terms, block.term_step, columns, maps, y + c);
+    }
+  } else if (2 * block.terms <= V::width) {
+    for (size_t i = 0; i < block.items; i += V::width) {
+      const size_t rows = some(block.items - i);
+      V tile[V::width];
+      load_tile(block.x + i * block.item_step, rows, block.item_step, block.terms, tile);
+      const Map map = start(i, rows);
+      for (size_t j = 0; j < block.terms; ++j) map.template apply<1>(tile + j);
+      store_tile(tile, rows, block.item_step, block.terms, y + i * block.item_step);
+    }
+  } else {
+    for (size_t i = 0; i < block.items; ++i)
+      map_row<V, store>(block.x + i * block.item_step, block.terms, start(i, 0),
+                        y + i * block.item_step);
+  }
+}
+
+template <class V, class Start>
+inline void map_items(const Block<typename V::Element>& block, const Start& start,
+                      typename V::Element* y, Store store) {
+  if (store == Store::cached) return map_items<V, Store::cached>(block, start, y);
+  map_items<V, Store::streamed>(block, start, y);
+  V::fence();
+}
+
+template <class V>
+struct Softmax {
+  ScaledExp<V> exp;
+  template <size_t count>
+  [[gnu::always_inline]] void apply(V* x) const {
+    V least = x[0];
+#pragma GCC unroll 4
+    for (size_t k = 1; k < count; ++k) least = min(least, x[k]);
+    if (exp.any_small(least)) {
+      V largest = x[0];
+#pragma GCC unroll 4
+      for (size_t k = 1; k < count; ++k) largest = max(largest, x[k]);
+      const bool zero = exp.all_zero(largest);
+#pragma GCC unroll 4
+      for (size_t k = 0; k < count; ++k) x[k] = zero ? all<V>(0) : exp.any_size(x[k]);
+      return;
+    }
+#pragma GCC unroll 4
+    for (size_t k = 0; k < count; ++k) x[k] = exp.in_range(x[k]);
+  }
+};
+
+template <class V>
+struct LogSoftmax {
+  V max, log_sum;
+  template <size_t count>
+  void apply(V* x) const {
+    for (size_t k = 0; k < count; ++k) x[k] = (x[k] - max) - log_sum;
+  }
+};
+
+template <class V>
+void softmax(const Block<typename V::Element>& block, Scaled scaled, typename V::Element* y,
+             Store store) {
+  map_items<V>(
+      block,
+      [scaled](size_t i, size_t n) {
+        return Softmax<V>{ScaledExp<V>(load_narrow<V>(scaled.exponent, i, n),
+                                       load_narrow<V>(scaled.scale, i, n),
+                                       load_narrow<V>(scaled.rest, i, n))};
+      },
+      y, store);
+}
+
+template <class V>
+void log_softmax(const Block<typename V::Element>& block, const double* max, const double* log_sum,
+                 typename V::Element* y, Store store) {
+  map_items<V>(
+      block,
+      [max, log_sum](size_t i, size_t n) {
+        return LogSoftmax<V>{load_narrow<V>(max, i, n), load_narrow<V>(log_sum, i, n)};
+      },
+      y, store);
+}
+
+}  // namespace
+}  // namespace logitkit
