@@ -62,32 +62,72 @@ def test_trajectories_agree(case):
     np.testing.assert_allclose(ours, theirs(scheduler, 10, x), rtol=2e-4, atol=2e-4)
 
 
-@pytest.mark.parametrize("steps", [8, 16, 40])
-@pytest.mark.parametrize(
-    ("make", "options"),
-    [
-        (diffusers.DPMSolverMultistepScheduler, {}),
-        (diffusers.DEISMultistepScheduler, {}),
-        (diffusers.UniPCMultistepScheduler, {}),
-        (diffusers.UniPCMultistepScheduler, {"solver_order": 1}),
-    ],
-    ids=["2M", "DEIS 2", "UniPC 2", "UniPC 1"],
-)
-def test_methods_of_order_2_agree_up_to_the_last_sigma(make, options, steps):
-    # They agree where a network gets the times of its sigmas, not rounded ones. The last step is
-    # not the same: theirs returns the data predicted at the last sigma, whose bias is the larger
-    # error with many steps, and with few may cancel some of that of the path.
-    scheduler = make(**options, beta_schedule="scaled_linear", use_karras_sigmas=True)
+METHODS = {
+    "Euler": (diffusers.EulerDiscreteScheduler, {}),
+    "2M": (diffusers.DPMSolverMultistepScheduler, {}),
+    "3M": (diffusers.DPMSolverMultistepScheduler, {"solver_order": 3}),
+    "DEIS 2": (diffusers.DEISMultistepScheduler, {}),
+    "DEIS 3": (diffusers.DEISMultistepScheduler, {"solver_order": 3}),
+    "UniPC 1": (diffusers.UniPCMultistepScheduler, {"solver_order": 1}),
+    "UniPC 2": (diffusers.UniPCMultistepScheduler, {}),
+    "UniPC 3": (diffusers.UniPCMultistepScheduler, {"solver_order": 3}),
+}
+GRIDS = {
+    "Karras": {"use_karras_sigmas": True},
+    "exponential": {"use_exponential_sigmas": True},
+    "trailing": {"timestep_spacing": "trailing"},
+}
+SCALED = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
+
+
+def paths(scheduler, steps, predict, x):
+    """Return their path and ours, with a network that gets the times of its sigmas in both."""
     setup = d.from_diffusers(scheduler, steps)
-    x = torch.from_numpy(np.random.default_rng(0).standard_normal((64, 1)))
-    states = [s.x for s in d.trajectory(setup, network, initial=x)]
     scheduler.set_timesteps(steps)
-    y, path = x, []
+    scaled = "Euler" in type(scheduler).__name__  # there x is divided by alpha
+    y = x / setup.process.schedule.alpha(setup.times[0]) if scaled else x
+    other = []
     for t, time in zip(scheduler.timesteps, setup.times, strict=False):
-        y = scheduler.step(network(y, setup.network_time(time)), t, y).prev_sample
-        path.append(y)
-    for ours, other in zip(states[1:-1], path[:-1], strict=True):
-        np.testing.assert_allclose(ours, other, rtol=2e-5, atol=2e-5)  # sigmas are of float32
+        seen = scheduler.scale_model_input(y, t)
+        y = scheduler.step(predict(seen, setup.network_time(time)), t, y).prev_sample
+        other.append(y)
+    return other, [state.x for state in d.trajectory(setup, predict, initial=x)][1:]
+
+
+@pytest.mark.parametrize("steps", [8, 16, 40])
+@pytest.mark.parametrize("grid", GRIDS)
+@pytest.mark.parametrize("name", METHODS)
+def test_the_same_method_on_the_same_times_gives_the_same_samples(name, grid, steps):
+    make, options = METHODS[name]
+    scheduler = make(**SCALED, **options, **GRIDS[grid])
+    x = torch.from_numpy(np.random.default_rng(0).standard_normal((64, 1)))
+    other, ours = paths(scheduler, steps, network, x)
+    assert len(ours) == len(other) == steps
+    if name.startswith("DEIS"):  # there the last step ends in sigma_min, or does nothing
+        other, ours = other[:-1], ours[:-1]
+    # their sigmas are of float32, as are the states of DPM-Solver; states of Euler have no alpha
+    kept = slice(-1, None) if name == "Euler" else slice(None)
+    for mine, theirs_ in zip(ours[kept], other[kept], strict=True):
+        np.testing.assert_allclose(mine, theirs_, rtol=2e-5, atol=2e-5)
+
+
+def test_the_same_method_up_to_the_last_sigma():
+    scheduler = diffusers.DPMSolverMultistepScheduler(
+        **SCALED, **GRIDS["Karras"], final_sigmas_type="sigma_min"
+    )
+    x = torch.from_numpy(np.random.default_rng(0).standard_normal((64, 1)))
+    other, ours = paths(scheduler, 12, network, x)
+    assert len(ours) == 11  # there the last step repeats the last sigma
+    np.testing.assert_allclose(ours[-1], other[-1], rtol=2e-5, atol=2e-5)
+
+
+def test_orders_at_the_end():
+    config = {"_class_name": "DPMSolverMultistepScheduler", "solver_order": 3}
+    few, many = (d.from_diffusers(config, steps).solver for steps in (12, 16))
+    assert [solver.order for solver in few] == [3] * 10 + [2, 1]
+    assert [solver.order for solver in many] == [3] * 15 + [1]
+    config = {"_class_name": "UniPCMultistepScheduler", "lower_order_final": False}
+    assert [solver.order for solver in d.from_diffusers(config, 4).solver] == [2, 2, 2, 1]
 
 
 def test_the_same_in_a_pipeline():
@@ -150,7 +190,7 @@ def test_noise_is_added_alike():
         ("EulerDiscreteScheduler", {}, d.DDIM()),
         ("EulerAncestralDiscreteScheduler", {}, d.DDIM(1.0)),
         ("HeunDiscreteScheduler", {"use_karras_sigmas": True}, d.Heun()),
-        ("DPMSolverMultistepScheduler", {"solver_order": 3}, d.DPMpp(3)),
+        ("DPMSolverMultistepScheduler", {"solver_order": 3}, d.DPMpp(3, halved=True)),
         ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++"}, d.DPMpp(2, 1.0)),
         ("DPMSolverSinglestepScheduler", {}, d.DPMpp2S()),
         ("UniPCMultistepScheduler", {"use_exponential_sigmas": True}, d.UniPC(2)),
@@ -160,7 +200,8 @@ def test_noise_is_added_alike():
 )
 def test_configurations(name, options, solver):
     setup = d.from_diffusers({"_class_name": name, **options}, steps=12)
-    assert setup.solver == solver
+    first = setup.solver[0] if isinstance(setup.solver, tuple) else setup.solver
+    assert first == solver
     assert len(setup.times) == 13
     assert (np.diff(setup.times) < 0.0).all()
     assert setup.times[-1] == 0.0
