@@ -30,6 +30,12 @@ KINDS: Mapping[str, Kind] = {
     "v_prediction": "v",
     "flow_prediction": "flow",
 }
+COUNTING_THE_DATA = (  # whose spacings have one more time than steps, which they leave out
+    "DPMSolverMultistepScheduler",
+    "DPMSolverSinglestepScheduler",
+    "UniPCMultistepScheduler",
+    "DEISMultistepScheduler",
+)
 
 
 @dataclass(frozen=True)
@@ -120,10 +126,10 @@ def from_diffusers(scheduler: Any, /, steps: int) -> SamplerSetup:
     configuration asks for; pass a solver to `sample` for that solver's own end.
 
     Deliberate deviations: times are not rounded after Karras' or other spacings; a step always
-    ends where the next one begins, also where `steps` does not divide the training steps; the
-    last step of DEIS goes to clean data, where there it repeats the last time; the noise of
-    SDE-DPM-Solver++ of order 3 has the weights of the equation; clipping and thresholding are
-    guidance here (`DynamicThreshold`), not options of a solver.
+    ends where the next one begins, also where `steps` does not divide the training steps; where
+    the last step of DEIS there repeats the last time, it goes to clean data, and its first step
+    of order 3 is corrected; SDE-DPM-Solver++ of order 3 has the weights of the equation; clipping
+    and thresholding are guidance here (`DynamicThreshold`), not options of a solver.
 
     Examples
     --------
@@ -232,8 +238,7 @@ def _times_of(
     name: str, config: Mapping[str, Any], process: Gaussian, steps: int
 ) -> NDArray[np.float64]:
     """Return the times of a configuration: the index in its table, and 1 for the data."""
-    train = process.span[1]
-    to_data = _to_data(config)
+    train, to_data = process.span[1], _to_data(config)
     for option, grid in (
         ("use_karras_sigmas", karras),
         ("use_exponential_sigmas", uniform_log_snr),
@@ -242,18 +247,20 @@ def _times_of(
             return grid(process, steps - (not to_data), start=train, end=1.0, clean=to_data)
     sampled = name in ("DDIMScheduler", "DDPMScheduler")
     spacing = config.get("timestep_spacing", "leading" if sampled else "linspace")
+    spare = int(name in COUNTING_THE_DATA)
     if spacing == "leading":
-        ratio = int(train) // steps
-        times = np.arange(steps)[::-1] * ratio + config.get("steps_offset", 0) + 1.0
+        ratio = int(train) // (steps + spare)
+        times = np.arange(spare, steps + spare)[::-1] * ratio + config.get("steps_offset", 0) + 1.0
     elif spacing == "trailing":
         times = np.rint(np.arange(train, 0.0, -train / steps))
     elif spacing == "linspace":
-        times = np.rint(np.linspace(train - 1.0, 0.0, steps)) + 1.0
+        index = np.linspace(train - 1.0, 0.0, steps + spare)[:steps]
+        times = 1.0 + (np.rint(index) if sampled or spare else index)
     else:
         raise ValueError(
             f"expected timestep_spacing leading, trailing or linspace, not {spacing!r}"
         )
-    last = 0.0 if to_data else 1.0
+    last = 0.0 if to_data and name != "DEISMultistepScheduler" else 1.0
     return np.append(times, last) if times[-1] > last else times
 
 
