@@ -235,6 +235,9 @@ class ExponentialAdams(Solver):
         Number of predictions.
     of : {"x0", "eps"}, default "x0"
         Whether the polynomial, in log(alpha / sigma), is one of the data or of the noise.
+    corrected : bool, default True
+        Whether the first step, whose order is 1, is repeated once its end has a prediction. A
+        method of order 3 is of order 2 without; other libraries leave it out.
 
     See Also
     --------
@@ -251,11 +254,12 @@ class ExponentialAdams(Solver):
     --------
     >>> from logitkit.diffusion import ExponentialAdams
     >>> ExponentialAdams(order=3, of="eps")
-    ExponentialAdams(order=3, of='eps')
+    ExponentialAdams(order=3, of='eps', corrected=True)
     """
 
     order: Literal[1, 2, 3] = 3
     of: Literal["x0", "eps"] = "x0"
+    corrected: bool = True
     needs = ("schedule",)
 
     def __post_init__(self) -> None:
@@ -272,7 +276,8 @@ class ExponentialAdams(Solver):
         self, state: State, predict: Predict, t: Time, s: Time, process: Any, rng: Rng
     ) -> Taken:
         line = data_line(False) if self.of == "x0" else NOISE_LINE
-        return _adams(line, self.order, predict(state.x, t), s, state, process, correct="first")
+        correct: Literal["first", "none"] = "first" if self.corrected else "none"
+        return _adams(line, self.order, predict(state.x, t), s, state, process, correct=correct)
 
 
 @dataclass(frozen=True)
