@@ -401,6 +401,74 @@ def test_the_last_step_into_clean_data_keeps_the_order(solver, most):
     assert gaussian_error(process, solver, times) < most
 
 
+def test_a_last_step_of_order_1_returns_the_data_predicted_there():
+    process = d.Gaussian(d.VariancePreserving())
+    network = Mixture().network(process)
+    times = d.karras(process, 12, end=0.05)
+    x = np.random.default_rng(0).standard_normal((8, 2))
+    for solver in (d.DPMpp(3), d.UniPC(3), d.ExponentialAdams(2, "eps")):
+        solvers = d.lower_order_final(solver, 12)
+        *_, before, last = d.trajectory(
+            process, network, solver=solvers, times=times, initial=x, prediction="x0"
+        )
+        np.testing.assert_allclose(last.x, network(before.x, times[-2]), rtol=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("order", "steps", "lowered", "orders"),
+    [
+        (3, 5, None, [3, 3, 3, 2, 1]),
+        (3, 5, 1, [3, 3, 3, 3, 1]),
+        (3, 5, 0, [3, 3, 3, 3, 3]),
+        (2, 1, None, [1]),
+        (1, 2, None, [1, 1]),
+    ],
+)
+def test_lower_orders_at_the_end(order, steps, lowered, orders):
+    solvers = d.lower_order_final(d.DPMpp(order, eta=0.5), steps, lowered=lowered)
+    assert solvers == tuple(d.DPMpp(n, eta=0.5) for n in orders)
+
+
+@pytest.mark.parametrize(("steps", "lowered"), [(0, None), (3, -1)])
+def test_lower_orders_that_cannot_be(steps, lowered):
+    with pytest.raises(ValueError, match="at least one step"):
+        d.lower_order_final(d.UniPC(3), steps, lowered=lowered)
+
+
+def test_the_form_with_half_of_the_second_difference_is_of_order_2():
+    process = d.Gaussian(d.scaled_linear())
+    errors = [
+        gaussian_error(
+            process, d.DPMpp(3, halved=True),
+            d.uniform_log_snr(process, n, start=1000.0, end=1.0, clean=False),
+        )
+        for n in (16, 32, 64, 128)
+    ]  # fmt: skip
+    assert 1.85 <= measured_order(errors) <= 2.3
+
+
+def test_one_solver_for_each_step():
+    process = d.Gaussian(d.StraightPath())
+    network, times = Mixture().network(process), [0.9, 0.7, 0.5, 0.2]
+    run = {"times": times, "initial": np.array([[0.3], [-1.0]]), "prediction": "x0"}
+    same = d.sample(process, network, solver=[d.DPMpp(2)] * 3, **run)
+    np.testing.assert_array_equal(same, d.sample(process, network, solver=d.DPMpp(2), **run))
+    with pytest.raises(ValueError, match="one for each of 3 steps, not 2"):
+        d.sample(process, network, solver=[d.DPMpp(2)] * 2, **run)
+    with pytest.raises(TypeError, match="TokenPosterior needs"):
+        d.sample(process, network, solver=[d.DPMpp(2)] * 2 + [d.TokenPosterior()], **run)
+
+
+def test_a_solver_does_not_go_on_from_predictions_of_another_kind():
+    process = d.Gaussian(d.StraightPath())
+    network, times = Mixture().network(process), np.array([0.9, 0.7, 0.5, 0.2])
+    run = {"times": times, "initial": np.array([[0.3], [-1.0]]), "prediction": "x0"}
+    mixed = d.sample(process, network, solver=[d.DEIS(2), d.DEIS(2), d.DPMpp(2)], **run)
+    begin = d.sample(process, network, solver=d.DEIS(2), **{**run, "times": times[:3]})
+    fresh = {**run, "initial": begin, "times": times[2:]}
+    np.testing.assert_array_equal(mixed, d.sample(process, network, solver=d.DPMpp(2), **fresh))
+
+
 def test_2m_reaches_its_order_on_a_table():
     process = d.Gaussian(d.scaled_linear())
     errors = [

@@ -85,7 +85,8 @@ def test_gradients(noise):
     assert torch.autograd.gradcheck(results, (leaf(),), atol=1e-4 if rough else 1e-6, eps=1e-5)
 
 
-SMOOTH = [noise for noise in NOISES if not isinstance(noise, (Laplace, Exponential))]
+KINKED = (Laplace, Exponential, Uniform)
+SMOOTH = [noise for noise in NOISES if not isinstance(noise, KINKED)]
 
 
 @pytest.mark.parametrize("noise", SMOOTH, ids=lambda noise: type(noise).__name__)
@@ -101,11 +102,12 @@ def test_second_derivatives(noise):
     assert gradgradcheck(results, (leaf(MU[:1]),), check_fwd_over_rev=True, **options)
 
 
-@pytest.mark.parametrize("noise", [Laplace(), Exponential()], ids=str)
+@pytest.mark.parametrize("noise", [Laplace(), Exponential(), Uniform()], ids=str)
 def test_second_derivatives_where_densities_have_kinks(noise):
-    """Away from equal logits they are those of differences of the first ones."""
+    """Away from the kinks they are those of differences of the first ones."""
     g, h = np.cos(np.arange(10.0)).reshape(2, 5), 1e-4
-    x = leaf()
+    mu = 0.9 * MU  # logits of MU differ by 1, where uniform noise has a kink
+    x = leaf(mu)
     for function, first in (
         (lambda x: (ArgmaxNoise(x, noise).probs * torch.tensor(g)).sum(), "vjp"),
         (lambda x: ArgmaxNoise(x, noise).log_prob([0, 3]).sum(), "score"),
@@ -113,16 +115,19 @@ def test_second_derivatives_where_densities_have_kinks(noise):
         (gradient,) = torch.autograd.grad(function(x), x, create_graph=True)
         (second,) = torch.autograd.grad((gradient * torch.tensor(g)).sum(), x)
         argument = g if first == "vjp" else np.array([0, 3])
-        up, down = (getattr(ArgmaxNoise(MU + s * g, noise), first)(argument) for s in (h, -h))
+        up, down = (getattr(ArgmaxNoise(mu + s * g, noise), first)(argument) for s in (h, -h))
         np.testing.assert_allclose(second, (up - down) / (2.0 * h), rtol=0, atol=1e-5)
 
 
-def test_uniform_noise_has_first_derivatives_alone():
-    (gradient,) = torch.autograd.grad(
-        ArgmaxNoise(x := leaf(0.1 * MU), Uniform()).probs[0, 0], x, create_graph=True
-    )
-    with pytest.raises(NotImplementedError, match="Uniform"):
-        gradient.sum().backward()
+@pytest.mark.parametrize(
+    ("gap", "expected"), [(0.3, 1.0), (0.0, 1.0), (-0.3, -1.0), (1.2, 0.0)], ids=str
+)
+def test_second_derivatives_of_uniform_noise(gap, expected):
+    """For two classes p = 1 - (1 - d)^2 / 2 where d >= 0; the first of equal logits is larger."""
+    x = leaf([gap, 0.0])
+    (gradient,) = torch.autograd.grad(ArgmaxNoise(x, Uniform()).probs[0], x, create_graph=True)
+    (second,) = torch.autograd.grad(gradient[0], x)
+    np.testing.assert_allclose(second, [-expected, expected], rtol=0, atol=1e-12)
 
 
 def test_laws_of_a_users_own_have_first_derivatives():

@@ -101,3 +101,15 @@ def test_examples(name):
     runner = doctest.DocTestRunner()
     for test in finder.find(getattr(losses, name), name, globs={}):
         assert runner.run(test).failed == 0
+
+
+def test_worked_numbers_of_beta_bernoulli():
+    # two classes with logits 1 and -1: p = sigmoid(2) = 0.880797; -log(w theta + (1 - w) p)
+    x, y = [[1.0, -1.0], [-1.0, 1.0]], [0, 0]
+    value = losses.beta_bernoulli(x, y, share=0.1, reduction="none")
+    assert value[0] == pytest.approx(0.17112364388500304, rel=1e-14)  # theta = 1 / n = 0.5
+    value = losses.beta_bernoulli(x, y, share=0.4, prior=0.3, reduction="none")
+    assert value[1] == pytest.approx(1.6527538830097444, rel=1e-14)
+    _, slope = losses.value_and_grad(losses.beta_bernoulli)(x[:1], y[:1], share=0.1)
+    # -(1 - w) p (1 - p) / (w theta + (1 - w) p)
+    np.testing.assert_allclose(slope, [[-0.1121303894, 0.1121303894]], rtol=1e-9)

@@ -188,6 +188,14 @@ def test_margin_softmax(axis):
     )
 
 
+def test_worked_numbers_of_iterative_top_k():
+    # softmax(2, 1, 0) = (.66524, .24473, .09003) leaves (.66952, .75527, 0), of which the softmax
+    # is (.38439, .41881, .19679)
+    expected = [1.0496356246958052, 0.6635409388856354, 0.2868234364185594]
+    np.testing.assert_allclose(maps.iterative_top_k([2.0, 1.0, 0.0], k=2), expected, rtol=1e-14)
+    np.testing.assert_allclose(maps.iterative_top_k([5.0, 4.0, 3.0], k=2), expected, rtol=1e-14)
+
+
 def test_errors():
     x = np.zeros((2, 3))
     with pytest.raises(ValueError, match=r"1 <= alpha < inf, not 0\.5"):

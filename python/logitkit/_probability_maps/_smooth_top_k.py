@@ -252,6 +252,12 @@ def iterative_top_k(x: Any, /, axis: int = -1, *, k: int) -> Any:
     --------
     gradient_top_k : A form with elements from 0 to 1.
 
+    Notes
+    -----
+    Step by step what [1]_ calls soft-k-max, its last section: subtract the minimum, then `k` times
+    multiply by what is left, 1 - p, and add the softmax to p. It depends on the scale and not on a
+    shift of the logits; the least of them stays at 0 in all rounds.
+
     References
     ----------
     .. [1] J. Su, "Smooth approximations of functions that are not differentiable" (in

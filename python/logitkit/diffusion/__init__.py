@@ -37,6 +37,7 @@ from ._guidance import (
     PowerWeight,
 )
 from ._invert import interpolate, invert
+from ._lower_order import lower_order_final
 from ._multistep import DEIS, DPMpp, ExponentialAdams, UniPC
 from ._predictions import Prediction
 from ._predictor import PredictionError, Predictor
@@ -151,6 +152,7 @@ __all__ = [
     "karras",
     "linear",
     "linear_keep",
+    "lower_order_final",
     "sample",
     "scaled_linear",
     "shifted",

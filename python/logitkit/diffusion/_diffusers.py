@@ -15,12 +15,13 @@ from ._arrays import Array
 from ._first_order import DDIM, DDPM
 from ._gaussian import Gaussian
 from ._grids import karras, shifted, uniform_log_snr
+from ._lower_order import lower_order_final
 from ._multistep import DEIS, DPMpp, ExponentialAdams, UniPC
 from ._predictions import Kind, Prediction
 from ._runge_kutta import DPMpp2S, DPMSolver2, FlowHeun, Heun
 from ._schedule_tables import cosine, linear, scaled_linear, sigmoid, zero_terminal_snr
 from ._schedules import StraightPath
-from ._solver import Solver, State
+from ._solver import Solver, State, solver_of_each
 from ._variance_preserving import StepTable
 
 KINDS: Mapping[str, Kind] = {
@@ -29,6 +30,12 @@ KINDS: Mapping[str, Kind] = {
     "v_prediction": "v",
     "flow_prediction": "flow",
 }
+COUNTING_THE_DATA = (  # whose spacings have one more time than steps, which they leave out
+    "DPMSolverMultistepScheduler",
+    "DPMSolverSinglestepScheduler",
+    "UniPCMultistepScheduler",
+    "DEISMultistepScheduler",
+)
 
 
 @dataclass(frozen=True)
@@ -40,8 +47,8 @@ class SamplerSetup:
     ----------
     process : Gaussian
         The forward process.
-    solver : Solver
-        How a step is taken.
+    solver : Solver, or tuple of them of length steps
+        How a step is taken: all of them, or each.
     times : ndarray of float64, shape (steps + 1,)
         Falling times.
     prediction : {"eps", "x0", "v", "flow"}
@@ -66,7 +73,7 @@ class SamplerSetup:
     """
 
     process: Gaussian
-    solver: Solver
+    solver: Solver | tuple[Solver, ...]
     times: NDArray[np.float64]
     prediction: Kind
     per_step: float = 1.0
@@ -114,17 +121,22 @@ def from_diffusers(scheduler: Any, /, steps: int) -> SamplerSetup:
 
     Notes
     -----
+    Where the network gets the same times, the samples are the same up to the rounding of the
+    tables, which there are of single precision. The last steps have the orders that the
+    configuration asks for; pass a solver to `sample` for that solver's own end.
+
     Deliberate deviations: times are not rounded after Karras' or other spacings; a step always
-    ends where the next one begins, also where `steps` does not divide the training steps; the
-    tables are of double precision; clipping and thresholding are guidance here
+    ends where the next one begins, also where `steps` does not divide the training steps; where
+    the last step of DEIS there repeats the last time, it goes to clean data; SDE-DPM-Solver++ of
+    order 3 has the weights of the equation; clipping and thresholding are guidance here
     (`DynamicThreshold`), not options of a solver.
 
     Examples
     --------
     >>> from logitkit.diffusion import from_diffusers
     >>> config = {"_class_name": "UniPCMultistepScheduler", "solver_order": 3}
-    >>> from_diffusers(config, steps=10).solver
-    UniPC(order=3)
+    >>> from_diffusers(config, steps=4).solver
+    (UniPC(order=3), UniPC(order=3), UniPC(order=2), UniPC(order=1))
     """
     config = dict(scheduler if isinstance(scheduler, Mapping) else scheduler.config)
     name = config.get("_class_name") or type(scheduler).__name__
@@ -139,7 +151,10 @@ def from_diffusers(scheduler: Any, /, steps: int) -> SamplerSetup:
         sigmas = np.append(np.linspace(1.0, last, steps), 0.0)
         return SamplerSetup(process, solver, shifted(sigmas, shift), kind, per_step=train)
     process = Gaussian(_table_of(config))
-    return SamplerSetup(process, solver, _times_of(name, config, process, steps), kind, offset=-1.0)
+    times = _times_of(name, config, process, steps)
+    return SamplerSetup(
+        process, _ended(config, solver, steps, len(times) - 1), times, kind, offset=-1.0
+    )
 
 
 def _solver_of(name: str, config: Mapping[str, Any]) -> Solver:
@@ -153,7 +168,7 @@ def _solver_of(name: str, config: Mapping[str, Any]) -> Solver:
         if name == "DPMSolverSinglestepScheduler":
             return DPMpp2S(eta=noise)
         if name == "DPMSolverMultistepScheduler":
-            return DPMpp(order, eta=noise)
+            return DPMpp(order, eta=noise, halved=order == 3 and not noise)
     large = config.get("variance_type", "fixed_small") == "fixed_large"
     solvers: dict[str, Solver] = {
         "DDIMScheduler": DDIM(),
@@ -163,7 +178,7 @@ def _solver_of(name: str, config: Mapping[str, Any]) -> Solver:
         "HeunDiscreteScheduler": Heun(),
         "KDPM2DiscreteScheduler": DPMSolver2(),
         "UniPCMultistepScheduler": UniPC(min(order, 3)),
-        "DEISMultistepScheduler": ExponentialAdams(min(order, 3), "eps"),
+        "DEISMultistepScheduler": ExponentialAdams(min(order, 3), "eps", corrected=False),
         "LMSDiscreteScheduler": DEIS(3),
         "FlowMatchEulerDiscreteScheduler": DDIM(),
         "FlowMatchHeunDiscreteScheduler": FlowHeun(),
@@ -171,6 +186,35 @@ def _solver_of(name: str, config: Mapping[str, Any]) -> Solver:
     if name not in solvers:
         raise ValueError(f"expected one of {', '.join(solvers)}, not {name}")
     return solvers[name]
+
+
+def _ended(
+    config: Mapping[str, Any], solver: Solver, steps: int, taken: int
+) -> Solver | tuple[Solver, ...]:
+    """
+    Return a solver with the orders that the last steps of a configuration have.
+
+    Where there the last of its steps repeats a time, one less is `taken` here.
+    """
+    if not isinstance(solver, (DPMpp, UniPC, ExponentialAdams)):
+        return solver
+    lower, to_data = config.get("lower_order_final", True), _to_data(config)
+    if isinstance(solver, UniPC):
+        lowered = 2 if lower else 0
+    elif lower and steps < 15:  # as there
+        lowered = 2
+    else:
+        lowered = int(config.get("euler_at_final", False))
+    if to_data and not isinstance(solver, ExponentialAdams):
+        lowered = max(lowered, 1)
+    lowered = min(lowered, solver.order - 1)
+    return lower_order_final(solver, steps, lowered=lowered)[:taken] if lowered else solver
+
+
+def _to_data(config: Mapping[str, Any]) -> bool:
+    """Return whether the last step of a configuration goes to clean data."""
+    ends_in_first_step = config.get("final_sigmas_type") == "sigma_min"
+    return config.get("set_alpha_to_one", True) and not ends_in_first_step
 
 
 def _table_of(config: Mapping[str, Any]) -> StepTable:
@@ -194,30 +238,29 @@ def _times_of(
     name: str, config: Mapping[str, Any], process: Gaussian, steps: int
 ) -> NDArray[np.float64]:
     """Return the times of a configuration: the index in its table, and 1 for the data."""
-    train = process.span[1]
-    to_data = (
-        config.get("set_alpha_to_one", True) and config.get("final_sigmas_type") != "sigma_min"
-    )
+    train, to_data = process.span[1], _to_data(config)
     for option, grid in (
         ("use_karras_sigmas", karras),
         ("use_exponential_sigmas", uniform_log_snr),
     ):
         if config.get(option):
-            return grid(process, steps + (not to_data), start=train, end=1.0, clean=to_data)
+            return grid(process, steps - (not to_data), start=train, end=1.0, clean=to_data)
     sampled = name in ("DDIMScheduler", "DDPMScheduler")
     spacing = config.get("timestep_spacing", "leading" if sampled else "linspace")
+    spare = int(name in COUNTING_THE_DATA)
     if spacing == "leading":
-        ratio = int(train) // steps
-        times = np.arange(steps)[::-1] * ratio + config.get("steps_offset", 0) + 1.0
+        ratio = int(train) // (steps + spare)
+        times = np.arange(spare, steps + spare)[::-1] * ratio + config.get("steps_offset", 0) + 1.0
     elif spacing == "trailing":
         times = np.rint(np.arange(train, 0.0, -train / steps))
     elif spacing == "linspace":
-        times = np.rint(np.linspace(train - 1.0, 0.0, steps)) + 1.0
+        index = np.linspace(train - 1.0, 0.0, steps + spare)[:steps]
+        times = 1.0 + (np.rint(index) if sampled or spare else index)
     else:
         raise ValueError(
             f"expected timestep_spacing leading, trailing or linspace, not {spacing!r}"
         )
-    last = 0.0 if to_data else 1.0
+    last = 0.0 if to_data and name != "DEISMultistepScheduler" else 1.0
     return np.append(times, last) if times[-1] > last else times
 
 
@@ -282,9 +325,10 @@ class DiffusersScheduler:
         setup = from_diffusers(self._config, num_inference_steps)
         self.setup = setup
         self.solver = setup.solver if self._solver is None else self._solver
-        several = isinstance(self.solver, (Heun, DPMSolver2, DPMpp2S, FlowHeun))
+        self._solvers = solver_of_each(self.solver, len(setup.times) - 1)
+        several = [s for s in self._solvers if isinstance(s, (Heun, DPMSolver2, DPMpp2S, FlowHeun))]
         if several:
-            raise ValueError(f"expected a solver with one prediction a step, not {self.solver}")
+            raise ValueError(f"expected a solver with one prediction a step, not {several[0]}")
         times = setup.network_time(setup.times[:-1])
         self.timesteps = torch.as_tensor(times, device=device)
         self._state: State | None = None
@@ -342,7 +386,7 @@ class DiffusersScheduler:
         def predict(x: Array, at: Any) -> Prediction:
             return Prediction(model_output, setup.prediction, x, at)
 
-        self._state = self.solver.step(state, predict, t, s, process=process, rng=rng)
+        self._state = self._solvers[index].step(state, predict, t, s, process=process, rng=rng)
         x = self._state.x
         return SimpleNamespace(prev_sample=x) if return_dict else (x,)
 

@@ -88,3 +88,13 @@ def midpoint_weights(node: Any, growth: Any) -> Weights:
     total = -expm1(-growth)
     slope = total / (2.0 * node)
     return [total - slope, slope]
+
+
+def halved_weights(nodes: list[Any], growth: Any) -> Weights:
+    """
+    Return the weights of three predictions in DPM-Solver++(3M) as its authors' code has them.
+
+    The polynomial is x_0 + D_1 u + D_2 u^2, and the weight of D_2 is half of its integral.
+    """
+    total, first, second = moments(growth, 3)
+    return solved(nodes, [total, first, 0.5 * second])

@@ -13,7 +13,13 @@ from typing import Any, NamedTuple, Protocol
 
 from ._arrays import Array, Time
 from ._elementary import all_finite, divided, exp
-from ._exponential import Weights, midpoint_weights, polynomial_weights, solved
+from ._exponential import (
+    Weights,
+    halved_weights,
+    midpoint_weights,
+    polynomial_weights,
+    solved,
+)
 from ._gaussian import Gaussian, Hop
 from ._predictions import Prediction
 from ._remembered import remembered
@@ -45,10 +51,16 @@ class Line(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class DataLine:
-    """The data against log(alpha / sigma); `midpoint` as in DPM-Solver++(2M) and UniPC."""
+    """
+    The data against log(alpha / sigma).
+
+    With `midpoint`, two predictions have the weights of DPM-Solver++(2M) and UniPC; with
+    `halved`, three have those of DPM-Solver++(3M).
+    """
 
     midpoint: bool
     eta: float = 0.0
+    halved: bool = False
     of = "x0"
 
     def place(self, process: Gaussian, t: Time) -> Any:
@@ -64,6 +76,8 @@ class DataLine:
         growth = (1.0 + self.eta) * hop.h
         if self.midpoint and len(places) == 2:
             return ratio, hop.alpha_s, midpoint_weights(places[1], growth)
+        if self.halved and len(places) == 3:
+            return ratio, hop.alpha_s, halved_weights(places, growth)
         return ratio, hop.alpha_s, polynomial_weights(places, growth)
 
 

@@ -21,14 +21,14 @@ from ._draws import Draws
 from ._predictions import Kind
 from ._predictor import PredictionError, Predictor
 from ._process import illegality
-from ._solver import Solver, State
+from ._solver import Solver, State, solver_of_each
 
 
 def sample(
     process: Any,
     predict: Callable[..., Array],
     *,
-    solver: Solver | None = None,
+    solver: Solver | Sequence[Solver] | None = None,
     times: Sequence[Any] | NDArray[Any] | None = None,
     shape: tuple[int, ...] | None = None,
     initial: Array | State | None = None,
@@ -52,8 +52,8 @@ def sample(
         and what the network predicts, which then are the defaults, as `from_diffusers` makes.
     predict : callable, (x, t) -> array or (x, t, condition) -> array
         The network; see `Predictor`.
-    solver : Solver
-        How a step is taken.
+    solver : Solver, or sequence of them of length steps
+        How a step is taken: all of them, or each.
     times : array_like, shape (steps + 1,) or (steps + 1, n)
         Falling times, one row for each state; with a column for each sample, where samples
         have times of their own.
@@ -149,7 +149,7 @@ def trajectory(
     process: Any,
     predict: Callable[..., Array],
     *,
-    solver: Solver | None = None,
+    solver: Solver | Sequence[Solver] | None = None,
     times: Sequence[Any] | NDArray[Any] | None = None,
     shape: tuple[int, ...] | None = None,
     initial: Array | State | None = None,
@@ -170,8 +170,8 @@ def trajectory(
         and what the network predicts, which then are the defaults, as `from_diffusers` makes.
     predict : callable, (x, t) -> array or (x, t, condition) -> array
         The network; see `Predictor`.
-    solver : Solver
-        How a step is taken.
+    solver : Solver, or sequence of them of length steps
+        How a step is taken: all of them, or each.
     times : array_like, shape (steps + 1,) or (steps + 1, n)
         Falling times, one row for each state.
     shape : tuple of ints, optional
@@ -220,20 +220,24 @@ def trajectory(
     process, predict, solver, times, prediction = _set_up(
         process, predict, solver, times, prediction
     )
-    if reason := illegality(solver, process):
-        raise TypeError(reason)
     grid = checked_times(times, process.span)
+    solvers = solver_of_each(solver, len(grid) - 1)
+    for used in {id(used): used for used in solvers}.values():
+        if reason := illegality(used, process):
+            raise TypeError(reason)
+        if guidance is not None:
+            guidance.check(condition, used)
     predictor = Predictor(process, predict, prediction, condition, guidance)
-    if guidance is not None:
-        guidance.check(condition, solver)
     state = _first_state(process, grid, shape, initial, rng, like, first)
     if guidance is not None and not isinstance(initial, State):
         state = state._replace(memory=guidance.begin())
     yield state
     for index in range(state.step, len(grid) - 1):
-        t, s = as_time(grid[index]), as_time(grid[index + 1])
+        t, s, now = as_time(grid[index]), as_time(grid[index + 1]), solvers[index]
+        if index and now.remembers != solvers[index - 1].remembers:
+            state = state._replace(history=())
         try:
-            state = solver.step(state, predictor, t, s, process=process, rng=rng)
+            state = now.step(state, predictor, t, s, process=process, rng=rng)
         except PredictionError as error:
             where = f"step {index + 1} of {len(grid) - 1}, from t={t} to {s}"
             raise PredictionError(f"{where}: {error}") from error
@@ -254,10 +258,10 @@ class _AtNetworkTime:
 def _set_up(
     process: Any,
     predict: Callable[..., Array],
-    solver: Solver | None,
+    solver: Solver | Sequence[Solver] | None,
     times: Any,
     prediction: Kind | None,
-) -> tuple[Any, Callable[..., Array], Solver, Any, Kind]:
+) -> tuple[Any, Callable[..., Array], Solver | Sequence[Solver], Any, Kind]:
     """Return the arguments with what a `SamplerSetup` has in the place of those left out."""
     if isinstance(process, SamplerSetup):
         solver, times = solver or process.solver, process.times if times is None else times

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar, NamedTuple, TypeAlias
@@ -116,6 +116,7 @@ class Solver(ABC):
 
     needs: ClassVar[tuple[str, ...]] = ()
     honours_shift: ClassVar[bool] = False  # whether a guidance may shift the mean of its steps
+    remembers = ""  # of what kind the predictions in its history are; another cannot go on from it
 
     @property
     def deterministic(self) -> bool:
@@ -162,6 +163,17 @@ class Solver(ABC):
         self, state: State, predict: Predict, t: Time, s: Time, process: Any, rng: Rng
     ) -> tuple[Array, tuple[Any, ...]]:
         """Return the samples at `s` and the history for the next step."""
+
+
+def solver_of_each(solver: Solver | Sequence[Solver], steps: int) -> Sequence[Solver]:
+    """Return the solvers of all steps, where one may be given for all of them."""
+    if not isinstance(solver, (tuple, list)):
+        return [solver] * steps  # type: ignore[list-item]
+    if len(solver) != steps:
+        raise ValueError(
+            f"expected one solver, or one for each of {steps} steps, not {len(solver)}"
+        )
+    return solver
 
 
 def noisy(prediction: Prediction, a: Any, b: Any, std: Any, draws: Draws) -> Array:

@@ -343,13 +343,18 @@ def beta_bernoulli(
     -----
     A Beta prior of mean :math:`\theta` that is worth a share `w` of all observations has this
     posterior mean. The loss is at most :math:`-\log(w \theta)`, so that a row that is all wrong,
-    maybe by its label, counts no more than that. The model is that of [1]_ for two classes; with
-    more of them it is applied to the true class.
+    maybe by its label, counts no more than that. For two classes it is the model of [1]_ and the
+    code of [2]_, which learns `w` and :math:`\theta`; that code takes more classes for pairs of
+    the true one with each of the others and sums the losses, where here the true one is set
+    against all of them at once.
 
     References
     ----------
     .. [1] M. K. Hasan and C. J. Pal, "A new smooth approximation to the zero one loss with a
        probabilistic interpretation", arXiv:1511.05643, 2015.
+    .. [2] I. Karpukhin, S. Dereka and S. Kolesnikov, "EXACT: How to train your accuracy",
+       Pattern Recognition Letters, 2024, arXiv:2205.09615. Code: github.com/ivan-chai/exact,
+       ``relaxation.py``.
 
     Examples
     --------

@@ -3,13 +3,16 @@ Second derivatives of the probabilities of argmax(logits + noise), and of their 
 
 With r_i = f / F at u - mu_i, and r_i' = r_i (f' / f - r_i) its slope, the derivative of the
 product of `noise_argmax_vjp` along h is that of its integrand, by dr_m = -h_m r_m' and
-dG = -G sum_j h_j r_j. Where f jumps, r' is infinite: exponential noise jumps at the largest
-logit alone, whose h is zero once a constant is subtracted, which changes nothing. Uniform noise
-has no second derivatives that these integrals give.
+dG = -G sum_j h_j r_j. Where f jumps, r' is infinite. At the lower end of the support only the jump
+of the largest logit counts, as G is zero below it: its h is zero once a constant is subtracted,
+which changes nothing. Uniform noise has an upper end too, where F = 1 and r' = -1 times Dirac's
+delta: the integrand at u = mu_i + 1/2 is added for each class i. Derivatives of uniform noise have
+a kink where two logits are the same: here the first of them counts as the larger.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,7 +36,13 @@ def noise_argmax_second_vjp(
         total = np.sum(r, axis=-1, keepdims=True)
         inner = total * g - (r @ g)[:, None]
         d_inner = -np.sum(moved, axis=-1, keepdims=True) * g + (moved @ g)[:, None]
-        return np.exp(log_mass) @ (-(r @ h)[:, None] * r * inner - moved * inner + r * d_inner)
+        result = np.exp(log_mass) @ (-(r @ h)[:, None] * r * inner - moved * inner + r * d_inner)
+        for i, log_cdfs, above in _upper_ends(mu, noise):
+            # dr_i = h_i delta, and so d(r_m (g_m R - T)) = dr_m (g_m R - T) + r_m (g_m - g_i) dr_i
+            ratios = h[i] * np.where(above, np.exp(np.sum(log_cdfs) - log_cdfs), 0.0)
+            result += ratios * (g - g[i])
+            result[i] += np.sum(ratios * (g[i] - g))
+        return result
 
     return _of_rows(of_row, logits, scale, cotangent, direction) / scale**2
 
@@ -62,14 +71,31 @@ def noise_argmax_score_vjp(
         along = r @ h + np.where(own, slope, 0.0) @ h
         # d r_j = -h_j r_j'.
         result = share @ (r * (along + score @ h)[:, None] + h * r * (slope - r))
+        log_p = np.logaddexp.reduce(logs)
+        for i, log_cdfs, above in _upper_ends(mu, noise):
+            rivals = np.sum(log_cdfs) - log_cdfs[own] - log_p  # log prod_{j != y} F / p
+            if own[i]:  # d f_y = h_y delta
+                result -= h[i] * np.where(above, np.exp(rivals - log_cdfs), 0.0)
+            elif above[own][0]:  # dr_i = h_i delta
+                result[i] -= h[i] * np.exp(rivals[0])
         result[own] = -np.sum(result[~own])
         return result
 
     return _of_rows(of_row, logits, scale, own, cotangent) / scale**2
 
 
+def _upper_ends(mu: Any, noise: Noise) -> Iterator[tuple[int, Any, Any]]:
+    """Yield the classes whose density jumps where it ends, with log F and the larger logits there."""
+    if type(noise).__name__ != "Uniform":
+        return
+    classes = np.arange(len(mu))
+    for i in classes[mu + 0.5 > np.max(mu) - 0.5]:
+        above = (mu > mu[i]) | ((mu == mu[i]) & (classes < i))
+        yield int(i), np.where(above, noise.log_cdf(mu[i] + 0.5 - mu), 0.0), above
+
+
 def _jumps(noise: Noise) -> bool:
-    return type(noise).__name__ == "Exponential"
+    return type(noise).__name__ in ("Exponential", "Uniform")
 
 
 def _pivot(mu: Any, noise: Noise) -> Any:
@@ -95,4 +121,6 @@ def _slope(noise: Noise, x: Any) -> Any:
             return -(df + 1.0) * x / (df + x * x)
         case "Exponential":
             return np.full_like(x, -1.0)
+        case "Uniform":
+            return np.zeros_like(x)
     raise NotImplementedError(f"no second derivatives are known for noise of {noise!r}")

@@ -41,8 +41,9 @@ class ArgmaxNoise(_argmax_noise.ArgmaxNoise):
 
     What `logitkit.distributions.ArgmaxNoise` is for such logits. `probs`, `log_prob`,
     `expected_max`, `entropy`, `cross_entropy`, `kl_divergence` and `rsample` have derivatives
-    with respect to them: two, but one alone for uniform noise and for a law of the user's own;
-    the other results have none. The second ones are computed in NumPy.
+    with respect to them: two, but one alone for a law of the user's own; the other results have
+    none. The second ones are computed in NumPy; where those of a law have a kink, at equal logits,
+    they are one-sided.
 
     Parameters
     ----------
