@@ -352,10 +352,10 @@ __global__ void __launch_bounds__(row_threads)
 }
 
 template <class S>
-dim3 key_blocks(const AttentionInput<S>& in, std::size_t rows, int passes, unsigned& tiles) {
+Blocks key_blocks(const AttentionInput<S>& in, std::size_t rows, int passes, unsigned& tiles) {
   tiles = static_cast<unsigned>((in.alike.keys + rows - 1) / rows);
-  return dim3(static_cast<unsigned>(in.sequence_count * static_cast<std::size_t>(in.key_heads) *
-                                    tiles * static_cast<std::size_t>(passes)));
+  return {in.sequence_count * static_cast<std::size_t>(in.key_heads) * tiles *
+          static_cast<std::size_t>(passes)};
 }
 
 // Queues both kernels, and returns whether the device can do it.
@@ -367,8 +367,7 @@ bool launch_tiles(const AttentionInput<S>& in, const AttentionGradient<S>& g,
   const Grid grid = grid_of(in, Of::rows);
   const bool aligned = is_aligned<S>(in.query) && is_aligned<S>(in.key) &&
                        is_aligned<S>(in.value) && is_aligned<S>(g.grad_out);
-  const dim3 blocks(static_cast<unsigned>(grid.blocks(in.sequence_count)));
-  Launch how = {blocks, dim3(Of::threads), Of::shared_bytes, stream};
+  Launch how = {{grid.blocks(in.sequence_count)}, dim3(Of::threads), Of::shared_bytes, stream};
   status = launch(&grade_queries<S, D>, how, in, g, of_rows, grid, aligned);
   unsigned tiles = 0;
   how.grid = key_blocks(in, Of::rows, Of::both ? 1 : 2, tiles);
@@ -402,8 +401,7 @@ cudaError_t attention_gradient(const AttentionInput<S>& in, const AttentionGradi
   const GradientRows<T> of_rows = {static_cast<GradientRow<T>*>(g.workspace), in.heads,
                                    static_cast<std::int64_t>(rows)};
   const std::size_t count = batches * static_cast<std::size_t>(in.heads) * rows;
-  Launch how = {dim3(static_cast<unsigned>((count + row_warps - 1) / row_warps)), dim3(row_threads),
-                0, stream};
+  Launch how = {{groups_of(count, row_warps)}, dim3(row_threads), 0, stream};
   cudaError_t status = launch(&find_rows<S>, how, in, g, of_rows, static_cast<std::int64_t>(count));
   if (status != cudaSuccess) return status;
   if constexpr (!std::is_same_v<S, double>) {
@@ -411,7 +409,7 @@ cudaError_t attention_gradient(const AttentionInput<S>& in, const AttentionGradi
   }
   const Grid grid = grid_of(in, row_warps);
   how.shared_bytes = std::size_t{row_warps} * gradient_memory(in) * sizeof(T);
-  how.grid = dim3(static_cast<unsigned>(grid.blocks(in.sequence_count)));
+  how.grid = {grid.blocks(in.sequence_count)};
   status = launch(&grade_query_rows<S>, how, in, g, of_rows, grid);
   if (status != cudaSuccess) return status;
   unsigned tiles = 0;

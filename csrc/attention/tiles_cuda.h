@@ -8,6 +8,7 @@
 #include "cuda/async_copy.h"
 #include "cuda/memory.h"
 #include "cuda/mma.h"
+#include "cuda/tf32.h"
 #include "cuda/warp.h"
 
 namespace logitkit::cuda {
@@ -103,11 +104,6 @@ struct Product<float> {
   struct Right {
     unsigned high[2], low[2];
   };
-  static __device__ void split(unsigned bits, unsigned& high, unsigned& low) {
-    const float x = __uint_as_float(bits);
-    high = to_tf32(x);
-    low = to_tf32(x - __uint_as_float(high));
-  }
   static __device__ Left left(const unsigned (&a)[4]) {
     Left x;
 #pragma unroll

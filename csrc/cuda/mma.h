@@ -45,7 +45,8 @@ __device__ inline void multiply_add(float (&c)[4], const unsigned (&a)[4], const
 #endif
 }
 
-/// The same of tf32, which is float32 with 11 bits, 16 x 8 times 8 x 8. Compute capability 8.0.
+/// The same of tf32, which is float32 with 11 bits (cuda/tf32.h), 16 x 8 times 8 x 8. Compute
+/// capability 8.0.
 __device__ inline void multiply_add(float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2],
                                     const float*) {
 #if __CUDA_ARCH__ >= 800
@@ -90,17 +91,6 @@ __device__ inline unsigned packed(float first, float second, const __nv_bfloat16
   unsigned word;
   memcpy(&word, &pair, sizeof word);
   return word;
-}
-
-/// The nearest number of 11 bits, or NaN. Compute capability 8.0.
-__device__ inline unsigned to_tf32(float x) {
-  unsigned result = 0;
-#if __CUDA_ARCH__ >= 800
-  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(result) : "f"(x));
-#else
-  __trap();
-#endif
-  return result;
 }
 
 /// 2^x within two units in the last place; results below 2^-126 are 0.
