@@ -62,6 +62,24 @@ template <class S>
 cudaError_t attention(const AttentionInput<S>& input, const AttentionOutput<S>& output,
                       cudaStream_t stream);
 
+/// The attention of one query in each batch and head, over parts of the keys: arrays (batch, head,
+/// part, ...). `entropy` and `max_logit` are null where they are not wanted.
+template <class S>
+struct AttentionParts {
+  std::size_t batches;
+  int heads, count, value_dim;
+  Rows<const S> out;
+  Rows<const Compute<S>> logsumexp, entropy, max_logit;
+};
+
+/// Attention over all keys from that over parts, which were computed without `sinks` (or null).
+///   Error:   8 u (1 + |result|) of logsumexp and entropy, and of `out` 8 u max |value| and its
+///            rounding to S, on top of the errors of the parts, u as above
+///   Bits:    those of a row depend on its parts that see keys alone
+template <class S>
+cudaError_t merge_attention(const AttentionParts<S>& parts, const AttentionOutput<S>& output,
+                            const Compute<S>* sinks, cudaStream_t stream);
+
 /// See logitkit::AttentionGradient.
 template <class S>
 struct AttentionGradient {
@@ -80,7 +98,10 @@ template <class S>
 std::size_t attention_gradient_workspace(std::size_t rows);
 
 /// The gradient that logitkit::attention_gradient() defines. There is no block_table; `batches`
-/// and `rows` are those of the array of queries.
+/// and `rows` are those of the array of queries. `by_key` is `input`, or has its sequences cut up
+/// in another way, for the gradients of keys and values: each query that sees a key has to be in
+/// the key's sequence there, and in `input` each key that a query sees in the query's. No two
+/// sequences of `input` have a query, and none of `by_key` a key, in common.
 ///   Error:   float: for standard normal arguments within 2^-15 of the largest element of each
 ///            gradient, float16 within 2^-8 and bfloat16 within 2^-5 of it, as each weight and each
 ///            gradient of a logit is rounded to the type; those beyond 65504 are infinite in
@@ -88,7 +109,8 @@ std::size_t attention_gradient_workspace(std::size_t rows);
 ///   Order:   of all sums fixed; the gradients of queries, and those of keys and values, are
 ///            computed by kernels of their own, without atomic operations.
 template <class S>
-cudaError_t attention_gradient(const AttentionInput<S>& input, const AttentionGradient<S>& gradient,
-                               std::size_t batches, std::size_t rows, cudaStream_t stream);
+cudaError_t attention_gradient(const AttentionInput<S>& input, const AttentionInput<S>& by_key,
+                               const AttentionGradient<S>& gradient, std::size_t batches,
+                               std::size_t rows, cudaStream_t stream);
 
 }  // namespace logitkit::cuda

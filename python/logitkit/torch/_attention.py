@@ -23,6 +23,7 @@ from ._attention_operator import (
     attention_op,
     attention_output_op,
     attention_vjp_op,
+    attention_with_logsumexp_op,
     from_memory,
     visible_keys_op,
 )
@@ -86,8 +87,10 @@ def attention(query: Any, key: Any, value: Any, /, **options: Any) -> Any:
         arrays, given = as_arrays((query, key, value), options)
         return from_memory(_forward.attention(*arrays, **given))
     lowered = lowered_arguments(query, key, value, **options)
-    if query.device.type == "cpu" or is_differentiated(lowered.arguments):
+    if query.device.type == "cpu":
         return lowered.raised(attention_op(*lowered.arguments)[0], dims=1)
+    if is_differentiated(lowered.arguments):
+        return lowered.raised(attention_with_logsumexp_op(*lowered.arguments)[0], dims=1)
     return lowered.raised(attention_output_op(*lowered.arguments), dims=1)
 
 
