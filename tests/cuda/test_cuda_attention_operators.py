@@ -6,6 +6,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from logitkit import estimate_kappa
 from logitkit.cuda import _attention as on_gpu
 from logitkit.cuda import _attention_sequences
 from logitkit.torch._attention_arguments import lowered_arguments
@@ -305,3 +306,18 @@ def test_errors(change, message, device):
     a = lowered_arguments(*dense_arrays(torch.float32)).arguments._replace(**change)
     with pytest.raises(ValueError, match=message):
         Attention.compute_on_gpu(*moved(a, device))
+
+
+@pytest.mark.parametrize("entropy", [None, 2.5, torch.tensor([2.0, 2.5, 3.0, 3.5])], ids=str)
+def test_estimate_kappa_where_tensors_lie(entropy, device):
+    query, key = normal(2, 4, 50, 16), normal(2, 2, 200, 16)
+    options = {"lengths": [64, 100, 200], "rows": 20}
+    given = entropy.to(device) if torch.is_tensor(entropy) else entropy
+    x = [t.clone().to(device).requires_grad_() for t in (query, key)]
+    found = estimate_kappa(*x, entropy=given, **options)
+    exact = estimate_kappa(query.numpy(), key.numpy(), entropy=entropy, **options)
+    for name in ("kappa", "entropy", "lengths", "scale"):
+        ours, theirs = getattr(found, name), getattr(exact, name)
+        assert ours == pytest.approx(theirs, rel=1e-11)
+    for name, misfit in exact.misfit.items():
+        assert found.misfit[name] == pytest.approx(misfit, rel=1e-8)
