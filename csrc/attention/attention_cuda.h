@@ -50,10 +50,11 @@ struct AttentionOutput {
 /// little shared memory - a warp goes over the keys of a row by itself, which is exact and slow.
 ///   Error:     with u = 2^-24, v = 2^-21 for float, 2^-23 for half types, and s = (v
 ///              sqrt(head_dim) max scale |q| |k| + 8 u max |term|, slope |i + offset - j|) for the
-///              logits: logsumexp and max_logit within s + 8 u max(1, |result|); out within
-///              (2 s + 32 u + w) max |value|, where w is 0 for float, 2^-10 for float16 and 2^-7
-///              for bfloat16, whose weights are rounded before they are multiplied; entropy within
-///              (2 s + 32 u) (1 + log n) of n keys. double: as on a processor, with 4 u for u.
+///              logits: logsumexp and max_logit within s + 8 u max(1, |result|); of n keys, out
+///              within (2 s + (32 + n) u + w) max |value|, as tensor cores cut off what they add
+///              (gemm/tensor_tile_cuda.h), where w is 0 for float, 2^-10 for float16 and 2^-7 for
+///              bfloat16, whose weights are rounded before they are multiplied; entropy within
+///              (2 s + 32 u) (1 + log n). double: as on a processor, with 4 u for u.
 ///   Specials:  those on a processor; but a float that is infinite and seen may make NaN, as may
 ///              one above 2^127. Results of exp below 2^-126 count as 0.
 ///   Bits:      those of a row depend on its sequence and on what is wanted alone.

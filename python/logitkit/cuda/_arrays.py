@@ -77,7 +77,7 @@ def queue(kernel: Callable[..., None], *args: Any, **options: Any) -> None:
     """
     first = args[0]
     for x in (*args, *options.values()):  # a kernel that reads another GPU's memory breaks both
-        if getattr(x, "device", first.device) != first.device:
+        if hasattr(x, "__dlpack__") and x.device != first.device:
             raise ValueError(
                 f"expected all arrays on {first.device}, where the first one is, not one on "
                 f"{x.device}: copy it"
