@@ -207,6 +207,13 @@ def test_student_far_in_the_tail():
         np.testing.assert_allclose(StudentT(df).log_cdf(-x), expected, rtol=1e-13)
 
 
+def test_reversed_exponential_score_far_in_the_tail():
+    # log p_3 = 2 mu_3 - mu_1 - mu_2 - log 3
+    d = ArgmaxNoise([0.0, -0.5, -1000.0], ReversedExponential())
+    np.testing.assert_allclose(d.log_prob(2), -1999.5 - math.log(3.0), rtol=1e-15)
+    np.testing.assert_allclose(d.score(2), [-1.0, -1.0, 2.0], rtol=2000.0 * 2.0**-52)  # of log p
+
+
 @pytest.mark.parametrize(
     ("nodes", "error"), [(8, 3.3e-2), (16, 2.0e-2), (32, 1.1e-2), (64, 5.8e-3)]
 )

@@ -32,6 +32,7 @@ from logitkit.torch._attention_operator import (
     TENSOR_COUNT,
     attention_op,
     attention_output_op,
+    attention_with_logsumexp_op,
 )
 
 INF, NAN = float("inf"), float("nan")
@@ -375,17 +376,39 @@ def test_output_without_statistics(options):
     def alone(query):
         return attention_output_op(*lowered_arguments(query, *others, **options).arguments)
 
+    def first_of_two(query):
+        a = lowered_arguments(query, *others, **options).arguments
+        return attention_with_logsumexp_op(*a)[0]
+
     def derivative(function):
         return grad(lambda q: function(q).sin().sum())
 
+    def check(transform, query):
+        want = transform(first_of_four)(query)
+        for f in (alone, first_of_two):
+            torch.testing.assert_close(transform(f)(query), want, rtol=0, atol=1e-14)
+
     for transform in (lambda f: f, derivative, lambda f: derivative(derivative(f))):
-        pairs = [transform(f)(query) for f in (first_of_four, alone)]
-        torch.testing.assert_close(*pairs, rtol=0, atol=1e-14)
-        queries = torch.stack([query, query.flip(0)])
-        pairs = [vmap(transform(f))(queries) for f in (first_of_four, alone)]
-        torch.testing.assert_close(*pairs, rtol=0, atol=1e-14)
-    moved = [jacfwd(f)(query) for f in (first_of_four, alone)]
-    torch.testing.assert_close(*moved, rtol=0, atol=1e-14)
+        check(transform, query)
+        check(lambda f, t=transform: vmap(t(f)), torch.stack([query, query.flip(0)]))
+    check(jacfwd, query)
+
+
+def test_output_and_logsumexp_have_the_gradients_of_all_statistics():
+    query, key, value = three(2, 4, 5, 3, keys=7, key_heads=2)
+    mask = torch.ones(5, 7, dtype=torch.bool)
+    mask[1] = False  # a row that sees nothing
+
+    def gradients(op):
+        def loss(*tensors):
+            a = lowered_arguments(*tensors, mask=mask).arguments
+            output, logsumexp = op(*a)[:2]
+            return output.sin().sum() + logsumexp.nan_to_num(neginf=0.0).cos().sum()
+
+        return grad(loss, argnums=(0, 1, 2))(query, key, value)
+
+    pairs = [gradients(op) for op in (attention_op, attention_with_logsumexp_op)]
+    torch.testing.assert_close(*pairs, rtol=0, atol=1e-14)
 
 
 # Tensors that are not in main memory, here without any elements: what reads one raises an error.
@@ -492,6 +515,7 @@ def test_opcheck():
     torch.library.opcheck(OPS.attention_visible_keys.default, constants)
     torch.library.opcheck(OPS.attention.default, a)
     torch.library.opcheck(OPS.attention_output.default, a)
+    torch.library.opcheck(OPS.attention_with_logsumexp.default, a)
     output, logsumexp, entropy, _ = (r.detach() for r in OPS.attention(*a))
     incoming = (torch.ones_like(output).requires_grad_(), torch.ones_like(entropy), None)
     torch.library.opcheck(

@@ -210,8 +210,7 @@ bool launch_tiles(const AttentionInput<S>& in, const AttentionOutput<S>& out, cu
   if (!has_tensor_cores<S>(Of::shared_bytes)) return false;
   const Grid grid = grid_of(in, Of::rows);
   const bool aligned = is_aligned<S>(in.query) && is_aligned<S>(in.key) && is_aligned<S>(in.value);
-  const Launch how = {dim3(static_cast<unsigned>(grid.blocks(in.sequence_count))), dim3(threads),
-                      Of::shared_bytes, stream};
+  const Launch how = {{grid.blocks(in.sequence_count)}, dim3(threads), Of::shared_bytes, stream};
   status = launch(&attend<S, D, plain>, how, in, out, grid, aligned);
   return true;
 }
@@ -221,7 +220,9 @@ bool launch_tiles(const AttentionInput<S>& in, const AttentionOutput<S>& out, cu
                   cudaError_t& status) {
   const int dim = in.head_dim > in.value_dim ? in.head_dim : in.value_dim;
   if (dim <= 64) return launch_tiles<S, 64, plain>(in, out, stream, status);
-  if (dim <= 128) return launch_tiles<S, 128, plain>(in, out, stream, status);
+  if (dim <= 128)
+    return launch_tiles<S, 128, plain>(in, out, stream, status) ||
+           launch_tiles<S, 128, false>(in, out, stream, status);  // takes less shared memory
   if (dim <= 256) return launch_tiles<S, 256, false>(in, out, stream, status);
   return false;
 }
@@ -241,8 +242,7 @@ cudaError_t attention(const AttentionInput<S>& in, const AttentionOutput<S>& out
   }
   const Grid grid = grid_of(in, warps);
   const std::size_t bytes = std::size_t{warps} * row_memory(in) * sizeof(Compute<S>);
-  const Launch how = {dim3(static_cast<unsigned>(grid.blocks(in.sequence_count))), dim3(threads),
-                      bytes, stream};
+  const Launch how = {{grid.blocks(in.sequence_count)}, dim3(threads), bytes, stream};
   return launch(&attend_rows<S>, how, in, out, grid);
 }
 

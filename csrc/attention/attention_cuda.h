@@ -50,10 +50,11 @@ struct AttentionOutput {
 /// little shared memory - a warp goes over the keys of a row by itself, which is exact and slow.
 ///   Error:     with u = 2^-24, v = 2^-21 for float, 2^-23 for half types, and s = (v
 ///              sqrt(head_dim) max scale |q| |k| + 8 u max |term|, slope |i + offset - j|) for the
-///              logits: logsumexp and max_logit within s + 8 u max(1, |result|); out within
-///              (2 s + 32 u + w) max |value|, where w is 0 for float, 2^-10 for float16 and 2^-7
-///              for bfloat16, whose weights are rounded before they are multiplied; entropy within
-///              (2 s + 32 u) (1 + log n) of n keys. double: as on a processor, with 4 u for u.
+///              logits: logsumexp and max_logit within s + 8 u max(1, |result|); of n keys, out
+///              within (2 s + (32 + n) u + w) max |value|, as tensor cores cut off what they add
+///              (gemm/tensor_tile_cuda.h), where w is 0 for float, 2^-10 for float16 and 2^-7 for
+///              bfloat16, whose weights are rounded before they are multiplied; entropy within
+///              (2 s + 32 u) (1 + log n). double: as on a processor, with 4 u for u.
 ///   Specials:  those on a processor; but a float that is infinite and seen may make NaN, as may
 ///              one above 2^127. Results of exp below 2^-126 count as 0.
 ///   Bits:      those of a row depend on its sequence and on what is wanted alone.
@@ -61,6 +62,24 @@ struct AttentionOutput {
 template <class S>
 cudaError_t attention(const AttentionInput<S>& input, const AttentionOutput<S>& output,
                       cudaStream_t stream);
+
+/// The attention of one query in each batch and head, over parts of the keys: arrays (batch, head,
+/// part, ...). `entropy` and `max_logit` are null where they are not wanted.
+template <class S>
+struct AttentionParts {
+  std::size_t batches;
+  int heads, count, value_dim;
+  Rows<const S> out;
+  Rows<const Compute<S>> logsumexp, entropy, max_logit;
+};
+
+/// Attention over all keys from that over parts, which were computed without `sinks` (or null).
+///   Error:   8 u (1 + |result|) of logsumexp and entropy, and of `out` 8 u max |value| and its
+///            rounding to S, on top of the errors of the parts, u as above
+///   Bits:    those of a row depend on its parts that see keys alone
+template <class S>
+cudaError_t merge_attention(const AttentionParts<S>& parts, const AttentionOutput<S>& output,
+                            const Compute<S>* sinks, cudaStream_t stream);
 
 /// See logitkit::AttentionGradient.
 template <class S>
@@ -80,7 +99,10 @@ template <class S>
 std::size_t attention_gradient_workspace(std::size_t rows);
 
 /// The gradient that logitkit::attention_gradient() defines. There is no block_table; `batches`
-/// and `rows` are those of the array of queries.
+/// and `rows` are those of the array of queries. `by_key` is `input`, or has its sequences cut up
+/// in another way, for the gradients of keys and values: each query that sees a key has to be in
+/// the key's sequence there, and in `input` each key that a query sees in the query's. No two
+/// sequences of `input` have a query, and none of `by_key` a key, in common.
 ///   Error:   float: for standard normal arguments within 2^-15 of the largest element of each
 ///            gradient, float16 within 2^-8 and bfloat16 within 2^-5 of it, as each weight and each
 ///            gradient of a logit is rounded to the type; those beyond 65504 are infinite in
@@ -88,7 +110,8 @@ std::size_t attention_gradient_workspace(std::size_t rows);
 ///   Order:   of all sums fixed; the gradients of queries, and those of keys and values, are
 ///            computed by kernels of their own, without atomic operations.
 template <class S>
-cudaError_t attention_gradient(const AttentionInput<S>& input, const AttentionGradient<S>& gradient,
-                               std::size_t batches, std::size_t rows, cudaStream_t stream);
+cudaError_t attention_gradient(const AttentionInput<S>& input, const AttentionInput<S>& by_key,
+                               const AttentionGradient<S>& gradient, std::size_t batches,
+                               std::size_t rows, cudaStream_t stream);
 
 }  // namespace logitkit::cuda

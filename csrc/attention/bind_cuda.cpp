@@ -1,6 +1,7 @@
 #include <pybind11/stl.h>
 
 #include <array>
+#include <cstdlib>
 #include <optional>
 
 #include "attention/attention_cuda.h"
@@ -15,6 +16,7 @@ using logitkit::cuda::Compute;
 using logitkit::cuda::DeviceArray;
 using logitkit::cuda::Order;
 using Optional = std::optional<DeviceArray>;
+using Longest = std::optional<std::array<std::size_t, 2>>;
 
 DeviceArray array(const py::object& x, const char* name) { return {x, name, Order::any}; }
 
@@ -39,6 +41,8 @@ logitkit::Rows<Data> optional_rows(const Optional& x) {
 template <class Data>
 logitkit::Scores<Data> scores(const Optional& x, const DeviceArray& query) {
   if (!x) return {};
+  constexpr std::ptrdiff_t most = 1 << 25;  // with which offsets in a tile fit an int
+  if (x->ndim() == 4 && std::abs(x->step(3)) >= most) x->fail("has keys too far apart: copy it");
   if (x->ndim() != 4 || x->shape(1) > query.shape(1) || x->shape(2) > query.shape(2))
     x->fail("has an unexpected shape");
   const Data* data;
@@ -63,10 +67,21 @@ struct Arguments {
   std::int64_t offset, left, right;
   double softcap;
   Optional slopes, sinks, mask, terms, more_terms, sequences, block_table;
-  std::optional<std::array<std::size_t, 2>> longest;
+  Longest longest;
 };
 
 // sequences: (n, 7) numbers, of whose queries and keys `longest` has the largest.
+template <class S>
+void cut_up(AttentionInput<S>& in, const DeviceArray& sequences, const Longest& longest) {
+  if (!longest) sequences.fail("needs longest");
+  sequences.expect({-1, 7});
+  static_assert(sizeof(logitkit::Sequence) == 7 * sizeof(std::int64_t), "a row of sequences");
+  in.sequences = reinterpret_cast<const logitkit::Sequence*>(sequences.data<std::int64_t>());
+  in.sequence_count = sequences.shape(0);
+  in.alike.queries = (*longest)[0];
+  in.alike.keys = (*longest)[1];
+}
+
 template <class S>
 AttentionInput<S> input_of(const Arguments& a) {
   using T = Compute<S>;
@@ -86,13 +101,7 @@ AttentionInput<S> input_of(const Arguments& a) {
   in.alike = {0, 0, a.query.shape(2), 0, 0, a.key.shape(2), a.offset};
   in.sequence_count = a.query.shape(0);
   if (a.sequences) {
-    if (!a.longest) a.sequences->fail("needs longest");
-    a.sequences->expect({-1, 7});
-    static_assert(sizeof(logitkit::Sequence) == 7 * sizeof(std::int64_t), "a row of sequences");
-    in.sequences = reinterpret_cast<const logitkit::Sequence*>(a.sequences->data<std::int64_t>());
-    in.sequence_count = a.sequences->shape(0);
-    in.alike.queries = (*a.longest)[0];
-    in.alike.keys = (*a.longest)[1];
+    cut_up(in, *a.sequences, a.longest);
   } else if (a.key.shape(0) != a.query.shape(0) && a.key.shape(0) != 1) {
     a.key.fail("has another number of batches than query");
   }
@@ -136,7 +145,6 @@ logitkit::Rows<Data> of_rows(const Optional& x, const DeviceArray& query) {
 }
 
 // The options of both functions, as pybind11 hands them over.
-using Longest = std::optional<std::array<std::size_t, 2>>;
 struct Options {
   std::int64_t offset, left, right;
   double softcap;
@@ -182,6 +190,29 @@ void run(const Arguments& a, const Results& r, std::uintptr_t stream) {
   });
 }
 
+template <class S>
+void run_merge(const Results& parts, const Optional& sinks, const Results& to,
+               std::uintptr_t stream) {
+  using T = Compute<S>;
+  const auto size = [&](int k) { return static_cast<std::int64_t>(parts.out.shape(k)); };
+  to.out.expect({size(0), size(1), 1, size(3)});
+  const auto part = [&](const Optional& x) { return of_rows<const T>(x, parts.out); };
+  const auto whole = [&](const Optional& x) { return of_rows<T>(x, to.out); };
+  if (!parts.logsumexp) parts.out.fail("needs logsumexp");
+  if (to.entropy && !parts.entropy) to.entropy->fail("needs that of the parts");
+  if (to.max_logit && !parts.max_logit) to.max_logit->fail("needs that of the parts");
+  const logitkit::cuda::AttentionParts<S> in = {
+      parts.out.shape(0),        static_cast<int>(size(1)),   static_cast<int>(size(2)),
+      static_cast<int>(size(3)), rows<const S>(parts.out, 4), part(parts.logsumexp),
+      part(parts.entropy),       part(parts.max_logit)};
+  const logitkit::cuda::AttentionOutput<S> out = {rows<S>(to.out, 4), whole(to.logsumexp),
+                                                  whole(to.entropy), whole(to.max_logit)};
+  const T* of_heads = per_head<T>(sinks, parts.out.shape(1));
+  logitkit::cuda::on_device(parts.out.device(), [&] {
+    return logitkit::cuda::merge_attention(in, out, of_heads, logitkit::cuda::as_stream(stream));
+  });
+}
+
 struct Gradients {
   DeviceArray out, grad_out, workspace, grad_query, grad_key, grad_value;
   Optional logsumexp, entropy, grad_logsumexp, grad_entropy, grad_scale, grad_logits;
@@ -192,9 +223,15 @@ std::size_t rows_of(const DeviceArray& query) {
 }
 
 template <class S>
-void run_gradient(const Arguments& a, const Gradients& r, std::uintptr_t stream) {
+void run_gradient(const Arguments& a, const Optional& key_sequences, const Longest& key_longest,
+                  const Gradients& r, std::uintptr_t stream) {
   using T = Compute<S>;
   const AttentionInput<S> in = input_of<S>(a);
+  AttentionInput<S> by_key = in;
+  if (key_sequences)
+    cut_up(by_key, *key_sequences, key_longest);
+  else if (in.sequences == nullptr)
+    a.key.expect({static_cast<std::int64_t>(a.query.shape(0)), -1, -1, -1});
   logitkit::cuda::AttentionGradient<S> to;
   to.out = like<const S>(r.out, a.query, a.value.shape(3));
   to.grad_out = like<const S>(r.grad_out, a.query, a.value.shape(3));
@@ -218,7 +255,7 @@ void run_gradient(const Arguments& a, const Gradients& r, std::uintptr_t stream)
   to.workspace = r.workspace.data<std::uint8_t>();
   if (reinterpret_cast<std::uintptr_t>(to.workspace) % 32 != 0) r.workspace.fail("is not aligned");
   logitkit::cuda::on_device(a.query.device(), [&] {
-    return logitkit::cuda::attention_gradient(in, to, a.query.shape(0), a.query.shape(2),
+    return logitkit::cuda::attention_gradient(in, by_key, to, a.query.shape(0), a.query.shape(2),
                                               logitkit::cuda::as_stream(stream));
   });
 }
@@ -255,6 +292,25 @@ void bind_attention(py::module_& m) {
       py::arg("block_table") = py::none(), py::arg("logsumexp") = py::none(),
       py::arg("entropy") = py::none(), py::arg("max_logit") = py::none(), py::arg("stream") = 0);
   m.def(
+      "merge_attention",
+      [](const py::object& parts, const py::object& part_logsumexp, const py::object& part_entropy,
+         const py::object& part_max_logit, const py::object& sinks, const py::object& out,
+         const py::object& logsumexp, const py::object& entropy, const py::object& max_logit,
+         std::uintptr_t stream) {
+        const Results in = {array(parts, "parts"), optional(part_logsumexp, "part_logsumexp"),
+                            optional(part_entropy, "part_entropy"),
+                            optional(part_max_logit, "part_max_logit")};
+        const Results to = {array(out, "out"), optional(logsumexp, "logsumexp"),
+                            optional(entropy, "entropy"), optional(max_logit, "max_logit")};
+        with_element(in.out, [&](auto* type) {
+          run_merge<std::remove_pointer_t<decltype(type)>>(in, optional(sinks, "sinks"), to,
+                                                           stream);
+        });
+      },
+      py::arg("parts"), py::arg("part_logsumexp"), py::arg("part_entropy"),
+      py::arg("part_max_logit"), py::arg("sinks"), py::arg("out"), py::arg("logsumexp"),
+      py::arg("entropy"), py::arg("max_logit"), py::kw_only(), py::arg("stream") = 0);
+  m.def(
       "attention_gradient",
       [](const py::object& query, const py::object& key, const py::object& value,
          const py::object& scale, const py::object& out, const py::object& grad_out,
@@ -262,9 +318,10 @@ void bind_attention(py::module_& m) {
          const py::object& grad_value, const py::object& workspace, std::int64_t offset,
          std::int64_t left, std::int64_t right, double softcap, const py::object& slopes,
          const py::object& mask, const py::object& terms, const py::object& more_terms,
-         const py::object& sequences, const Longest& longest, const py::object& entropy,
-         const py::object& grad_logsumexp, const py::object& grad_entropy,
-         const py::object& grad_scale, const py::object& grad_logits, std::uintptr_t stream) {
+         const py::object& sequences, const Longest& longest, const py::object& key_sequences,
+         const Longest& key_longest, const py::object& entropy, const py::object& grad_logsumexp,
+         const py::object& grad_entropy, const py::object& grad_scale,
+         const py::object& grad_logits, std::uintptr_t stream) {
         const Options options = {offset, left,  right,      softcap,   slopes,
                                  mask,   terms, more_terms, sequences, longest};
         const py::none none;
@@ -282,7 +339,8 @@ void bind_attention(py::module_& m) {
                              optional(grad_scale, "grad_scale"),
                              optional(grad_logits, "grad_logits")};
         with_element(a.query, [&](auto* type) {
-          run_gradient<std::remove_pointer_t<decltype(type)>>(a, r, stream);
+          run_gradient<std::remove_pointer_t<decltype(type)>>(
+              a, optional(key_sequences, "key_sequences"), key_longest, r, stream);
         });
       },
       py::arg("query"), py::arg("key"), py::arg("value"), py::arg("scale"), py::arg("out"),
@@ -292,6 +350,7 @@ void bind_attention(py::module_& m) {
       py::arg("softcap") = 0.0, py::arg("slopes") = py::none(), py::arg("mask") = py::none(),
       py::arg("terms") = py::none(), py::arg("more_terms") = py::none(),
       py::arg("sequences") = py::none(), py::arg("longest") = py::none(),
+      py::arg("key_sequences") = py::none(), py::arg("key_longest") = py::none(),
       py::arg("entropy") = py::none(), py::arg("grad_logsumexp") = py::none(),
       py::arg("grad_entropy") = py::none(), py::arg("grad_scale") = py::none(),
       py::arg("grad_logits") = py::none(), py::arg("stream") = 0);

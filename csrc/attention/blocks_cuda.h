@@ -88,8 +88,11 @@ __device__ inline void widen(BlockRange& range, const KeyRange& row) {
   range.all_end = min(range.all_end, row.end);
 }
 
+constexpr std::size_t most_warps = 4;  // of a block
+
 template <int threads>
 __device__ BlockRange range_of_block(const BlockRange& mine) {
+  static_assert(threads <= most_warps * warp_size, "what has_tensor_cores() counts");
   __shared__ BlockRange of_warp[threads / warp_size];
   return reduce_block<threads>(
       mine, of_warp, [](const BlockRange& a, const BlockRange& b) { return merged(a, b); });
@@ -149,7 +152,8 @@ inline bool has_tensor_cores(std::size_t shared_bytes) {
   cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device);
   cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
   const int needed = std::is_same_v<S, __half> ? 75 : 80;
-  return 10 * major + minor >= needed && shared_bytes <= static_cast<std::size_t>(most);
+  constexpr std::size_t of_range = most_warps * sizeof(BlockRange);  // beside what is asked for
+  return 10 * major + minor >= needed && shared_bytes + of_range <= static_cast<std::size_t>(most);
 }
 
 /// Whether logits are scaled scores, and only the distance of query and key hides any.

@@ -352,38 +352,39 @@ __global__ void __launch_bounds__(row_threads)
 }
 
 template <class S>
-dim3 key_blocks(const AttentionInput<S>& in, std::size_t rows, int passes, unsigned& tiles) {
+Blocks key_blocks(const AttentionInput<S>& in, std::size_t rows, int passes, unsigned& tiles) {
   tiles = static_cast<unsigned>((in.alike.keys + rows - 1) / rows);
-  return dim3(static_cast<unsigned>(in.sequence_count * static_cast<std::size_t>(in.key_heads) *
-                                    tiles * static_cast<std::size_t>(passes)));
+  return {in.sequence_count * static_cast<std::size_t>(in.key_heads) * tiles *
+          static_cast<std::size_t>(passes)};
 }
 
 // Queues both kernels, and returns whether the device can do it.
 template <class S, int D>
-bool launch_tiles(const AttentionInput<S>& in, const AttentionGradient<S>& g,
-                  const GradientRows<float>& of_rows, cudaStream_t stream, cudaError_t& status) {
+bool launch_tiles(const AttentionInput<S>& in, const AttentionInput<S>& by_key,
+                  const AttentionGradient<S>& g, const GradientRows<float>& of_rows,
+                  cudaStream_t stream, cudaError_t& status) {
   using Of = Shape<S, D>;
   if (!has_tensor_cores<S>(Of::shared_bytes)) return false;
   const Grid grid = grid_of(in, Of::rows);
   const bool aligned = is_aligned<S>(in.query) && is_aligned<S>(in.key) &&
                        is_aligned<S>(in.value) && is_aligned<S>(g.grad_out);
-  const dim3 blocks(static_cast<unsigned>(grid.blocks(in.sequence_count)));
-  Launch how = {blocks, dim3(Of::threads), Of::shared_bytes, stream};
+  Launch how = {{grid.blocks(in.sequence_count)}, dim3(Of::threads), Of::shared_bytes, stream};
   status = launch(&grade_queries<S, D>, how, in, g, of_rows, grid, aligned);
   unsigned tiles = 0;
-  how.grid = key_blocks(in, Of::rows, Of::both ? 1 : 2, tiles);
+  how.grid = key_blocks(by_key, Of::rows, Of::both ? 1 : 2, tiles);
   if (status == cudaSuccess)
-    status = launch(&grade_keys<S, D>, how, in, g, of_rows, tiles, aligned);
+    status = launch(&grade_keys<S, D>, how, by_key, g, of_rows, tiles, aligned);
   return true;
 }
 
 template <class S>
-bool launch_tiles(const AttentionInput<S>& in, const AttentionGradient<S>& g,
-                  const GradientRows<float>& of_rows, cudaStream_t stream, cudaError_t& status) {
+bool launch_tiles(const AttentionInput<S>& in, const AttentionInput<S>& by_key,
+                  const AttentionGradient<S>& g, const GradientRows<float>& of_rows,
+                  cudaStream_t stream, cudaError_t& status) {
   const int dim = in.head_dim > in.value_dim ? in.head_dim : in.value_dim;
-  if (dim <= 64) return launch_tiles<S, 64>(in, g, of_rows, stream, status);
-  if (dim <= 128) return launch_tiles<S, 128>(in, g, of_rows, stream, status);
-  if (dim <= 256) return launch_tiles<S, 256>(in, g, of_rows, stream, status);
+  if (dim <= 64) return launch_tiles<S, 64>(in, by_key, g, of_rows, stream, status);
+  if (dim <= 128) return launch_tiles<S, 128>(in, by_key, g, of_rows, stream, status);
+  if (dim <= 256) return launch_tiles<S, 256>(in, by_key, g, of_rows, stream, status);
   return false;
 }
 
@@ -395,44 +396,47 @@ std::size_t attention_gradient_workspace(std::size_t rows) {
 }
 
 template <class S>
-cudaError_t attention_gradient(const AttentionInput<S>& in, const AttentionGradient<S>& g,
-                               std::size_t batches, std::size_t rows, cudaStream_t stream) {
+cudaError_t attention_gradient(const AttentionInput<S>& in, const AttentionInput<S>& by_key,
+                               const AttentionGradient<S>& g, std::size_t batches, std::size_t rows,
+                               cudaStream_t stream) {
   using T = Compute<S>;
   if (in.heads == 0 || in.sequence_count == 0) return cudaSuccess;
   const GradientRows<T> of_rows = {static_cast<GradientRow<T>*>(g.workspace), in.heads,
                                    static_cast<std::int64_t>(rows)};
   const std::size_t count = batches * static_cast<std::size_t>(in.heads) * rows;
-  Launch how = {dim3(static_cast<unsigned>((count + row_warps - 1) / row_warps)), dim3(row_threads),
-                0, stream};
+  Launch how = {{groups_of(count, row_warps)}, dim3(row_threads), 0, stream};
   cudaError_t status = launch(&find_rows<S>, how, in, g, of_rows, static_cast<std::int64_t>(count));
   if (status != cudaSuccess) return status;
   if constexpr (!std::is_same_v<S, double>) {
-    if (launch_tiles(in, g, of_rows, stream, status)) return status;
+    if (launch_tiles(in, by_key, g, of_rows, stream, status)) return status;
   }
   const Grid grid = grid_of(in, row_warps);
   how.shared_bytes = std::size_t{row_warps} * gradient_memory(in) * sizeof(T);
-  how.grid = dim3(static_cast<unsigned>(grid.blocks(in.sequence_count)));
+  how.grid = {grid.blocks(in.sequence_count)};
   status = launch(&grade_query_rows<S>, how, in, g, of_rows, grid);
   if (status != cudaSuccess) return status;
   unsigned tiles = 0;
-  how.grid = key_blocks(in, row_warps, 1, tiles);
-  return launch(&grade_key_rows<S>, how, in, g, of_rows, tiles);
+  how.grid = key_blocks(by_key, row_warps, 1, tiles);
+  return launch(&grade_key_rows<S>, how, by_key, g, of_rows, tiles);
 }
 
 template std::size_t attention_gradient_workspace<float>(std::size_t);
-template cudaError_t attention_gradient(const AttentionInput<float>&,
+template cudaError_t attention_gradient(const AttentionInput<float>&, const AttentionInput<float>&,
                                         const AttentionGradient<float>&, std::size_t, std::size_t,
                                         cudaStream_t);
 template std::size_t attention_gradient_workspace<double>(std::size_t);
 template cudaError_t attention_gradient(const AttentionInput<double>&,
+                                        const AttentionInput<double>&,
                                         const AttentionGradient<double>&, std::size_t, std::size_t,
                                         cudaStream_t);
 template std::size_t attention_gradient_workspace<__half>(std::size_t);
 template cudaError_t attention_gradient(const AttentionInput<__half>&,
+                                        const AttentionInput<__half>&,
                                         const AttentionGradient<__half>&, std::size_t, std::size_t,
                                         cudaStream_t);
 template std::size_t attention_gradient_workspace<__nv_bfloat16>(std::size_t);
 template cudaError_t attention_gradient(const AttentionInput<__nv_bfloat16>&,
+                                        const AttentionInput<__nv_bfloat16>&,
                                         const AttentionGradient<__nv_bfloat16>&, std::size_t,
                                         std::size_t, cudaStream_t);
 

@@ -8,6 +8,7 @@
 #include "cuda/async_copy.h"
 #include "cuda/memory.h"
 #include "cuda/mma.h"
+#include "cuda/tf32.h"
 #include "cuda/warp.h"
 
 namespace logitkit::cuda {
@@ -103,11 +104,6 @@ struct Product<float> {
   struct Right {
     unsigned high[2], low[2];
   };
-  static __device__ void split(unsigned bits, unsigned& high, unsigned& low) {
-    const float x = __uint_as_float(bits);
-    high = to_tf32(x);
-    low = to_tf32(x - __uint_as_float(high));
-  }
   static __device__ Left left(const unsigned (&a)[4]) {
     Left x;
 #pragma unroll
@@ -133,27 +129,26 @@ template <class S, int D, int m_tiles, int n_tiles>
 __device__ void multiply_rows(const Tile<S, D>& a, int first_row, const Tile<S, D>& b,
                               float (&c)[m_tiles][n_tiles][4]) {
   using P = Product<S>;
+  constexpr int step = n_tiles % 2 == 0 ? 2 : 1;  // what one load has of b
   const int lane = threadIdx.x % warp_size;
-#pragma unroll 2
-  for (int pair = 0; pair < Tile<S, D>::chunks / 4; ++pair) {
-    typename P::Left left[2][m_tiles];
+#pragma unroll 4
+  for (int k = 0; k < Tile<S, D>::chunks / 2; ++k) {
+    typename P::Left left[m_tiles];
 #pragma unroll
-    for (int k = 0; k < 2; ++k)
-#pragma unroll
-      for (int m = 0; m < m_tiles; ++m) {
-        unsigned words[4];
-        load_matrices(words, a.chunk(first_row + 16 * m + lane % 16, 4 * pair + 2 * k + lane / 16));
-        left[k][m] = P::left(words);
-      }
-#pragma unroll
-    for (int n = 0; n < n_tiles; ++n) {
+    for (int m = 0; m < m_tiles; ++m) {
       unsigned words[4];
-      load_matrices(words, b.chunk(8 * n + lane % 8, 4 * pair + lane / 8));
+      load_matrices(words, a.chunk(first_row + 16 * m + lane % 16, 2 * k + lane / 16));
+      left[m] = P::left(words);
+    }
 #pragma unroll
-      for (int k = 0; k < 2; ++k) {
-        const auto right = P::right(words[2 * k], words[2 * k + 1]);
+    for (int n = 0; n < n_tiles; n += step) {
+      unsigned words[4];  // of the last two, a single tile has no use
+      load_matrices(words, b.chunk(8 * (n + lane / 16 % step) + lane % 8, 2 * k + lane / 8 % 2));
 #pragma unroll
-        for (int m = 0; m < m_tiles; ++m) P::add(c[m][n], left[k][m], right);
+      for (int i = 0; i < step; ++i) {
+        const auto right = P::right(words[2 * i], words[2 * i + 1]);
+#pragma unroll
+        for (int m = 0; m < m_tiles; ++m) P::add(c[m][n + i], left[m], right);
       }
     }
   }

@@ -175,7 +175,7 @@ cudaError_t launch_rows(const CrossEntropyInput<S>& in, const CrossEntropyOutput
   const bool is_aligned = in.classes % pack_size<S> == 0 && is_aligned_at(in.logits) &&
                           is_aligned_at(in.targets) && is_aligned_at(out.gradient);
   constexpr unsigned threads = block_threads<group>, rows = threads / group;
-  const dim3 blocks(static_cast<unsigned>((in.rows + rows - 1) / rows));
+  const Blocks blocks = {groups_of(in.rows, rows)};
   return launch(&rows_of_logits<S, group>, {blocks, dim3(threads), 0, stream}, in, out, is_aligned);
 }
 

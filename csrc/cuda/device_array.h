@@ -116,9 +116,11 @@ void with_element(const DeviceArray& array, const F& f) {
   array.fail("does not hold float16, bfloat16, float32 or float64");
 }
 
+/// Throws what a call returned, after which CUDA forgets it: a launch would find it again.
 inline void throw_if_failed(cudaError_t status) {
-  if (status != cudaSuccess)
-    throw std::runtime_error(std::string("CUDA: ") + cudaGetErrorString(status));
+  if (status == cudaSuccess) return;
+  cudaGetLastError();
+  throw std::runtime_error(std::string("CUDA: ") + cudaGetErrorString(status));
 }
 
 /// Calls f() on a device, whose streams and memory it uses, and comes back to the one before.
@@ -126,10 +128,15 @@ template <class F>
 void on_device(int device, const F& f) {
   int before = 0;
   throw_if_failed(cudaGetDevice(&before));
-  if (device != before) throw_if_failed(cudaSetDevice(device));
-  const cudaError_t status = f();
-  if (device != before) cudaSetDevice(before);
-  throw_if_failed(status);
+  struct Return {
+    int device;
+    bool is_elsewhere;
+    ~Return() {
+      if (is_elsewhere) cudaSetDevice(device);
+    }
+  } const back = {before, device != before};
+  if (back.is_elsewhere) throw_if_failed(cudaSetDevice(device));
+  throw_if_failed(f());
 }
 
 inline cudaStream_t as_stream(std::uintptr_t stream) {

@@ -5,19 +5,24 @@
 
 #include <cstddef>
 
+#include "cuda/blocks.h"
+
 namespace logitkit::cuda {
 
 /// The grid and the blocks of a launch, and where it goes.
 struct Launch {
-  dim3 grid, block;
+  Blocks grid;
+  dim3 block;
   std::size_t shared_bytes;  // of dynamic_shared()
   cudaStream_t stream;
 };
 
-/// Queues kernel(arguments...) on the stream. An empty grid is no error and runs nothing.
+/// Queues kernel(arguments...) on the stream. An empty grid is no error and runs nothing; one with
+/// more blocks than there can be is an error.
 template <class... Parameters, class... Arguments>
 cudaError_t launch(void (*kernel)(Parameters...), const Launch& how, Arguments... arguments) {
-  if (how.grid.x == 0 || how.grid.y == 0 || how.grid.z == 0) return cudaSuccess;
+  if (how.grid.none()) return cudaSuccess;
+  if (!how.grid.fit()) return cudaErrorInvalidConfiguration;
   constexpr std::size_t without_asking = 48 << 10;
   if (how.shared_bytes > without_asking) {
     const cudaError_t status = cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
@@ -25,7 +30,9 @@ cudaError_t launch(void (*kernel)(Parameters...), const Launch& how, Arguments..
                                                     static_cast<int>(how.shared_bytes));
     if (status != cudaSuccess) return status;
   }
-  kernel<<<how.grid, how.block, how.shared_bytes, how.stream>>>(arguments...);
+  const dim3 grid(static_cast<unsigned>(how.grid.x), static_cast<unsigned>(how.grid.y),
+                  static_cast<unsigned>(how.grid.z));
+  kernel<<<grid, how.block, how.shared_bytes, how.stream>>>(arguments...);
   return cudaGetLastError();
 }
 

@@ -63,9 +63,8 @@ cudaError_t diffusion_update(const DiffusionUpdate<S>& update, const Rows& rows,
                        (update.y == nullptr || has_aligned_packs(update.y, count, pack));
   const bool noisy = update.c.of_row != nullptr || update.c.of_all != Compute<S>(0);
   const auto kernel = noisy ? &update_packs<true, S> : &update_packs<false, S>;
-  return launch(kernel,
-                {dim3(static_cast<unsigned>(packs.blocks())), dim3(pack_threads), 0, stream},
-                update, rows, packs, out, aligned);
+  return launch(kernel, {{packs.blocks()}, dim3(pack_threads), 0, stream}, update, rows, packs, out,
+                aligned);
 }
 
 template cudaError_t diffusion_update(const DiffusionUpdate<float>&, const Rows&, std::size_t,

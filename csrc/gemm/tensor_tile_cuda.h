@@ -3,6 +3,7 @@
 
 #include "cuda/copy_groups.h"
 #include "cuda/mma.h"
+#include "cuda/tf32.h"
 #include "gemm/product_cuda.h"
 
 namespace logitkit::cuda {
@@ -199,14 +200,11 @@ struct TensorTile {
     __device__ void set(const unsigned (&words)[count]) {
 #pragma unroll
       for (unsigned i = 0; i < count; ++i) {
-        high[i] = words[i];
         if constexpr (is_split) {
-          const float x = __uint_as_float(words[i]);
-          // To nearest; the bits below are not read. NaN gets into the rest, and of an infinite
-          // element that would be NaN.
-          high[i] = (words[i] + 0x1000u) & ~0x1fffu;
-          const float rest = x - __uint_as_float(high[i]);
-          low[i] = fabsf(x) == infinity<float>() ? 0u : __float_as_uint(rest);
+          split(words[i], high[i], low[i]);
+          if (fabsf(__uint_as_float(words[i])) == infinity<float>()) low[i] = 0u;
+        } else {
+          high[i] = words[i];
         }
       }
     }

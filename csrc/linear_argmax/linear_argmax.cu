@@ -184,14 +184,14 @@ cudaError_t run_pass(const LinearScores<S>& scores, const Pass<T>& pass, Candida
                      cudaStream_t stream) {
   static_assert(Tile::rows == tile_side<S>, "one size of tiles");
   const ColumnParts parts = parts_of<S>(scores.rows, scores.classes);
-  const dim3 blocks(static_cast<unsigned>(row_blocks<S>(scores.rows)), parts.count);
+  const Blocks blocks = {row_blocks<S>(scores.rows), parts.count};
   const std::size_t shared = Tile::shared_bytes + Tile::rows * pass.k * sizeof(Candidate<T>);
   const cudaError_t status =
       launch(&best_of_parts<Tile, S>, {blocks, dim3(Tile::threads), shared, stream}, scores, parts,
              pass, partial);
   if (status != cudaSuccess) return status;
   constexpr unsigned rows_of_block = merge_threads / warp_size;
-  const dim3 merging(static_cast<unsigned>((scores.rows + rows_of_block - 1) / rows_of_block));
+  const Blocks merging = {groups_of(scores.rows, rows_of_block)};
   return launch(&best_of_all<T>, {merging, dim3(merge_threads), 0, stream},
                 static_cast<const Candidate<T>*>(partial), scores.rows, parts.count, pass);
 }

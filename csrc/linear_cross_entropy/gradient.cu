@@ -155,8 +155,7 @@ __global__ void __launch_bounds__(Tile::threads, Tile::at_once)
 template <class Tile, bool left_by_term, class S>
 cudaError_t launch_product(const Factor<S>& left, const Factor<S>& right, std::size_t terms,
                            const ProductOutput<S>& out, cudaStream_t stream) {
-  const dim3 blocks(static_cast<unsigned>((left.rows + Tile::rows - 1) / Tile::rows),
-                    static_cast<unsigned>((right.rows + Tile::columns - 1) / Tile::columns));
+  const Blocks blocks = {groups_of(left.rows, Tile::rows), groups_of(right.rows, Tile::columns)};
   return launch(&multiply_factors<Tile, left_by_term, S>,
                 {blocks, dim3(Tile::threads), Tile::shared_bytes, stream}, left, right, terms, out);
 }
@@ -213,8 +212,7 @@ class Backward {
  private:
   cudaError_t run_chunk(std::size_t first, std::size_t count) const {
     cudaError_t status = cudaSuccess;
-    const dim3 blocks(static_cast<unsigned>((in_.rows + Tile::rows - 1) / Tile::rows),
-                      static_cast<unsigned>((count + Tile::columns - 1) / Tile::columns));
+    const Blocks blocks = {groups_of(in_.rows, Tile::rows), groups_of(count, Tile::columns)};
     if (in_.rows > 0)
       status =
           launch(&grade_logits<Tile, S>, {blocks, dim3(Tile::threads), Tile::shared_bytes, stream_},
@@ -224,8 +222,7 @@ class Backward {
     if (status == cudaSuccess && to_.bias != nullptr)
       status =
           launch(&sum_over_rows<S>,
-                 {dim3(static_cast<unsigned>((count + sum_columns - 1) / sum_columns)),
-                  dim3(sum_columns * sum_rows), 0, stream_},
+                 {{groups_of(count, sum_columns)}, dim3(sum_columns * sum_rows), 0, stream_},
                  static_cast<const S*>(logits_), in_.rows, count, chunks_.size, to_.bias + first);
     return status;
   }

@@ -209,14 +209,13 @@ cudaError_t linear_cross_entropy(const LayerLossInput<S>& input, const LayerLoss
     static_assert(Tile::rows == tile_side<S>, "one size of tiles");
     const ColumnParts parts(input.classes, Tile::columns);
     auto* partial = static_cast<RowSums<T>*>(workspace);
-    const dim3 blocks(static_cast<unsigned>((input.rows + Tile::rows - 1) / Tile::rows),
-                      parts.count);
+    const Blocks blocks = {groups_of(input.rows, Tile::rows), parts.count};
     const std::size_t shared = Tile::shared_bytes + Tile::rows * sizeof(RowSums<T>);
     const cudaError_t status =
         launch(&sums_of_parts<Tile, S>, {blocks, dim3(Tile::threads), shared, stream}, input, parts,
                stats.total != nullptr, partial);
     if (status != cudaSuccess) return status;
-    const dim3 rest(static_cast<unsigned>((input.rows + finish_threads - 1) / finish_threads));
+    const Blocks rest = {groups_of(input.rows, finish_threads)};
     const bool any_label = input.targets != nullptr;
     const std::int64_t label_end = any_label ? std::numeric_limits<std::int64_t>::max()
                                              : static_cast<std::int64_t>(input.classes);

@@ -245,8 +245,7 @@ Task task_for(const NoisyLogits<S>& x, Wanted wanted, void* workspace) {
 }
 
 cudaError_t run(const Task& task, NoiseLaw law, cudaStream_t stream) {
-  const Launch how = {dim3(static_cast<unsigned>(blocks_for(task.rows, task.classes))),
-                      dim3(integral_threads), 0, stream};
+  const Launch how = {{blocks_for(task.rows, task.classes)}, dim3(integral_threads), 0, stream};
   switch (law) {
     case NoiseLaw::normal: return launch(&noise_rows<NormalNoise>, how, task);
     case NoiseLaw::logistic: return launch(&noise_rows<LogisticNoise>, how, task);

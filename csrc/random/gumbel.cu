@@ -239,8 +239,7 @@ template <unsigned group>
 Launch launch_of_chunks(const Chunks& chunks, cudaStream_t stream) {
   constexpr std::size_t tasks_of_block = block_threads<group> / group;
   const std::size_t tasks = chunks.rows * chunks.of_row;
-  return {dim3(static_cast<unsigned>((tasks + tasks_of_block - 1) / tasks_of_block)),
-          dim3(block_threads<group>), 0, stream};
+  return {{groups_of(tasks, tasks_of_block)}, dim3(block_threads<group>), 0, stream};
 }
 
 bool is_narrow(std::size_t count) { return count <= chunk_elements<warp_size>; }
@@ -296,9 +295,8 @@ cudaError_t gumbel_top_k(const S* logits, const Rows& rows, std::size_t count, s
   const cudaError_t status =
       launch(&lists_of_chunks<wide_group, S>, how, logits, rows, chunks, aligned, lists);
   if (status != cudaSuccess) return status;
-  return launch(&lists_of_rows<T>,
-                {dim3(static_cast<unsigned>(rows.count)), dim3(wide_group), 0, stream}, lists,
-                chunks, best);
+  return launch(&lists_of_rows<T>, {{rows.count}, dim3(wide_group), 0, stream}, lists, chunks,
+                best);
 }
 
 template std::size_t gumbel_workspace<float>(std::size_t, std::size_t, std::size_t);

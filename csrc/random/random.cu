@@ -23,9 +23,8 @@ template <class Law, class T>
 cudaError_t fill_rows(const Rows& rows, std::size_t count, T* out, cudaStream_t stream) {
   constexpr int pack = pack_size<T>;
   const RowPacks packs(rows.count, count, pack);
-  return launch(&fill<Law, pack, T>,
-                {dim3(static_cast<unsigned>(packs.blocks())), dim3(pack_threads), 0, stream}, rows,
-                packs, out, has_aligned_packs(out, count, pack));
+  return launch(&fill<Law, pack, T>, {{packs.blocks()}, dim3(pack_threads), 0, stream}, rows, packs,
+                out, has_aligned_packs(out, count, pack));
 }
 
 }  // namespace

@@ -310,9 +310,9 @@ std::size_t workspace_bytes(const Lines& lines) {
 template <unsigned group, int elements, int pack, class S, class Op>
 cudaError_t launch_resident(const S* x, const Lines& lines, const Op& op, cudaStream_t stream) {
   constexpr unsigned threads = resident_threads<group>, lines_of_block = threads / group;
-  const auto blocks = static_cast<unsigned>((count(lines) + lines_of_block - 1) / lines_of_block);
+  const Blocks blocks = {groups_of(count(lines), lines_of_block)};
   return launch(&resident_lines<group, elements / pack, pack, S, Op>,
-                {dim3(blocks), dim3(threads), 0, stream}, x, count(lines),
+                {blocks, dim3(threads), 0, stream}, x, count(lines),
                 static_cast<unsigned>(lines.terms), op);
 }
 
@@ -334,7 +334,7 @@ cudaError_t reduce_lines_in_packs(const S* x, const Lines& lines, const Op& op, 
   }
   using Sums = LineSums<Compute<S>, Op::moments>;
   const Slices slices = slices_of(lines);
-  const dim3 blocks(static_cast<unsigned>(lines.outer * slices.column_blocks), slices.parts);
+  const Blocks blocks = {lines.outer * slices.column_blocks, slices.parts};
   const Launch how = {blocks, dim3(streamed_threads), 0, stream};
   auto* partial = static_cast<Sums*>(workspace);
   const cudaError_t status =

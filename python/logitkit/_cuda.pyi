@@ -198,6 +198,19 @@ def attention(
     max_logit: Any = None,
     stream: int = 0,
 ) -> None: ...
+def merge_attention(
+    parts: Any,
+    part_logsumexp: Any,
+    part_entropy: Any,
+    part_max_logit: Any,
+    sinks: Any,
+    out: Any,
+    logsumexp: Any,
+    entropy: Any,
+    max_logit: Any,
+    *,
+    stream: int = 0,
+) -> None: ...
 def attention_gradient(
     query: Any,
     key: Any,
@@ -221,6 +234,8 @@ def attention_gradient(
     more_terms: Any = None,
     sequences: Any = None,
     longest: tuple[int, int] | None = None,
+    key_sequences: Any = None,
+    key_longest: tuple[int, int] | None = None,
     entropy: Any = None,
     grad_logsumexp: Any = None,
     grad_entropy: Any = None,

@@ -134,7 +134,7 @@ class Case:
             for x in ("bias", "alibi_slopes") if x in self.named
         )  # fmt: skip
         largest = np.abs(exact(self.value)[np.isfinite(exact(self.value))]).max(initial=0.0)
-        close(exact(out), want.output, (2 * s + 32 * u + w) * largest)
+        close(exact(out), want.output, (2 * s + (32 + self.key.shape[2]) * u + w) * largest)
         scaled = np.maximum(1.0, np.abs(np.where(np.isfinite(want.logsumexp), want.logsumexp, 0.0)))
         close(exact(logsumexp), want.logsumexp, s + 8 * u * scaled)
         scaled = np.maximum(1.0, np.abs(np.where(np.isfinite(want.max_logit), want.max_logit, 0.0)))

@@ -6,6 +6,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from logitkit import estimate_kappa
 from logitkit.cuda import _attention as on_gpu
 from logitkit.cuda import _attention_sequences
 from logitkit.torch._attention_arguments import lowered_arguments
@@ -14,6 +15,7 @@ from logitkit.torch._attention_operator import (
     Attention,
     AttentionOutput,
     AttentionVJP,
+    AttentionWithLogsumexp,
     VisibleKeys,
 )
 
@@ -105,6 +107,7 @@ def check_forward(arrays, options, device):
     a = lowered_arguments(*arrays, **options).arguments
     check(Attention, a, NEAR[arrays[0].dtype], device)
     check(AttentionOutput, a, NEAR[arrays[0].dtype], device)
+    check(AttentionWithLogsumexp, a, NEAR[arrays[0].dtype], device)
     check(VisibleKeys, a, 0.0, device)
     return a
 
@@ -144,10 +147,21 @@ def test_packed_sequences_of_several_pieces(ends, device):
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
 def test_bits_of_packed_rows_do_not_depend_on_pieces(name, dtype, device, monkeypatch):
     a = lowered_arguments(*packed_arrays(dtype), **packed_options(PACKED[name])).arguments
-    whole = Attention.compute_on_gpu(*moved(a, device))
+    a = moved(a, device)
+    whole = Attention.compute_on_gpu(*a)
+    incoming = [torch.ones_like(x) for x in whole[:3]]
+
+    def gradients():
+        numbers = a[TENSOR_COUNT:]
+        return AttentionVJP.compute_on_gpu(
+            *a[:TENSOR_COUNT], *whole[:3], *incoming, *numbers, False
+        )
+
+    want = gradients()
     for size in (1, 2, 4):
         monkeypatch.setattr(_attention_sequences, "_PIECE", size)
-        assert all(map(torch.equal, Attention.compute_on_gpu(*moved(a, device)), whole))
+        assert all(map(torch.equal, Attention.compute_on_gpu(*a), whole))
+        assert all(map(torch.equal, gradients(), want))
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -167,6 +181,48 @@ def test_paged(packed, dtype, device):
     a = check_forward([query, key, value], options, device)
     with pytest.raises(ValueError, match="a paged cache has no gradients"):
         check_gradient(a, device)
+
+
+DECODING = {
+    "plain": {},
+    "window": {"window": (700, 0), "causal_alignment": "lower_right"},
+    "lengths": {"is_causal": True, "causal_alignment": "lower_right", "key_lengths": [1100, 513]},
+    "some see nothing": {"key_lengths": [0, 512], "sinks": None},
+    "sinks": {"key_lengths": [0, 600], "sinks": normal(4), "alibi_slopes": [0.0, 0.1, 0.2, 0.3]},
+    "cap": {"softcap": 2.0, "scale": 0.3},
+}
+
+
+@pytest.mark.parametrize("options", DECODING.values(), ids=DECODING)
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+def test_one_query_and_many_keys(options, dtype, device):
+    query, key, value = (normal(2, h, n, 24) for h, n in ((4, 1), (2, 1100), (2, 1100)))
+    check_forward([x.to(dtype) for x in (3.0 * query, key, value)], options, device)
+
+
+@pytest.mark.parametrize("block_size", [16, 100, 700])
+def test_one_query_and_many_blocks(block_size, device):
+    table = torch.randperm(2 * (1400 // block_size)).reshape(2, -1)
+    key, value = (normal(table.numel(), block_size, 2, 24).float() for _ in range(2))
+    options = {"block_table": table, "key_lengths": [1321, 30], "is_causal": True}
+    options["causal_alignment"] = "lower_right"
+    check_forward([normal(2, 4, 1, 24).float(), key, value], options, device)
+
+
+@pytest.mark.parametrize("sinks", [None, normal(4)], ids=["without sinks", "sinks"])
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+def test_bits_depend_neither_on_room_for_keys_nor_on_the_batch(sinks, dtype, device):
+    query, key, value = (normal(2, h, n, 24).to(dtype) for h, n in ((4, 1), (2, 1100), (2, 1100)))
+    lengths = [300, 900]
+
+    def found(rows, room):
+        options = {"key_lengths": lengths[rows], "sinks": sinks}
+        a = lowered_arguments(query[rows], key[rows, :, :room], value[rows, :, :room], **options)
+        return Attention.compute_on_gpu(*moved(a.arguments, device))
+
+    both, first, second = found(slice(0, 2), 1100), slice(0, 1), slice(1, 2)
+    for rows, room in ((first, 300), (first, 512), (first, 700), (second, 900), (second, 1100)):
+        assert all(torch.equal(x, y[rows]) for x, y in zip(found(rows, room), both, strict=True))
 
 
 @pytest.mark.parametrize("wanted", [(False, False), (True, False)])
@@ -213,10 +269,11 @@ def test_nothing_waits_for_the_gpu(monkeypatch):
         elsewhere = moved(a, "meta")
         results = Attention.compute_on_gpu(*elsewhere)
         AttentionOutput.compute_on_gpu(*elsewhere)
+        AttentionWithLogsumexp.compute_on_gpu(*elsewhere)
         VisibleKeys.compute_on_gpu(*elsewhere)
         args = [*elsewhere[:TENSOR_COUNT], *results[:3], *results[:3], *elsewhere[TENSOR_COUNT:]]
         AttentionVJP.compute_on_gpu(*args, a.bias is not None)
-    assert len(calls) == 3 * len(cases)
+    assert len(calls) == 4 * len(cases)
 
 
 def test_lengths_out_of_range_are_cut(device):
@@ -249,3 +306,18 @@ def test_errors(change, message, device):
     a = lowered_arguments(*dense_arrays(torch.float32)).arguments._replace(**change)
     with pytest.raises(ValueError, match=message):
         Attention.compute_on_gpu(*moved(a, device))
+
+
+@pytest.mark.parametrize("entropy", [None, 2.5, torch.tensor([2.0, 2.5, 3.0, 3.5])], ids=str)
+def test_estimate_kappa_where_tensors_lie(entropy, device):
+    query, key = normal(2, 4, 50, 16), normal(2, 2, 200, 16)
+    options = {"lengths": [64, 100, 200], "rows": 20}
+    given = entropy.to(device) if torch.is_tensor(entropy) else entropy
+    x = [t.clone().to(device).requires_grad_() for t in (query, key)]
+    found = estimate_kappa(*x, entropy=given, **options)
+    exact = estimate_kappa(query.numpy(), key.numpy(), entropy=entropy, **options)
+    for name in ("kappa", "entropy", "lengths", "scale"):
+        ours, theirs = getattr(found, name), getattr(exact, name)
+        assert ours == pytest.approx(theirs, rel=1e-11)
+    for name, misfit in exact.misfit.items():
+        assert found.misfit[name] == pytest.approx(misfit, rel=1e-8)

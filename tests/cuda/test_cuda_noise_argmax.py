@@ -12,8 +12,10 @@ from logitkit.distributions import (
     Laplace,
     Logistic,
     Normal,
+    ReversedExponential,
     StudentT,
     Uniform,
+    _integrals,
 )
 
 torch = pytest.importorskip("torch")
@@ -223,6 +225,55 @@ def test_gumbel_noise_is_a_softmax(dtype, device):
     assert np.max(np.abs(host(logs)[:2] - expected)) <= 10.0 * LOG_ERROR[dtype]
     assert torch.isnan(logs[2])
     assert np.max(np.abs(host(gradient)[0] - (np.eye(9)[1] - np.exp(want[0])))) <= 1e-6
+
+
+@pytest.mark.parametrize("n", [1, 2, 40])
+@by_type
+def test_reversed_exponential_noise_has_a_closed_form(n, dtype, device):
+    noise, scale, index = ReversedExponential(), 0.5, np.array([0, n - 1, n // 2])
+    x, g = logits(3, n, spread=3.0), logits(3, n, seed=1)
+    if n > 2:
+        x[0, 3], x[1, 4] = -INF, -600.0
+    index[1] = min(4, n - 1)
+    z, cotangent = (tensor(a, dtype, device) for a in (x, g))
+    want = _integrals.probs(x, noise, scale)
+    assert_probabilities(host(cuda.noise_argmax_probs(z, noise, scale=scale)), want, dtype)
+    found = host(cuda.noise_argmax_log_probs(z, noise, scale=scale))
+    exact = _integrals.log_probs(x, noise, scale)
+    counts = exact > -600.0
+    bound = PROBABILITY_ERROR[dtype] * np.maximum(1.0, np.abs(exact[counts]))
+    assert np.all(np.abs(found[counts] - exact[counts]) <= bound)
+    assert np.all(found[exact < -700.0] == -INF)
+    found = host(cuda.noise_argmax_vjp(z, cotangent, noise, scale=scale))
+    bound = VJP_ERROR[dtype] * np.max(np.abs(g)) / scale
+    assert np.max(np.abs(found - _integrals.vjp(x, g, noise, scale))) <= bound
+    found = host(cuda.noise_argmax_expected_max(z, noise, scale=scale))
+    want = _integrals.expected_max(x, noise, scale)
+    assert np.all(np.abs(found - want) <= MAX_ERROR[dtype] * (scale + np.abs(want)))
+    logs, slopes = (
+        host(a)
+        for a in cuda.noise_argmax_log_prob(z, index, noise, scale=scale, return_gradient=True)
+    )
+    want = _integrals.log_prob(x, index, noise, scale)
+    assert np.all(np.abs(logs - want) <= LOG_ERROR[dtype] * np.maximum(1.0, np.abs(want)))
+    want = _integrals.score(x, index, noise, scale)
+    assert np.max(np.abs(slopes - want)) <= GRADIENT_ERROR[dtype] * max(1.0, np.abs(want).max())
+
+
+def test_rows_without_a_reversed_exponential_maximum_are_nan(device):
+    noise = ReversedExponential()
+    x = torch.tensor([[0.0, NAN], [INF, 0.0], [-INF, -INF], [0.0, 0.0]], device=device)
+    found = cuda.noise_argmax_probs(x, noise)
+    assert found[:3].isnan().all()
+    assert torch.equal(found[3].cpu(), torch.tensor([0.5, 0.5]))
+    logs, slopes = cuda.noise_argmax_log_prob(x, [0, 0, 0, 2], noise, return_gradient=True)
+    assert logs.isnan().all()
+    assert slopes.isnan().all()
+    assert cuda.noise_argmax_expected_max(x, noise)[:3].isnan().all()
+    hidden = torch.tensor([[0.0, -INF]], device=device)
+    logs, slopes = cuda.noise_argmax_log_prob(hidden, [1], noise, return_gradient=True)
+    assert logs.tolist() == [-INF]
+    assert slopes.tolist() == [[0.0, 0.0]]
 
 
 def test_errors(device):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -287,28 +287,50 @@ def estimate_kappa(
         )
         return found_by_bridge
     query, key = (np.asarray(as_array(x), np.float64) for x in (query, key))
-    if query.ndim < 3 or key.ndim < 3:
+    sample, sizes = sampled(query.shape, key.shape, lengths, rows)
+    heads, keys, dim = query.shape[-3], key.shape[-2], key.shape[-1]
+    scores = query[..., sample, :] @ key.repeat(heads // key.shape[-3], axis=-3).swapaxes(-1, -2)
+    scores = scores.reshape(-1, heads, len(sample), keys)
+    return estimate_of(lambda n, z: _mean_entropy(scores[..., :n], z), sizes, heads, dim, entropy)
+
+
+def sampled(
+    query: tuple[int, ...], key: tuple[int, ...], lengths: Sequence[int] | None, rows: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the rows to sample and the lengths to solve for, of arrays of these shapes."""
+    if len(query) < 3 or len(key) < 3:
         raise ValueError(
-            f"expected query and key of shape (..., heads, length, head_dim), not {query.shape} "
-            f"and {key.shape}"
+            f"expected query and key of shape (..., heads, length, head_dim), not {query} and {key}"
         )
-    check_shapes(query.shape, key.shape, key.shape, packed=False, paged=False)
+    check_shapes(query, key, key, packed=False, paged=False)
     if rows < 1:
         raise ValueError(f"expected rows >= 1, not {rows}")
-    heads, keys, dim = query.shape[-3], key.shape[-2], key.shape[-1]
+    keys = key[-2]
     if lengths is None:
         lengths = [n for n in (2**k for k in range(6, 40)) if n < keys] + [keys]
     sizes = np.unique(np.asarray(lengths))
     if sizes.dtype.kind not in "iu" or len(sizes) < 2 or sizes[0] < 2 or sizes[-1] > keys:
         raise ValueError(f"expected at least two lengths from 2 to {keys}, not {list(lengths)}")
-    sample = np.unique(np.linspace(0, query.shape[-2] - 1, min(rows, query.shape[-2])).astype(int))
-    scores = query[..., sample, :] @ key.repeat(heads // key.shape[-3], axis=-3).swapaxes(-1, -2)
-    scores = scores.reshape(-1, heads, len(sample), keys)
+    return np.unique(np.linspace(0, query[-2] - 1, min(rows, query[-2])).astype(np.int64)), sizes
+
+
+# The mean entropy of each head, with the first n keys and a scale for each head.
+MeanEntropy = Callable[[int, Array], Array]
+
+
+def estimate_of(
+    mean_entropy: MeanEntropy,
+    sizes: NDArray[np.int64],
+    heads: int,
+    dim: int,
+    entropy: float | ArrayLike | None,
+) -> KappaEstimate:
+    """Return the estimate, given how entropy depends on the scale."""
     if entropy is None:
-        target = _mean_entropy(scores[..., : sizes[0]], np.full(heads, dim**-0.5))
+        target = mean_entropy(int(sizes[0]), np.full(heads, dim**-0.5))
     else:
         target = np.broadcast_to(np.asarray(entropy, np.float64), (heads,))
-    found = np.stack([_scale_of_entropy(scores[..., :n], target) for n in sizes], axis=1)
+    found = np.stack([_scale_of_entropy(mean_entropy, int(n), target) for n in sizes], axis=1)
     log_n = np.log(sizes)
     laws = {"log n": log_n, "sqrt(log n)": np.sqrt(log_n), "n": sizes.astype(np.float64)}
     misfit = {name: _misfit(found, law) for name, law in laws.items()}
@@ -327,15 +349,14 @@ def _mean_entropy(scores: Array, scale: Array) -> Array:
     return mean
 
 
-def _scale_of_entropy(scores: Array, target: Array) -> Array:
-    n = scores.shape[-1]
+def _scale_of_entropy(mean_entropy: MeanEntropy, n: int, target: Array) -> Array:
     if not np.all((target > 0) & (target < np.log(n))):
         raise ValueError(
             f"expected entropy between 0 and log {n} = {np.log(n):.3f}, not {target.tolist()}"
         )
     low, high = np.zeros(len(target)), np.full(len(target), 1.0)
     for _ in range(60):
-        too_flat = _mean_entropy(scores, high) > target
+        too_flat = mean_entropy(n, high) > target
         if not too_flat.any():
             break
         low, high = np.where(too_flat, high, low), np.where(too_flat, 2 * high, high)
@@ -343,7 +364,7 @@ def _scale_of_entropy(scores: Array, target: Array) -> Array:
         raise ValueError("expected scores that differ: no scale makes equal ones less uniform")
     for _ in range(60):
         middle = (low + high) / 2
-        too_flat = _mean_entropy(scores, middle) > target
+        too_flat = mean_entropy(n, middle) > target
         low, high = np.where(too_flat, middle, low), np.where(too_flat, high, middle)
     return np.asarray((low + high) / 2)
 

@@ -76,6 +76,12 @@ def queue(kernel: Callable[..., None], *args: Any, **options: Any) -> None:
     are waited for, before the call and after it.
     """
     first = args[0]
+    for x in (*args, *options.values()):  # a kernel that reads another GPU's memory breaks both
+        if hasattr(x, "__dlpack__") and x.device != first.device:
+            raise ValueError(
+                f"expected all arrays on {first.device}, where the first one is, not one on "
+                f"{x.device}: copy it"
+            )
     if not _is_jax(first):
         kernel(*args, **options, stream=_stream_of(first))
         return

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 from ._arrays import compute_name, dense, dtype_name, empty, namespace_of, queue
 from ._arrays import workspace as bytes_for
-from ._attention_sequences import Placed, band, by_head, detached, in_pieces, placed, sequences_of
+from ._attention_parts import attention_in_parts, suits
+from ._attention_sequences import (
+    Placed,
+    band,
+    by_head,
+    detached,
+    in_pieces,
+    in_pieces_of_keys,
+    placed,
+    sequences_of,
+)
 from ._device import kernels
 
 # `a` below is logitkit.torch._attention_operator.Arguments, in whose shapes results are, too.
@@ -35,11 +46,14 @@ class GradientArrays(NamedTuple):
     sinks: Any
 
 
-def attention(a: Any, *, stats: bool = True) -> AttentionArrays:
-    """
-    Return the results: the output in the type of the query, and statistics of its rows.
+_STATS = AttentionArrays._fields[1:]
 
-    Without statistics a faster kernel serves where nothing but a window hides keys.
+
+def attention(a: Any, *, stats: Collection[str] = _STATS) -> AttentionArrays:
+    """
+    Return the results: the output in the type of the query, and `stats` of its rows.
+
+    Without the entropy a faster kernel serves where nothing but a window hides keys.
     """
     at = placed(a)
     rows = tuple(a.query.shape[:-1])
@@ -48,10 +62,13 @@ def attention(a: Any, *, stats: bool = True) -> AttentionArrays:
     kind = compute_name(a.query)
     found = AttentionArrays(
         new((*rows, a.value.shape[-1]), dtype_name(a.query), a.query),
-        *(new(rows, kind, a.query) if stats else None for _ in range(3)),
+        *(new(rows, kind, a.query) if name in stats else None for name in _STATS),
     )
     out, logsumexp, entropy, max_logit = (by_head(x, a) for x in found)
-    options = _options(a, at)
+    options, sinks = _options(a, at), _of_heads(a, "sinks", at)
+    if suits(a, at):
+        attention_in_parts(a, at, (out, logsumexp, entropy, max_logit), options, sinks)
+        return found
     if a.cu_seqlens_q is not None:
         options |= in_pieces(options["sequences"], at)
     queue(
@@ -62,7 +79,7 @@ def attention(a: Any, *, stats: bool = True) -> AttentionArrays:
         by_head(a.scale, a),
         out,
         **options,
-        sinks=_of_heads(a, "sinks", at),
+        sinks=sinks,
         block_table=at.block_table,
         logsumexp=logsumexp,
         entropy=entropy,
@@ -188,6 +205,10 @@ def _pull_back(
     if math.prod(at.shape) == 0 or at.capacity == 0:
         return  # all gradients are 0
     query, key, value, scale = outgoing
+    options = _options(a, at)
+    if a.cu_seqlens_q is not None:
+        whole = options["sequences"]
+        options |= {**in_pieces(whole, at), **in_pieces_of_keys(whole, at)}
     queue(
         kernels().attention_gradient,
         at.query,
@@ -201,7 +222,7 @@ def _pull_back(
         key,
         value,
         bytes_for(kernels().attention_gradient_workspace(math.prod(at.shape)), at.query),
-        **_options(a, at),
+        **options,
         entropy=incoming.entropy,
         grad_logsumexp=incoming.grad_logsumexp,
         grad_entropy=incoming.grad_entropy,

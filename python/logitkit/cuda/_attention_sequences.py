@@ -104,20 +104,37 @@ def in_pieces(sequences: Any, at: Placed) -> dict[str, Any]:
     Any sequence may have all queries, for aught that shapes say, and the kernel starts blocks for
     the longest. Of pieces there are at most one more for each sequence than tiles of queries.
     """
-    xp = namespace_of(sequences)
-    n, length = sequences.shape[0], at.query.shape[2]
-    counts = (sequences[:, 2] + (_PIECE - 1)) // _PIECE
-    ends = counts.cumsum(0)
-    piece = xp.arange(n + length // _PIECE, dtype=xp.int64, device=sequences.device)
-    own = xp.searchsorted(ends, piece, side="right").clip(0, max(0, n - 1))
-    of = xp.take(sequences, own, axis=0)
-    first = (piece - xp.take(ends - counts, own, axis=0)) * _PIECE
-    queries = (of[:, 2] - first).clip(0, _PIECE)
+    length = at.query.shape[2]
+    of, first, queries = _pieces(sequences, 2, length)
     columns = [of[:, 0], of[:, 1] + first, queries, of[:, 3], of[:, 4], of[:, 5], of[:, 6] + first]
+    xp = namespace_of(sequences)
     return {
         "sequences": xp.flip(xp.stack(columns, axis=1), axis=0),
         "longest": (min(_PIECE, length), at.capacity),
     }
+
+
+def in_pieces_of_keys(sequences: Any, at: Placed) -> dict[str, Any]:
+    """Return the sequences in pieces of `_PIECE` keys at most, each with all queries."""
+    of, first, keys = _pieces(sequences, 5, at.capacity)
+    columns = [*(of[:, k] for k in range(4)), of[:, 4] + first, keys, of[:, 6] - first]
+    return {
+        "key_sequences": namespace_of(sequences).stack(columns, axis=1),
+        "key_longest": (at.query.shape[2], min(_PIECE, at.capacity)),
+    }
+
+
+def _pieces(sequences: Any, column: int, total: int) -> tuple[Any, Any, Any]:
+    """Return of each piece of `total` rows the sequence, its beginning there and its length."""
+    xp, n = namespace_of(sequences), sequences.shape[0]
+    lengths = sequences[:, column]
+    counts = (lengths + (_PIECE - 1)) // _PIECE
+    ends = counts.cumsum(0)
+    piece = xp.arange(n + total // _PIECE, dtype=xp.int64, device=sequences.device)
+    own = xp.searchsorted(ends, piece, side="right").clip(0, max(0, n - 1))
+    first = (piece - xp.take(ends - counts, own, axis=0)) * _PIECE
+    of = xp.take(sequences, own, axis=0)
+    return of, first, (of[:, column] - first).clip(0, _PIECE)
 
 
 def band(a: Any, at: Placed) -> tuple[Any, Any]:

@@ -13,8 +13,10 @@ from ..distributions import (
     Logistic,
     Noise,
     Normal,
+    ReversedExponential,
     Uniform,
 )
+from . import _reversed_exponential as reversed_exponential
 from ._arrays import as_floating, dense, dtype_name, empty, namespace_of, queue, workspace
 from ._device import kernels
 from ._softmax import log_softmax, logsumexp, softmax
@@ -28,6 +30,7 @@ _LAWS: dict[type[Any], str] = {
     Exponential: "exponential",
 }
 _EULER_GAMMA = 0.5772156649015329
+_LEAST = 1e-299  # the least probability that counts
 
 
 def noise_argmax_probs(logits: Any, noise: Noise, *, scale: float = 1.0) -> Any:
@@ -40,7 +43,7 @@ def noise_argmax_probs(logits: Any, noise: Noise, *, scale: float = 1.0) -> Any:
         Logits. ``-inf`` leaves a class out.
     noise : Noise
         A law with a kernel or a closed form: `Normal`, `Logistic`, `Laplace`, `Cauchy`, `Uniform`,
-        `Exponential` or `Gumbel`.
+        `Exponential`, `Gumbel` or `ReversedExponential`.
     scale : float, optional
         The scale of the noise, positive and finite.
 
@@ -123,6 +126,10 @@ def noise_argmax_vjp(logits: Any, cotangent: Any, noise: Noise, *, scale: float 
         p = softmax(_shifted(x, scale), axis=-1)
         mean = xp.sum(p * g, axis=-1, keepdims=True)
         return (p * (g - mean) / scale).reshape(shape)
+    if isinstance(noise, ReversedExponential):
+        mu, good = _wide(x, scale)
+        found = reversed_exponential.vjp(mu, xp.astype(g, xp.float64), 0.0) / scale
+        return _narrow(found, good, x).reshape(shape)
     out = empty(tuple(x.shape), dtype_name(x), x)
     if x.shape[0]:
         queue(kernels().noise_argmax_vjp, x, g, _law(noise), float(scale), out, _memory(x))
@@ -158,6 +165,12 @@ def noise_argmax_expected_max(logits: Any, noise: Noise, *, scale: float = 1.0) 
         peak = xp.max(x, axis=-1)
         mean = logsumexp(_shifted(x, scale), axis=-1) + _EULER_GAMMA
         return (peak + scale * mean).reshape(shape[:-1])
+    if isinstance(noise, ReversedExponential):
+        mu, good = _wide(x, scale)
+        xp = namespace_of(x)
+        peak = xp.astype(xp.max(x, axis=-1), xp.float64)
+        mean = reversed_exponential.expected_max(mu)
+        return _narrow(peak + scale * mean, good[:, 0], x).reshape(shape[:-1])
     out = empty((x.shape[0],), dtype_name(x), x)
     if x.shape[0]:
         queue(kernels().noise_argmax_expected_max, x, _law(noise), float(scale), out, _memory(x))
@@ -207,6 +220,16 @@ def noise_argmax_log_prob(
         of_all = xp.where(is_class, log_softmax(z, axis=-1), -math.inf)
         out = xp.where(xp.any(is_class, axis=-1), xp.max(of_all, axis=-1), math.nan)
         gradient = (xp.astype(is_class, x.dtype) - softmax(z, axis=-1)) / scale
+    elif isinstance(noise, ReversedExponential):
+        mu, good = _wide(x, scale)
+        is_class = xp.arange(x.shape[1], device=x.device)[None, :] == index[:, None]
+        good = good & xp.any(is_class, axis=-1, keepdims=True)
+        of_class = reversed_exponential.log_prob(mu, is_class)
+        possible = (of_class > -math.inf)[:, None]
+        divisor = xp.where(possible, of_class[:, None], xp.zeros_like(mu[:, :1]))
+        slope = reversed_exponential.vjp(mu, xp.astype(is_class, xp.float64), divisor) / scale
+        out = _narrow(of_class, good[:, 0], x)
+        gradient = _narrow(xp.where(possible, slope, xp.zeros_like(slope)), good, x)
     else:
         out = empty((x.shape[0],), dtype_name(x), x)
         gradient = empty(tuple(x.shape), dtype_name(x), x) if return_gradient else None
@@ -224,6 +247,12 @@ def _probabilities(logits: Any, noise: Noise, scale: float, *, is_log: bool) -> 
     if isinstance(noise, Gumbel):
         of = log_softmax if is_log else softmax
         return of(_shifted(x, scale), axis=-1).reshape(shape)
+    if isinstance(noise, ReversedExponential):
+        mu, good = _wide(x, scale)
+        found = reversed_exponential.probs(mu)
+        xp = namespace_of(x)
+        found = xp.where(found < _LEAST, xp.zeros_like(found), found)
+        return _narrow(xp.log(found) if is_log else found, good, x).reshape(shape)
     out = empty(tuple(x.shape), dtype_name(x), x)
     if x.shape[0]:
         law, memory = _law(noise), _memory(x)
@@ -253,6 +282,21 @@ def _rows(logits: Any, scale: float) -> tuple[Any, tuple[int, ...]]:
 def _shifted(x: Any, scale: float) -> Any:
     """Return rows in units of the scale, their maximum zero."""
     return (x - namespace_of(x).max(x, axis=-1, keepdims=True)) / scale
+
+
+def _wide(x: Any, scale: float) -> tuple[Any, Any]:
+    """Return rows in float64 and units of the scale, maximum zero, and which of them have one."""
+    xp = namespace_of(x)
+    x = xp.astype(x, xp.float64)
+    peak = xp.max(x, axis=-1, keepdims=True)
+    good = xp.isfinite(peak)
+    return xp.where(good, (x - peak) / scale, xp.zeros_like(x)), good
+
+
+def _narrow(found: Any, good: Any, x: Any) -> Any:
+    """Return results in the type of `x`, NaN in rows without a meaning."""
+    xp = namespace_of(x)
+    return xp.astype(xp.where(good, found, xp.full_like(found, math.nan)), x.dtype)
 
 
 def _memory(x: Any) -> Any:

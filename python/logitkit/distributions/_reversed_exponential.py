@@ -70,8 +70,9 @@ def _pulled_back(
     """Return the sum over r of h_r along_r e^{B_r} dB_r/dmu_m, with g in the order of ranks."""
     factors = np.diff(np.cumsum(g, axis=-1) / rank, axis=-1, prepend=0.0)
     factors[..., 0] = 0.0  # B_1 = 0
-    with np.errstate(invalid="ignore"):
-        powers = np.where(exponents == -np.inf, 0.0, np.exp(exponents - log_divisor))
+    # What has no factor may be far above a divisor in the tail.
+    nothing = (exponents == -np.inf) | (factors == 0.0)
+    powers = np.exp(np.where(nothing, -np.inf, exponents - log_divisor))
     products = along * factors * powers
     tails = np.cumsum(products[..., ::-1], axis=-1)[..., ::-1] - products
     return _unsorted((rank - 1.0) * products - tails, order)

@@ -5,8 +5,14 @@ from typing import Any
 
 import torch
 
-from .._attention import _forward, _profile
-from .._attention._profile import EntropyProfile, KappaEstimate, profile_of
+from .._attention import _forward
+from .._attention._profile import (
+    EntropyProfile,
+    KappaEstimate,
+    estimate_of,
+    profile_of,
+    sampled,
+)
 from ..reference import AttentionGradients, AttentionResult
 from ..reference._attention_scale import AttentionScale
 from ._attention_arguments import (
@@ -23,6 +29,7 @@ from ._attention_operator import (
     attention_op,
     attention_output_op,
     attention_vjp_op,
+    attention_with_logsumexp_op,
     from_memory,
     visible_keys_op,
 )
@@ -86,8 +93,10 @@ def attention(query: Any, key: Any, value: Any, /, **options: Any) -> Any:
         arrays, given = as_arrays((query, key, value), options)
         return from_memory(_forward.attention(*arrays, **given))
     lowered = lowered_arguments(query, key, value, **options)
-    if query.device.type == "cpu" or is_differentiated(lowered.arguments):
+    if query.device.type == "cpu":
         return lowered.raised(attention_op(*lowered.arguments)[0], dims=1)
+    if is_differentiated(lowered.arguments):
+        return lowered.raised(attention_with_logsumexp_op(*lowered.arguments)[0], dims=1)
     return lowered.raised(attention_output_op(*lowered.arguments), dims=1)
 
 
@@ -337,21 +346,30 @@ def attention_entropy_profile(
     return profile_of(entropy, n_visible, least, groups_per_octave)
 
 
-def estimate_kappa(query: Any, key: Any, /, **options: Any) -> KappaEstimate:
+def estimate_kappa(
+    query: Any,
+    key: Any,
+    /,
+    *,
+    entropy: Any = None,
+    lengths: Sequence[int] | None = None,
+    rows: int = 64,
+) -> KappaEstimate:
     """
     Factor of the entropy-invariant scale that suits queries and keys.
 
     Parameters
     ----------
     query, key : Tensor
+        As for :func:`logitkit.estimate_kappa`. The work is done where they lie, in ``float64``.
+    entropy, lengths, rows
         As for :func:`logitkit.estimate_kappa`.
-    **options
-        The keyword arguments of that function.
 
     Returns
     -------
     KappaEstimate
-        Of arrays, without derivatives; :class:`logitkit.EntropyInvariant` takes its `kappa`.
+        Of arrays in main memory, without derivatives; :class:`logitkit.EntropyInvariant` takes
+        its `kappa`.
 
     Raises
     ------
@@ -362,4 +380,21 @@ def estimate_kappa(query: Any, key: Any, /, **options: Any) -> KappaEstimate:
     --------
     logitkit.estimate_kappa : The same for arrays.
     """
-    return _profile.estimate_kappa(*(x.detach().double().numpy() for x in (query, key)), **options)
+    if isinstance(entropy, torch.Tensor):
+        entropy = entropy.detach().cpu().numpy()
+    sample, sizes = sampled(tuple(query.shape), tuple(key.shape), lengths, rows)
+    heads, key_heads, dim = query.shape[-3], key.shape[-3], key.shape[-1]
+    some = query.detach()[..., torch.from_numpy(sample).to(query.device), :].double()
+    of_keys = some.unflatten(-3, (key_heads, heads // key_heads)).flatten(-3, -2)
+    scores = of_keys @ key.detach().double().transpose(-1, -2)
+    scores = scores.reshape(-1, heads, len(sample), key.shape[-2])
+
+    def mean_entropy(n: int, scale: Any) -> Any:
+        z = torch.from_numpy(scale).to(scores.device)[:, None, None] * scores[..., :n]
+        z = z - z.amax(-1, keepdim=True)
+        p = z.exp()
+        total = p.sum(-1)
+        rows_of_head = total.log() - (p * z).sum(-1) / total
+        return rows_of_head.mean((0, 2)).cpu().numpy()
+
+    return estimate_of(mean_entropy, sizes, heads, dim, entropy)

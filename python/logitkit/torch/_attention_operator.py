@@ -198,7 +198,7 @@ class AttentionOutput:
 
     @staticmethod
     def compute_on_gpu(*args: Any) -> Any:
-        return on_gpu.attention(Arguments(*args), stats=False).output
+        return on_gpu.attention(Arguments(*args), stats=()).output
 
     @staticmethod
     def fake(*args: Any) -> Any:
@@ -213,6 +213,43 @@ class AttentionOutput:
     @staticmethod
     def pushforward(*args: Any) -> Any:
         return Attention.pushforward(*args)[0]
+
+    @staticmethod
+    def mapped(call: Any, size: int, in_dims: Any, *args: Any) -> Any:
+        return _mapped(call, size, in_dims, args, Arguments._fields[:TENSOR_COUNT])
+
+
+class AttentionWithLogsumexp:
+    """Attention and what the gradient of its output needs: less work than all statistics."""
+
+    name = "attention_with_logsumexp"
+    schema = f"({_TENSORS}, {_NUMBERS}) -> (Tensor, Tensor)"
+    needs_results = True
+
+    @staticmethod
+    def compute(*args: Any) -> Any:
+        return Attention.compute(*args)[:2]
+
+    @staticmethod
+    def compute_on_gpu(*args: Any) -> Any:
+        return tuple(on_gpu.attention(Arguments(*args), stats=("logsumexp",))[:2])
+
+    @staticmethod
+    def fake(*args: Any) -> Any:
+        return Attention.fake(*args)[:2]
+
+    @staticmethod
+    def pullback(*args: Any) -> Any:
+        *arguments, (output, logsumexp), wanted, grad_output, grad_logsumexp = args
+        nothing = torch.zeros_like(logsumexp)  # no entropy has a cotangent
+        results = output, logsumexp, nothing, nothing
+        return Attention.pullback(
+            *arguments, results, wanted, grad_output, grad_logsumexp, None, None
+        )
+
+    @staticmethod
+    def pushforward(*args: Any) -> Any:
+        return Attention.pushforward(*args)[:2]
 
     @staticmethod
     def mapped(call: Any, size: int, in_dims: Any, *args: Any) -> Any:
@@ -306,6 +343,7 @@ _VJP_TENSORS = (*Arguments._fields[:TENSOR_COUNT], "output", "logsumexp", "entro
 
 visible_keys_op, attention_op = operator(VisibleKeys), operator(Attention)
 attention_output_op, attention_vjp_op = operator(AttentionOutput), operator(AttentionVJP)
+attention_with_logsumexp_op = operator(AttentionWithLogsumexp)
 
 
 def _split(args: Any) -> tuple[Arguments, Any, Any, Any]:

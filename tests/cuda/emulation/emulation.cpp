@@ -62,14 +62,20 @@ void wait(State why) {
 void wake() {
   bool waiting = false, whole = true;
   for (unsigned w = 0; w < warps.size(); ++w) {
-    bool all = true;
+    bool all = true, some = false, left = false;
     const unsigned end = std::min(count, (w + 1) * warp_size);
     for (unsigned i = w * warp_size; i < end; ++i) {
+      some |= fibers[i].state == State::in_warp;
+      left |= fibers[i].state == State::ended;
       all &= fibers[i].state == State::in_warp || fibers[i].state == State::ended;
       waiting |= fibers[i].state == State::in_block;
       whole &= fibers[i].state == State::in_block || fibers[i].state == State::ended;
     }
     if (!all) continue;
+    if (some && left) {  // which is undefined, where masks have all lanes
+      std::fputs("emulation: a warp waits for threads that have ended\n", stderr);
+      std::abort();
+    }
     unsigned& lanes = warps[w].bytes[warps[w].parity].lanes;
     warps[w].parity ^= 1;
     lanes = 0;

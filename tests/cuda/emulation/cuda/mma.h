@@ -87,12 +87,6 @@ inline unsigned packed(float first, float second, const __nv_bfloat16*) {
   return __float2bfloat16_rn(first).bits | unsigned{__float2bfloat16_rn(second).bits} << 16;
 }
 
-inline unsigned to_tf32(float x) {
-  const unsigned bits = __float_as_uint(x);
-  if ((bits & 0x7f800000u) == 0x7f800000u) return bits;
-  return (bits + 0x1000u) & 0xffffe000u;
-}
-
 inline float fast_exp2(float x) {
   const float result = std::exp2(x);
   return result < 0x1p-126f ? 0.0f : result;
