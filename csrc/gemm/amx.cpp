@@ -107,18 +107,21 @@ std::uint64_t split_rows(const float* rows, size_t stride, const size_t* units, 
 template <size_t part_count>
 bool split_columns(const float* columns, size_t stride, size_t count, size_t depth, float least,
                    std::uint16_t* parts) {
-  Plain plain(least);
   const size_t of_row_block = whole_blocks(depth, depth_step) * side * part_count;
+  Plain plain(least);
+  const auto row = [&](size_t k, size_t j) {
+    const __m512i x =
+        k < depth ? load(columns + k * stride + j, count - j) : _mm512_setzero_si512();
+    plain.see(x);
+    return F32{_mm512_castsi512_ps(x)};
+  };
   for (size_t j = 0; j < count; j += side)
     for (size_t k = 0; k < depth; k += depth_step) {
       F32 even[side], odd[side];
 #pragma GCC unroll 16
       for (size_t r = 0; r < side; ++r) {
-        const float* from = columns + (k + r) * stride + j;
-        const __m512i zero = _mm512_setzero_si512();
-        even[r].v = _mm512_castsi512_ps(k + r < depth ? load(from, count - j) : zero);
-        odd[r].v = _mm512_castsi512_ps(k + r + side < depth ? load(from + side * stride, count - j)
-                                                            : zero);
+        even[r] = row(k + r, j);
+        odd[r] = row(k + r + side, j);
       }
       transpose(even);
       transpose(odd);
