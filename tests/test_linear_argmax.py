@@ -86,8 +86,8 @@ def test_extreme_scales(isa, scale):
 
 HARD = {
     "exponents from -45 to 45": lambda x: x * np.exp2(np.round(20 * normal(*x.shape, seed=2))),
-    "numbers on both sides of the range of parts": lambda x: x * np.exp2(
-        30 * np.round(normal(*x.shape, seed=2))
+    "numbers on both sides of the range of parts": lambda x: (
+        x * np.exp2(30 * np.round(normal(*x.shape, seed=2)))
     ),
     "denormals": lambda x: np.where(normal(*x.shape, seed=2) > 1, 1e-41 * x, x),
     "few digits": lambda x: np.round(x),
@@ -203,7 +203,9 @@ def test_same_bits_for_any_threads_and_any_batch(isa, d):
         np.testing.assert_array_equal(part[1], indices[begin:end])
 
 
-@pytest.mark.parametrize(("m", "n", "d"), [(1, 1, 1), (5, 66, 7), (49, 9, 17), (48, 64, 16), (7, 9, 33), (49, 70, 79)])
+@pytest.mark.parametrize(
+    ("m", "n", "d"), [(1, 1, 1), (5, 66, 7), (49, 9, 17), (48, 64, 16), (7, 9, 33), (49, 70, 79)]
+)
 def test_reads_nothing_beyond(isa, guarded, m, n, d):
     x, weight, bias = guarded(normal(m, d)), guarded(normal(n, d)), guarded(normal(n))
     values, indices = guarded(np.zeros(m, np.float32)), guarded(np.zeros(m, np.int64))

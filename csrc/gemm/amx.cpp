@@ -15,6 +15,8 @@ constexpr size_t block_size = side * depth_step;  // elements of a tile register
 //   rows[j / 16][k / 32][part][j % 16][k % 16][k % 32 / 16].
 // So the elements k and k + 16 of a block are a pair, and no shuffle makes one.
 
+size_t round_up(size_t n, size_t step) { return (n + step - 1) / step * step; }
+
 __m512i load(const float* x, size_t n) {
   const __mmask16 first = n >= width ? 0xffff : static_cast<__mmask16>((1u << n) - 1);
   return _mm512_maskz_loadu_epi32(first, x);
@@ -82,13 +84,13 @@ std::uint64_t split_panel(const float* panel, size_t stride, size_t depth, size_
 template <size_t part_count>
 std::uint64_t split_rows(const float* rows, size_t stride, const size_t* units, size_t count,
                          size_t depth, float least, std::uint16_t* parts) {
-  const size_t of_row_block = whole_blocks(depth, depth_step) * side * part_count;
+  const size_t of_row_block = round_up(depth, depth_step) * side * part_count;
   const auto unit = [=](const float* row, size_t k) {
     if (k >= depth) return _mm512_setzero_si512();
     return load(row + (units != nullptr ? units[k / width] : k), depth - k);
   };
   std::uint64_t others = 0;
-  for (size_t j = 0; j < whole_blocks(count, side); ++j) {
+  for (size_t j = 0; j < round_up(count, side); ++j) {
     std::uint16_t* to = parts + j / side * of_row_block + j % side * depth_step;
     const float* row = rows + j * stride;
     Plain plain(least);
@@ -107,7 +109,7 @@ std::uint64_t split_rows(const float* rows, size_t stride, const size_t* units, 
 template <size_t part_count>
 bool split_columns(const float* columns, size_t stride, size_t count, size_t depth, float least,
                    std::uint16_t* parts) {
-  const size_t of_row_block = whole_blocks(depth, depth_step) * side * part_count;
+  const size_t of_row_block = round_up(depth, depth_step) * side * part_count;
   Plain plain(least);
   const auto row = [&](size_t k, size_t j) {
     const __m512i x =
@@ -275,7 +277,7 @@ void score(const std::uint16_t* panel, const std::uint16_t* rows, size_t row_dep
            const Ahead& ahead) {
   const size_t blocks = (count + side - 1) / side * vectors / 4;
   Lines lines(ahead, blocks * ((depth + depth_step - 1) / depth_step));
-  const size_t of_row_block = whole_blocks(row_depth, depth_step) * side * part_count;
+  const size_t of_row_block = round_up(row_depth, depth_step) * side * part_count;
   const auto block = [&](auto sums, size_t j, size_t v) {
     sums.a = rows + j * of_row_block;
     sums.a_step = of_row_block;
