@@ -10,8 +10,15 @@ INF, NAN = np.inf, np.nan
 # Around the panels (8, 24, 32, 48 rows), the groups of panels, and the tile (64 rows of weight).
 ROWS = [0, 1, 7, 8, 9, 23, 24, 25, 31, 32, 33, 47, 48, 49, 192, 400]
 CLASSES = [1, 2, 3, 7, 8, 9, 63, 64, 65, 127, 128, 129, 200]
-# Around the widths of the vectors, in which rows are transposed.
-COLUMNS = [0, 1, 3, 4, 5, 7, 8, 9, 15, 16, 17, 120, 128, 300]
+# Around the widths of the vectors, in which rows are transposed, the blocks of tile registers,
+# and so many that the sum is cut.
+COLUMNS = [0, 1, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 120, 128, 300, 1057]
+
+
+@pytest.fixture(params=_cpu.supported_isas(), ids=lambda isa: isa.name)
+def isa(request):
+    """Each instruction set of this machine in turn, tile registers too."""
+    return request.param
 
 
 def normal(*shape, seed=0):
@@ -77,6 +84,63 @@ def test_extreme_scales(isa, scale):
     assert_within_contract(values[:, None], indices[:, None], x, weight, None)
 
 
+HARD = {
+    "exponents from -45 to 45": lambda x: x * np.exp2(np.round(20 * normal(*x.shape, seed=2))),
+    "numbers on both sides of the range of parts": lambda x: (
+        x * np.exp2(30 * np.round(normal(*x.shape, seed=2)))
+    ),
+    "denormals": lambda x: np.where(normal(*x.shape, seed=2) > 1, 1e-41 * x, x),
+    "few digits": lambda x: np.round(x),
+    "numbers just above bfloat16": lambda x: np.round(x * 128) / 128 * (1 + 2.0**-8),
+}
+
+
+@pytest.mark.parametrize("d", [40, 300])
+@pytest.mark.parametrize("hard", HARD)
+def test_hard_numbers(isa, hard, d):
+    x, weight = (
+        HARD[hard](normal(m, d, seed=m)).astype(np.float32).clip(-1e17, 1e17) for m in (70, 150)
+    )
+    values, indices = argmax(x, weight, None, isa)
+    assert_within_contract(values[:, None], indices[:, None], x, weight, None)
+    assert_within_contract(*topk(x, weight, None, 7, isa), x, weight, None)
+
+
+@pytest.mark.parametrize("d", [64, 1100])
+def test_cancellation(isa, d):
+    # All but a part in 1e6 cancels, in neighbours and far apart.
+    x, weight = normal(70, d), normal(150, d, seed=1)
+    x[:, d // 2 :] = x[:, : d // 2] * np.float32(1 + 1e-6)
+    weight[:, d // 2 :] = -weight[:, : d // 2]
+    values, indices = argmax(x, weight, None, isa)
+    assert_within_contract(values[:, None], indices[:, None], x, weight, None)
+
+
+@pytest.mark.parametrize("d", [33, 130, 1100])
+def test_equal_rows_have_equal_scores(isa, d):
+    x, weight = np.repeat(normal(31, d), 7, axis=0), np.tile(normal(1, d, seed=1), (150, 1))
+    # Rows that are not plain among them change nothing.
+    weight[5], weight[70] = NAN, 1e30
+    x[[3, 60]] = 1e-30
+    values, indices = topk(x, weight, None, 150, isa)
+    plain = np.delete(np.arange(len(x)), [3, 60])
+    classes = np.delete(np.arange(150), [5, 70])
+    for i in plain:
+        of = dict(zip(indices[i].tolist(), values[i].tolist(), strict=True))
+        assert len({of[j] for j in classes}) == 1
+        assert [j for j in indices[i] if j in classes] == list(classes)
+    for row in range(31):
+        assert len(set(values[plain[plain // 7 == row], -1].tolist())) == 1
+
+
+def test_overflow_is_that_of_floats(isa):
+    x, weight = np.full((3, 64), 1e25, np.float32), np.full((5, 64), 1e25, np.float32)
+    weight[1:3] = -weight[1:3]
+    values, indices = topk(x, weight, None, 5, isa)
+    np.testing.assert_array_equal(values, np.tile([INF, INF, INF, -INF, -INF], (3, 1)))
+    np.testing.assert_array_equal(indices, np.tile([0, 3, 4, 1, 2], (3, 1)))
+
+
 def test_integers_are_exact_and_ties_go_to_the_first(isa):
     random = np.random.default_rng(0)
     x = random.integers(-3, 4, size=(100, 6)).astype(np.float32)
@@ -93,9 +157,10 @@ def test_integers_are_exact_and_ties_go_to_the_first(isa):
 @pytest.mark.parametrize("place", [0, 5, 63, 64, 149])
 @pytest.mark.parametrize("special", [INF, -INF, NAN])
 @pytest.mark.parametrize("everywhere", [-INF, -2.0, 3.0])
-def test_special_scores(isa, place, special, everywhere):
+@pytest.mark.parametrize("d", [4, 40])
+def test_special_scores(isa, place, special, everywhere, d):
     # Scores are 0 * weight + bias, so the bias alone decides; the place repeats further on.
-    x, weight = np.zeros((50, 4), np.float32), normal(150, 4)
+    x, weight = np.zeros((50, d), np.float32), normal(150, d)
     bias = np.full(150, everywhere, np.float32)
     bias[[place, 140]] = special
     for actual, expected in [
@@ -106,8 +171,9 @@ def test_special_scores(isa, place, special, everywhere):
         np.testing.assert_array_equal(actual[1], expected.indices)
 
 
-def test_a_row_of_nan_or_infinity_stays_alone(isa):
-    x, weight = normal(60, 8), normal(130, 8, seed=1)
+@pytest.mark.parametrize("d", [8, 80])
+def test_a_row_of_nan_or_infinity_stays_alone(isa, d):
+    x, weight = normal(60, d), normal(130, d, seed=1)
     clean = argmax(x, weight, None, isa)
     x[[3, 50]] = NAN
     x[17] = INF  # inf - inf and inf * 0 are NaN
@@ -119,8 +185,10 @@ def test_a_row_of_nan_or_infinity_stays_alone(isa):
     np.testing.assert_array_equal(indices[others], clean[1][others])
 
 
-def test_same_bits_for_any_threads_and_any_batch(isa):
-    x, weight, bias = normal(500, 33), normal(300, 33, seed=1), normal(300)
+@pytest.mark.parametrize("d", [33, 1100])
+def test_same_bits_for_any_threads_and_any_batch(isa, d):
+    x, weight, bias = normal(500, d), normal(300, d, seed=1), normal(300)
+    x[20:40:3, 5], weight[::7, 3] = 1e-30, 1e20  # of which there are no parts
     values, indices = argmax(x, weight, bias, isa)
     for threads in (2, 3):
         again = argmax(x, weight, bias, isa, threads)
@@ -135,7 +203,9 @@ def test_same_bits_for_any_threads_and_any_batch(isa):
         np.testing.assert_array_equal(part[1], indices[begin:end])
 
 
-@pytest.mark.parametrize(("m", "n", "d"), [(1, 1, 1), (5, 66, 7), (49, 9, 17), (48, 64, 16)])
+@pytest.mark.parametrize(
+    ("m", "n", "d"), [(1, 1, 1), (5, 66, 7), (49, 9, 17), (48, 64, 16), (7, 9, 33), (49, 70, 79)]
+)
 def test_reads_nothing_beyond(isa, guarded, m, n, d):
     x, weight, bias = guarded(normal(m, d)), guarded(normal(n, d)), guarded(normal(n))
     values, indices = guarded(np.zeros(m, np.float32)), guarded(np.zeros(m, np.int64))

@@ -19,7 +19,8 @@ shapes = pytest.mark.parametrize(
     ("m", "d", "n"),
     [
         (1, 1, 1), (3, 7, 2), (16, 8, 63), (17, 16, 64), (47, 17, 65), (48, 3, 127),
-        (49, 49, 129), (25, 96, 257), (100, 33, 300), (2, 5, 4500), (0, 4, 3),
+        (49, 49, 129), (25, 96, 257), (100, 33, 300), (2, 5, 4500), (0, 4, 3), (97, 32, 100),
+        (20, 1040, 210),
     ],
 )  # fmt: skip
 
@@ -142,8 +143,12 @@ def test_gradients_are_those_of_the_definition(isa, dtype, m, d, n, options):
 
 @isas
 @dtypes
-def test_bits_do_not_depend_on_threads_batch_or_what_is_wanted(isa, dtype):
-    x, weight, bias, labels = layer(150, 20, 700, dtype)
+@pytest.mark.parametrize("out_of_range", [False, True])
+def test_bits_do_not_depend_on_threads_batch_or_what_is_wanted(isa, dtype, out_of_range):
+    x, weight, bias, labels = layer(150, 50, 700, dtype)
+    if out_of_range:  # of what has parts
+        x[30:90:7, 4] = 1e16
+        weight[::60, 5] = 1e20
     whole = forward(x, weight, labels, isa, bias=bias, threads=1)
     for part in (slice(0, 150), slice(60, 61), slice(7, 120)):
         some = forward(x[part].copy(), weight, labels[part].copy(), isa, bias=bias, threads=3)
@@ -166,9 +171,9 @@ def test_bits_do_not_depend_on_threads_batch_or_what_is_wanted(isa, dtype):
 
 
 @cache
-def many_logits(dtype):
+def many_logits(dtype, d):
     """Return a layer with more logits than go at a time, and the gradient of its weight."""
-    x, weight, _, labels = layer(60, 3, 170_000, dtype)
+    x, weight, _, labels = layer(60, d, 170_000, dtype)
     p = x @ weight.T
     p = np.exp(p - np.log(np.exp(p).sum(1, keepdims=True, dtype=np.float64)))
     p[np.arange(60), labels] -= 1.0
@@ -179,7 +184,7 @@ def many_logits(dtype):
 @isas
 @dtypes
 def test_many_rows_go_in_chunks(isa, dtype):
-    x, weight, labels, expected = many_logits(dtype)
+    x, weight, labels, expected = many_logits(dtype, 33 if isa.name == "amx" else 3)
     grad_weight, ones = np.full_like(weight, NAN), np.ones(60)
     _cpu.linear_cross_entropy_gradient(
         x, weight, labels, base=ones, slope=0 * ones, peak=ones, grad_weight=grad_weight, isa=isa
@@ -199,9 +204,47 @@ def test_rows_that_are_left_out_are_not_read(isa, dtype):
 
 
 @isas
+@pytest.mark.parametrize("number", [NAN, INF, 1e30, 1e-30], ids=str)
+def test_a_row_or_class_of_any_numbers_changes_no_other(isa, number):
+    x, weight, bias, labels = layer(60, 40, 150, np.float32)
+    clean = forward(x, weight, labels, isa, bias=bias)
+    x[7, 3] = number
+    other = forward(x, weight, labels, isa, bias=bias)
+    for name, values in clean.items():
+        np.testing.assert_array_equal(np.delete(other[name], 7), np.delete(values, 7))
+    if abs(number) < 1:
+        z, s = logits_of(x, weight, bias, 0.0)
+        lse = np.log(np.exp(z).sum(1))
+        kept = labels >= 0
+        assert (abs(other["logsumexp"] - lse)[kept] <= 2.0**-24 * (s + 128)[kept]).all()
+    weight[70, 2], bias[70] = number, -INF  # hidden, unless it is not finite
+    x[7, 3] = 0.5
+    hidden = forward(np.where(abs(number) < INF, x, 0 * x), weight, labels, isa, bias=bias)
+    assert np.isnan(hidden["logsumexp"][labels >= 0]).all() == (not abs(number) < INF)
+
+
+@isas
+@pytest.mark.parametrize("factor", [1e-25, 1e25])
+def test_gradients_of_any_size(isa, factor):
+    x, weight, _, labels = layer(60, 40, 300, np.float32)
+    found = []
+    for size in (1.0, factor):
+        ones = np.full(60, size)
+        grads = {"grad_input": np.full_like(x, NAN), "grad_weight": np.full_like(weight, NAN)}
+        _cpu.linear_cross_entropy_gradient(
+            x, weight, labels, base=ones, slope=0 * ones, peak=ones, isa=isa, **grads
+        )
+        found.append([g.astype(float) / size for g in grads.values()])
+    for one, other in zip(*found, strict=True):
+        # Both are as far from exact as the contract allows, with logits of size 40 or less.
+        assert (abs(one - other) <= 2.0**-24 * 2 * (40 + 64) * abs(one).max()).all()
+
+
+@isas
 @dtypes
-def test_hidden_classes_and_rows_that_are_not_finite(isa, dtype):
-    x, weight, bias, labels = layer(6, 4, 70, dtype)
+@pytest.mark.parametrize("d", [4, 40])
+def test_hidden_classes_and_rows_that_are_not_finite(isa, dtype, d):
+    x, weight, bias, labels = layer(6, d, 70, dtype)
     labels[:] = 3
     bias[10:60] = -INF
     stats = forward(x, weight, labels, isa, bias=bias)

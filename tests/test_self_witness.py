@@ -8,6 +8,12 @@ from logitkit import _cpu
 ROUNDING = 2.0**-24
 
 
+@pytest.fixture(params=_cpu.supported_isas(), ids=lambda isa: isa.name)
+def isa(request):
+    """Each instruction set of this machine in turn, tile registers too."""
+    return request.param
+
+
 def normal(*shape, seed=0):
     return np.random.default_rng([seed, *shape]).normal(size=shape)
 
@@ -90,6 +96,9 @@ CASES = {
     ),
     "zero rows": np.concatenate([np.zeros((70, 20)), normal(200, 20)]),
     "all zero": np.zeros((100, 7)),
+    "some tiny numbers": normal(300, 100) * np.where(normal(300, 100, seed=1) > 2.5, 1e-20, 1),
+    "coordinates of very different sizes": normal(300, 100) * np.geomspace(1e-30, 1e15, 100),
+    "near copies": np.repeat(normal(100, 64), 2, axis=0) * (1 + 1e-6 * normal(200, 1)),
     "small": 1e-15 * normal(300, 20),
     "large": 1e17 * normal(300, 20),
 }

@@ -1,136 +1,9 @@
 // Compiled with -mamx-bf16: intrinsics and our own headers only (see the note in isa.h).
-#include "simd/amx.h"
-
 #include "gemm/parts.h"
+#include "gemm/split_amx.h"
 
 namespace logitkit::amx {
 namespace {
-
-constexpr size_t width = 16, lanes = 3 * width;
-constexpr size_t block_size = side * depth_step;  // elements of a tile register
-
-// Of a number there are 3 parts, or one that it is rounded to. They lie in whole tile registers, in
-// the order in which they are used:
-//   panel[k / 32][vector][part][k % 16][lane][k % 32 / 16],
-//   rows[j / 16][k / 32][part][j % 16][k % 16][k % 32 / 16].
-// So the elements k and k + 16 of a block are a pair, and no shuffle makes one.
-
-__m512i load(const float* x, size_t n) {
-  const __mmask16 first = n >= width ? 0xffff : static_cast<__mmask16>((1u << n) - 1);
-  return _mm512_maskz_loadu_epi32(first, x);
-}
-
-/// Finds out whether all that it sees is plain.
-class Plain {
- public:
-  explicit Plain(float least) {
-    const __m512i bits = _mm512_castps_si512(_mm512_set1_ps(least));
-    least_ = _mm512_sub_epi32(_mm512_max_epu32(bits, one()), one());
-  }
-  void see(__m512i x) {
-    const __m512i size = _mm512_and_si512(x, _mm512_set1_epi32(0x7fffffff));
-    most_seen_ = _mm512_max_epu32(most_seen_, size);
-    // One less is the largest of all for 0, which is plain.
-    least_seen_ = _mm512_min_epu32(least_seen_, _mm512_sub_epi32(size, one()));
-  }
-  /// The lanes that have seen other numbers.
-  __mmask16 others() const {
-    const __m512i most = _mm512_castps_si512(_mm512_set1_ps(0x1p48f));
-    return _kor_mask16(_mm512_cmpgt_epu32_mask(most_seen_, most),
-                       _mm512_cmplt_epu32_mask(least_seen_, least_));
-  }
-
- private:
-  static __m512i one() { return _mm512_set1_epi32(1); }
-
-  __m512i least_, most_seen_ = _mm512_setzero_si512(), least_seen_ = _mm512_set1_epi32(-1);
-};
-
-/// Writes the parts of 16 pairs, of each as a line of its own tile register.
-template <size_t parts>
-inline void store_parts(__m512i even, __m512i odd, std::uint16_t* to) {
-  const Parts x = split({_mm512_castsi512_ps(even)}), y = split({_mm512_castsi512_ps(odd)});
-  _mm512_store_si512(to, pair(x.high, y.high));
-  if constexpr (parts == 1) return;
-  _mm512_store_si512(to + block_size, pair(x.middle, y.middle));
-  _mm512_store_si512(to + 2 * block_size, pair(x.low, y.low));
-}
-
-template <size_t part_count>
-std::uint64_t split_panel(const float* panel, size_t stride, size_t depth, size_t vectors,
-                          float least, std::uint16_t* parts) {
-  std::uint64_t others = 0;
-  const __m512i zero = _mm512_setzero_si512();
-  for (size_t v = 0; v < vectors; ++v) {
-    Plain plain(least);
-    for (size_t k = 0; k < depth; k += depth_step) {
-      std::uint16_t* to = parts + (k / depth_step * 3 + v) * part_count * block_size;
-      for (size_t r = 0; r < side; ++r, to += depth_step) {
-        const float* from = panel + (k + r) * stride + v * width;
-        const __m512i even = k + r < depth ? _mm512_loadu_si512(from) : zero;
-        const __m512i odd = k + r + side < depth ? _mm512_loadu_si512(from + side * stride) : zero;
-        plain.see(even);
-        plain.see(odd);
-        store_parts<part_count>(even, odd, to);
-      }
-    }
-    others |= std::uint64_t{plain.others()} << (v * width);
-  }
-  return others;
-}
-
-template <size_t part_count>
-std::uint64_t split_rows(const float* rows, size_t stride, const size_t* units, size_t count,
-                         size_t depth, float least, std::uint16_t* parts) {
-  const size_t of_row_block = whole_blocks(depth, depth_step) * side * part_count;
-  const auto unit = [=](const float* row, size_t k) {
-    if (k >= depth) return _mm512_setzero_si512();
-    return load(row + (units != nullptr ? units[k / width] : k), depth - k);
-  };
-  std::uint64_t others = 0;
-  for (size_t j = 0; j < whole_blocks(count, side); ++j) {
-    std::uint16_t* to = parts + j / side * of_row_block + j % side * depth_step;
-    const float* row = rows + j * stride;
-    Plain plain(least);
-    for (size_t k = 0; k < depth; k += depth_step, to += part_count * block_size) {
-      const __m512i even = j < count ? unit(row, k) : _mm512_setzero_si512();
-      const __m512i odd = j < count ? unit(row, k + side) : _mm512_setzero_si512();
-      plain.see(even);
-      plain.see(odd);
-      store_parts<part_count>(even, odd, to);
-    }
-    others |= std::uint64_t{plain.others() != 0} << j % 64;
-  }
-  return others;
-}
-
-template <size_t part_count>
-bool split_columns(const float* columns, size_t stride, size_t count, size_t depth, float least,
-                   std::uint16_t* parts) {
-  Plain plain(least);
-  const size_t of_row_block = whole_blocks(depth, depth_step) * side * part_count;
-  for (size_t j = 0; j < count; j += side)
-    for (size_t k = 0; k < depth; k += depth_step) {
-      F32 even[side], odd[side];
-#pragma GCC unroll 16
-      for (size_t r = 0; r < side; ++r) {
-        const float* from = columns + (k + r) * stride + j;
-        const __m512i zero = _mm512_setzero_si512();
-        even[r].v = _mm512_castsi512_ps(k + r < depth ? load(from, count - j) : zero);
-        odd[r].v = _mm512_castsi512_ps(k + r + side < depth ? load(from + side * stride, count - j)
-                                                            : zero);
-      }
-      transpose(even);
-      transpose(odd);
-      std::uint16_t* to =
-          parts + j / side * of_row_block + k / depth_step * part_count * block_size;
-#pragma GCC unroll 16
-      for (size_t r = 0; r < side; ++r)
-        store_parts<part_count>(_mm512_castps_si512(even[r].v), _mm512_castps_si512(odd[r].v),
-                                to + r * depth_step);
-    }
-  return plain.others() == 0;
-}
 
 /// Asks for the cache lines of an Ahead, some with each block of the depth: at once there would be
 /// more than the processor keeps track of.
@@ -178,7 +51,7 @@ struct Sums {
 
   template <size_t part>
   void load_b(size_t k) const {
-    const std::uint16_t* from = b + k * 3 * next_vector + part * block_size;
+    const std::uint16_t* from = b + k * panel_width * next_vector + part * block_size;
     _tile_loadd(6, from, line);
     if constexpr (vectors > 1) _tile_loadd(7, from + next_vector, line);
   }
@@ -272,7 +145,7 @@ void score(const std::uint16_t* panel, const std::uint16_t* rows, size_t row_dep
            const Ahead& ahead) {
   const size_t blocks = (count + side - 1) / side * vectors / 4;
   Lines lines(ahead, blocks * ((depth + depth_step - 1) / depth_step));
-  const size_t of_row_block = whole_blocks(row_depth, depth_step) * side * part_count;
+  const size_t of_row_block = round_up(row_depth, depth_step) * side * part_count;
   const auto block = [&](auto sums, size_t j, size_t v) {
     sums.a = rows + j * of_row_block;
     sums.a_step = of_row_block;

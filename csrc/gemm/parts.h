@@ -27,9 +27,10 @@ struct Ahead {
 /// The loops of a matrix unit. Panels and tiles are those of ScoreLoops with 48 lanes; arrays of
 /// parts are 64-byte aligned.
 ///
-/// A plain number is 0, or has a magnitude from `least` to 2^48. Only plain numbers have parts
-/// whose products are right, and with `least` 2^-48 no such product is lost in underflow. What
-/// other numbers do stays in the lane or row where they stand.
+/// A plain number is 0, or has a magnitude from `least` to 2^48, so that no sum of products
+/// overflows, which parts of both signs would make NaN, and with `least` = 2^-48 none that counts
+/// is lost in underflow. Other numbers spoil the scores of the lane or row where they stand, no
+/// others.
 struct PartLoops {
   /// Parts of a number: 3, or 1, which is the number rounded to nearest.
   std::size_t count;
@@ -68,18 +69,21 @@ struct PartLoops {
   /// `accumulate`. Rows of `rows` have `row_depth` elements, of which the first `depth` are taken.
   /// Products are added block by block of the depth, in an order of which every pair has the same:
   /// a cut between blocks changes no bit, and the score of a pair depends on that pair alone.
-  ///   Error: with plain numbers, and with n = depth + (depth < 32 ? 32 - depth : 0), within
-  ///          gamma_n sum |panel * rows|, gamma_n = n 2^-24 / (1 - n 2^-24): what n multiply-adds
-  ///          have. Of 2^-24 there are 17 from the sums in a block, 6 for every block, and 2 from
-  ///          the products that are left out. With one part, within 2^-7 (1 + 2^-8) of the product
-  ///          of the lengths more.
+  ///   Error: with plain numbers within gamma_n sum |panel * rows|, n = max(depth, 32), gamma_n =
+  ///          n 2^-24 / (1 - n 2^-24): that of n multiply-adds, and less of many. Parts are
+  ///          together up to 2^-6 larger than the number; a product of them is rounded at most 17
+  ///          times on its way through its block and 6 times for each block from there on; what is
+  ///          left out is 2 2^-24; and (17 + 6 ceil(depth / 32)) (1 + 2^-6) + 2 is n or less.
+  ///          What a `least` below 2^-48 lets underflow is up to 2^-125 for each rounding, times
+  ///          the largest number. With one part, 2^-7 (1 + 2^-8) of the product of the lengths
+  ///          more: each number is off by up to 2^-8 of itself.
   /// Meanwhile what lies `ahead` is asked for.
   void (*score)(const std::uint16_t* panel, const std::uint16_t* rows, std::size_t row_depth,
                 std::size_t count, std::size_t depth, std::size_t vectors, bool accumulate,
                 float* tile, std::size_t stride, const Ahead& ahead);
 };
 
-/// The `least` with which no product of plain numbers is lost.
+/// The `least` with which underflow is below rounding.
 constexpr float least_plain = 0x1p-48f;
 
 /// Products of less depth are neither faster nor as accurate as those of floats.

@@ -32,6 +32,7 @@ struct ScoreLoops {
   /// to what the tile holds if `accumulate`. The terms are added one by one in the order of
   /// k, so cutting the depth into several calls changes no bit, and the score of a pair
   /// depends on that pair alone.
+  /// (Where there are parts, most scores come from another loop, with another order: parts.h.)
   ///   Error: |tile - exact| <= gamma * sum |panel * b| + depth * 2^-149,
   ///          gamma = depth * 2^-24 / (1 - depth * 2^-24)   (Higham 2002, section 3.1)
   void (*score)(const float* panel, const float* const* b, std::size_t stride, std::size_t rows,

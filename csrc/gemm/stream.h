@@ -23,10 +23,13 @@ struct Tile {
 /// Computes S = A B^T in tiles and hands each to reduce(panel, tile), where panel p holds the
 /// rows p * lanes ... (see ScoreLoops) of A (the last panel is filled up with rows of zeros). A
 /// panel meets its tiles in ascending order of first_row, on one thread; different panels on
-/// different ones. Scores do not depend on how A is cut into panels, nor on `threads`.
+/// different ones. A score depends on its two rows and the instruction set, not on how A is cut
+/// into panels, nor on `threads`; its error is that of ScoreLoops::score(), where parts are
+/// multiplied (see parts.h) too.
 ///   Traffic: one read of A; one of B for each group of up to 8 panels, as many as fit 1 MiB
 ///            with a tile's rows of B, which the group reads from the second-level cache.
-///   Memory:  1 MiB, or one panel if that is larger, for each thread.
+///   Memory:  1 MiB, or one panel if that is larger, for each thread; with parts 1 MiB more than
+///            6 bytes for each element of a group, which has up to 16 panels beyond 1024 columns.
 void stream_scores(const Matrix& a, const Matrix& b, Isa isa, std::size_t threads,
                    const std::function<void(std::size_t panel, const Tile& tile)>& reduce);
 

@@ -13,8 +13,9 @@ namespace logitkit {
 ///
 /// weight.rows is from 1 to 2^31 - 1, and x and weight have the same number d of columns.
 /// The outputs hold x.rows elements.
-///   Error:    a score is the sum of d products in the order of k, then rounded once more by
-///             the bias: |s - exact| <= gamma_d * sum_k |x[i, k] * weight[j, k]| + d * 2^-149
+///   Error:    a score is the sum of d products, each added with one rounding or better, then
+///             rounded once more by the bias: |s - exact| <= gamma_d * sum_k |x[i, k] * weight[j,
+///             k]| + d * 2^-149
 ///             + ulp(s) / 2, with gamma_d = d 2^-24 / (1 - d 2^-24). The last term is absent
 ///             without a bias. values[i] is the largest such s, not the s of the exact argmax.
 ///   Specials: a NaN score wins, the first of them, as in numpy.argmax.

@@ -61,7 +61,8 @@ struct LayerLossGradient {
 ///   Specials:  classes of z = -inf do not count, and terms of target or weight 0 are 0. A row
 ///              with +inf has logsumexp +inf, one with NaN has NaN. Denormals count as 0.
 ///   Bits:      those of a row depend on the row, the layer and the instruction set alone.
-///   Memory:    8 panels of rows for each thread, and 400 bytes for each row.
+///   Memory:    8 panels of rows for each thread, 1.5 times that as parts, and 400 bytes for each
+///              row.
 template <class T>
 void linear_cross_entropy(const LayerLossInput<T>& input, const LayerLossStats& stats,
                           std::size_t threads, Isa isa);
@@ -70,7 +71,8 @@ void linear_cross_entropy(const LayerLossInput<T>& input, const LayerLossStats& 
 ///   Error:   of G, relative to the largest term of its sum, s + 64 u; the gradients add its
 ///            products in T
 ///   Bits:    do not depend on `threads`.
-///   Memory:  36 MiB, or what the logits of one panel of rows take, if that is more.
+///   Memory:  36 MiB, or what the logits of one panel of rows take, if that is more; and for each
+///            thread what 8 panels and 256 classes take.
 template <class T>
 void linear_cross_entropy_gradient(const LayerLossInput<T>& input, const LayerLossFactors& factors,
                                    const LayerLossStats& stats,

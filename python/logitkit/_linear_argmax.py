@@ -60,8 +60,9 @@ def linear_argmax(
 
     Notes
     -----
-    In ``float32`` a score is a sum in the order of `k`, whose terms are added one by one:
-    it errs by at most :math:`\gamma_d \sum_k |x_{ik} w_{jk}|`, where
+    In ``float32`` the terms of a score are added one by one in the order of `k`, or in blocks
+    where the processor has tile registers. Either way it errs by at most
+    :math:`\gamma_d \sum_k |x_{ik} w_{jk}|`, where
     :math:`\gamma_d = d 2^{-24} / (1 - d 2^{-24})` [1]_, and half a unit in the last place
     for adding the bias. It depends on nothing but the row of `x`, the row of `weight` and
     the processor's instruction set: results are the same, bit by bit, for any number of

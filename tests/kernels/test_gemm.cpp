@@ -1,12 +1,15 @@
 // csrc/gemm, for every instruction set of this machine
 #include "gemm/score.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <random>
 #include <vector>
 
+#include "attention/workspace.h"
 #include "expect.h"
+#include "gemm/parts.h"
 #include "gemm/scratch.h"
 
 namespace logitkit::test {
@@ -92,6 +95,140 @@ void test_stride(const ScoreLoops& loops) {
          "an element stride changes no bit");
 }
 
+// A panel and rows with parts, and their products.
+class Split {
+ public:
+  Split(const PartLoops& unit, const std::vector<float>& panel, const std::vector<float>& rows,
+        std::size_t depth)
+      : unit_(unit),
+        depth_(depth),
+        count_(rows.size() / depth),
+        panel_(unit.of_panel(depth, lanes)),
+        rows_(unit.of_rows(count_, depth)) {
+    other_lanes = unit.split_panel(panel.data(), lanes, depth, 3, least_plain, panel_.data());
+    other_rows =
+        unit.split_rows(rows.data(), depth, nullptr, count_, depth, least_plain, rows_.data());
+  }
+
+  // The products of a depth in two pieces, if `cut` is not 0.
+  std::vector<float> score(std::size_t vectors = 3, std::size_t cut = 0) {
+    Scratch tile(whole_blocks(count_, row_block) * lanes);
+    const UnitInUse in_use(&unit_);
+    if (cut > 0)
+      unit_.score(panel_.data(), rows_.data(), depth_, count_, cut, vectors, false, tile.data(),
+                  lanes, {});
+    // The blocks of rows of the second piece begin where the first one ends.
+    const std::size_t skipped = cut / depth_block * unit_.count * row_block * depth_block;
+    unit_.score(panel_.data() + unit_.of_panel(cut, lanes), rows_.data() + skipped, depth_, count_,
+                depth_ - cut, vectors, cut > 0, tile.data(), lanes, {});
+    return {tile.data(), tile.data() + count_ * lanes};
+  }
+
+  static constexpr std::size_t lanes = 48;
+  std::uint64_t other_lanes, other_rows;
+
+ private:
+  const PartLoops& unit_;
+  std::size_t depth_, count_;
+  Aligned<std::uint16_t> panel_, rows_;
+};
+
+// Products with `roundings` 2^-24 of their size, and `of_lengths` of the product of the lengths.
+bool within(const std::vector<float>& tile, const std::vector<float>& panel,
+            const std::vector<float>& rows, std::size_t depth, double roundings,
+            double of_lengths) {
+  constexpr std::size_t lanes = Split::lanes;
+  for (std::size_t j = 0; j < rows.size() / depth; ++j)
+    for (std::size_t i = 0; i < lanes; ++i) {
+      double exact = 0.0, size = 0.0, a = 0.0, b = 0.0;
+      for (std::size_t k = 0; k < depth; ++k) {
+        const double x = panel[k * lanes + i], y = rows[j * depth + k];
+        exact += x * y, size += std::abs(x * y), a += x * x, b += y * y;
+      }
+      const double bound = 1.0001 * roundings * 0x1p-24 * size + of_lengths * std::sqrt(a * b);
+      if (!(std::abs(double{tile[j * lanes + i]} - exact) <= bound)) return false;
+    }
+  return true;
+}
+
+void test_parts(const PartLoops& exact, const PartLoops& rounded) {
+  constexpr std::size_t lanes = Split::lanes;
+  for (const std::size_t depth : {1u, 16u, 31u, 32u, 33u, 64u, 100u, 257u})
+    for (const std::size_t count : {1u, 15u, 16u, 17u, 33u, 48u, 64u}) {
+      const std::vector<float> panel = normal(depth * lanes, 6), rows = normal(count * depth, 7);
+      Split split(exact, panel, rows, depth), of_rounded(rounded, panel, rows, depth);
+      expect(split.other_lanes == 0 && split.other_rows == 0, "normal numbers are plain");
+      const std::vector<float> tile = split.score();
+      const double roundings = static_cast<double>(std::max<std::size_t>(depth, 32));
+      expect(within(tile, panel, rows, depth, roundings, 0.0), "parts are within the bound");
+      expect(within(of_rounded.score(), panel, rows, depth, roundings, 0x1.02p-7),
+             "rounded numbers are within the bound");
+      if (depth > 32) expect(split.score(3, 32) == tile, "cutting the depth changes no bit");
+      for (const std::size_t vectors : {1u, 2u}) {
+        const std::vector<float> some = split.score(vectors);
+        bool same = true;
+        for (std::size_t j = 0; j < count; ++j)
+          for (std::size_t i = 0; i < 16 * vectors; ++i)
+            same = same && some[j * lanes + i] == tile[j * lanes + i];
+        expect(same, "the number of vectors changes no bit");
+      }
+    }
+}
+
+// The same pair has the same score in every row and lane, and so whatever blocks it is in.
+void test_places(const PartLoops& unit) {
+  constexpr std::size_t depth = 70, count = 59;
+  const std::vector<float> a = normal(depth, 8), b = normal(depth, 9);
+  std::vector<float> panel, rows;
+  for (std::size_t k = 0; k < depth; ++k) panel.insert(panel.end(), Split::lanes, a[k]);
+  for (std::size_t j = 0; j < count; ++j) rows.insert(rows.end(), b.begin(), b.end());
+  const std::vector<float> tile = Split(unit, panel, rows, depth).score();
+  expect(tile == std::vector<float>(tile.size(), tile[0]), "a pair has one score everywhere");
+}
+
+void test_plain(const PartLoops& unit) {
+  constexpr std::size_t depth = 40, count = 40;
+  const float infinity = INFINITY;
+  const struct {
+    float number;
+    bool plain;
+  } cases[] = {{0.0f, true},        {-0.0f, true},           {0x1p-48f, true},   {-0x1p48f, true},
+               {0x1.8p-49f, false}, {0x1.000002p48f, false}, {0x1p-149f, false}, {NAN, false},
+               {infinity, false},   {-infinity, false},      {-0x1p-60f, false}};
+  for (const auto& [number, plain] : cases) {
+    std::vector<float> panel(depth * Split::lanes, 1.0f), rows(count * depth, 1.0f);
+    panel[37 * Split::lanes + 21] = rows[17 * depth + 33] = number;
+    const Split split(unit, panel, rows, depth);
+    expect(split.other_lanes == (plain ? 0 : std::uint64_t{1} << 21),
+           "its lane alone is not plain");
+    expect(split.other_rows == (plain ? 0 : std::uint64_t{1} << 17), "its row alone is not plain");
+  }
+}
+
+// Rows with gaps between their units, and columns: the same parts as of rows.
+void test_layouts(const PartLoops& unit) {
+  constexpr std::size_t depth = 45, count = 37;
+  const std::vector<float> rows = normal(count * depth, 10);
+  Aligned<std::uint16_t> expected(unit.of_rows(count, depth)), actual(unit.of_rows(count, depth));
+  const std::size_t bytes = unit.of_rows(count, depth) * sizeof(std::uint16_t);
+  unit.split_rows(rows.data(), depth, nullptr, count, depth, 0.0f, expected.data());
+
+  std::vector<float> columns(depth * count), spread(count * 100);
+  const std::size_t units[] = {0, 70, 20};
+  for (std::size_t j = 0; j < count; ++j)
+    for (std::size_t k = 0; k < depth; ++k)
+      columns[k * count + j] = spread[j * 100 + units[k / 16] + k % 16] = rows[j * depth + k];
+  unit.split_rows(spread.data(), 100, units, count, depth, 0.0f, actual.data());
+  expect(std::memcmp(actual.data(), expected.data(), bytes) == 0, "units may lie anywhere");
+  std::memset(actual.data(), 0xff, bytes);
+  expect(unit.split_columns(columns.data(), count, count, depth, least_plain, actual.data()),
+         "columns of normal numbers are plain");
+  expect(std::memcmp(actual.data(), expected.data(), bytes) == 0, "columns are rows of another");
+  columns[5] = NAN;
+  expect(!unit.split_columns(columns.data(), count, count, depth, 0.0f, actual.data()),
+         "NaN is not plain");
+}
+
 }  // namespace
 
 void test_gemm() {
@@ -101,6 +238,12 @@ void test_gemm() {
     test_pack(loops);
     test_score(loops);
     test_stride(loops);
+    if (const PartLoops* unit = part_loops(isa); unit != nullptr) {
+      test_parts(*unit, *rounded_part_loops(isa));
+      test_places(*unit);
+      test_plain(*unit);
+      test_layouts(*unit);
+    }
   }
 }
 
