@@ -65,7 +65,7 @@ template <size_t parts>
 void soften(const float* tile, size_t begin, size_t end, const float* factors,
             const RunningSoftmax& softmax, std::uint32_t* weights) {
   const auto run = [&](auto softening) {
-    softening.fill_around(begin, end);
+    softening.fill_around();
     softening.finish();
   };
   if (softmax.mean != nullptr)
