@@ -312,20 +312,23 @@ class Forward {
     }
   }
 
-  // Makes a tile that is nothing but products and softmax, and adds it; false if it is not.
+  // Makes a tile and adds it, both at a time where they can be, if all of its keys are in the band
+  // of all queries and PackedLoops may use it; false otherwise.
   bool attend_packed_tile(const Sequence& s, Panel& panel, std::int64_t first, std::size_t count,
                           const Segments& segments, typename Tiles::Space& w) const {
     if constexpr (sizeof(T) == sizeof(float)) {
       const Segment& g = segments.data[0];
       if (count < tile_keys || segments.count > 1 || g.end - g.begin < tile_keys ||
-          g.vectors < panel.band.vectors() || tiles_.late_factors(panel, w) == nullptr)
+          g.vectors < panel.band.vectors() || !tiles_.weighs_packed(panel, w))
         return false;
-      if (panel.odd_lanes != 0) tiles_.make_tile(s, panel, first, count, segments, w);
-      const PackedPanel packed = {panel.pairs,       in_.head_dim,     panel.pair_factors,
+      const float* factors = tiles_.late_factors(panel, w);
+      const bool is_made = factors == nullptr || panel.odd_lanes != 0;
+      if (is_made) tiles_.make_tile(s, panel, first, count, segments, w);
+      const PackedPanel packed = {panel.pairs,       in_.head_dim,     factors,
                                   softmax_of(panel), panel.state.sums, in_.value_dim};
       const typename Tiles::PackedTile& tile = *w.now_packed;
-      tiles_.packed_loops->attend(packed, panel.odd_lanes != 0 ? nullptr : tile.keys, tile.values,
-                                  g.vectors, {w.tile, w.weights.data(), w.sums.data()});
+      tiles_.packed_loops->attend(packed, is_made ? nullptr : tile.keys, tile.values, g.vectors,
+                                  {w.tile, w.weights.data(), w.sums.data()});
       return true;
     }
     return false;
