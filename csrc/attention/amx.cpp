@@ -136,7 +136,7 @@ class Adding {
 
   void add_until(size_t end) { end_ = end; }
   template <size_t product>
-  void after() {
+  [[gnu::always_inline]] void after() {
     if (next_ < end_) step();
   }
   void finish() {

@@ -108,7 +108,7 @@ class Softening {
     finish_vector();
   }
   template <size_t product>
-  void after() {
+  [[gnu::always_inline]] void after() {
     // For each vector half a tile of 64 dimensions has 24, 16 or 4 products, and 8, 8 or 4 steps.
     if constexpr (product % parts == 0) step();
   }
