@@ -100,7 +100,7 @@ class Softening {
   }
 
   /// Some of what remains.
-  [[gnu::always_inline]] void step() {
+  [[gnu::noinline]] void step() {
     if (now_ == vectors) return;
     if (next_ + 2 * step_pairs <= end_) soften_pairs<step_pairs>();
     if (next_ + 2 * step_pairs <= end_) return;
