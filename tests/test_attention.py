@@ -64,8 +64,10 @@ def check(query, key, value, **options):
     assert result.output.dtype == query.dtype
     np.testing.assert_array_equal(result.n_visible, exact.n_visible)
     assert result.n_visible.dtype == np.int64
-    # Outputs of bfloat16 are rounded, and with tile registers weights are, too.
+    # Outputs of half types are rounded, and with tile registers weights are, too.
     rounding = 2.0**-8 if query.dtype == BFLOAT16 else 0.0
+    if query.dtype == np.float16:
+        rounding = 2.0**-11 + 2.0**-16
     bounds = {
         "output": (2 * error + 16 * unit + rounding) * largest(np.float64(value)),
         "logsumexp": error + 4 * unit * max(1.0, largest(exact.logsumexp)),
@@ -256,8 +258,9 @@ def test_long_cache(length, dtype):
 
 
 def test_float16_is_computed_in_float32():
+    """Few queries; of many the weights may be rounded, see test_many_queries()."""
     rng = np.random.default_rng(9)
-    q, k, v = arrays(rng, (2, 4, 60, 20), *2 * [(2, 2, 130, 20)], dtype=np.float16)
+    q, k, v = arrays(rng, (2, 4, 30, 20), *2 * [(2, 2, 130, 20)], dtype=np.float16)
     result = attention_with_stats(q, k, v, is_causal=True)
     wide = attention_with_stats(*(x.astype(np.float32) for x in (q, k, v)), is_causal=True)
     assert result.output.dtype == np.float16
@@ -321,6 +324,170 @@ def test_bfloat16_that_is_hidden_does_not_leak():
     np.testing.assert_array_equal(after.output[:, :, :128], before.output[:, :, :128])
     np.testing.assert_array_equal(after.entropy[:, :, :128], before.entropy[:, :, :128])
     assert np.all(np.isnan(np.float64(after.output[:, :, 160:])))
+
+
+# With tile registers, packed keys are for 128 queries that share them and 32 dimensions at least.
+MANY = (2, 2, 140, 40), (2, 2, 200, 40), (2, 2, 200, 36)
+of_parts = pytest.mark.parametrize("dtype", [np.float32, np.float16])
+
+
+@of_parts
+@pytest.mark.parametrize(
+    ("length", "keys", "dim", "value_dim"),
+    [
+        (128, 64, 32, 32),
+        (129, 65, 33, 47),
+        (150, 128, 64, 64),
+        (171, 300, 100, 40),
+        (64, 1, 32, 80),
+    ],
+)
+def test_many_queries(length, keys, dim, value_dim, dtype):
+    rng = np.random.default_rng(length)
+    shapes = (2, 4, length, dim), (2, 2, keys, dim), (2, 2, keys, value_dim)
+    q, k, v = arrays(rng, *shapes, dtype=dtype)
+    mask = rng.random((2, 1, length, keys)) < 0.6
+    mask[0, 0, 0] = False
+    for options in (
+        {},
+        {"is_causal": True},
+        {"is_causal": True, "causal_alignment": "lower_right", "scale": EntropyInvariant()},
+        {"window": (11, 70), "scale": -0.3},
+        {"scale": 0.0, "sinks": rng.normal(size=4)},
+        {"scale": rng.normal(size=4), "key_lengths": [keys // 2, keys]},
+        {"mask": mask, "alibi_slopes": rng.random(4)},
+        {"mask": np.where(mask, rng.normal(size=mask.shape), -np.inf), "is_causal": True},
+        {"bias": rng.normal(size=(4, length, keys)), "softcap": 2.0},
+    ):
+        check(q, k, v, **options)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.data())
+def test_any_problem_of_many_queries(data):
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    length, keys = data.draw(st.integers(120, 200)), data.draw(st.integers(0, 260))
+    dim, value_dim = data.draw(st.integers(30, 70)), data.draw(st.integers(30, 70))
+    dtype = data.draw(st.sampled_from([np.float32, np.float16]))
+    shapes = (2, 2, length, dim), (2, 1, keys, dim), (2, 1, keys, value_dim)
+    limit = st.none() | st.integers(0, 100)
+    options = {
+        "is_causal": data.draw(st.booleans()),
+        "window": (data.draw(limit), data.draw(limit)),
+        "query_offsets": data.draw(st.lists(st.integers(-50, 250), min_size=2, max_size=2)),
+        "key_lengths": data.draw(st.lists(st.integers(0, keys), min_size=2, max_size=2)),
+        "scale": data.draw(st.sampled_from([None, EntropyInvariant(), -0.2])),
+    }
+    if data.draw(st.booleans()):
+        options["mask"] = rng.random((2, 1, length, keys)) < rng.random()
+    check(*arrays(rng, *shapes, dtype=dtype), **options)
+
+
+HARD = {
+    "outliers": lambda x, rng: np.where(rng.random(x.shape) < 0.01, 30 * x, x),
+    "wide exponents": lambda x, rng: x * 2.0 ** rng.integers(-60, 1, x.shape),
+    "tiny": lambda x, _: x * 1e-32,
+    "zeros": lambda x, _: 0 * x,
+    "a huge row": lambda x, _: np.where(np.arange(x.shape[2])[:, None] == 77, 1e18 * x, x),
+    "one sign": lambda x, _: np.abs(x),
+    "few digits": lambda x, _: np.float32(x).view(np.uint32) // 2**14 * 2**14,
+}
+
+
+@pytest.mark.parametrize("which", range(3), ids=["query", "key", "value"])
+@pytest.mark.parametrize("kind", HARD)
+def test_hard_numbers(kind, which):
+    rng = np.random.default_rng(11)
+    x = arrays(rng, *MANY)
+    hard = HARD[kind](np.float64(x[which]), rng)
+    x[which] = hard.view(np.float32) if hard.dtype == np.uint32 else hard.astype(np.float32)
+    check(*x)
+    check(*x, is_causal=True, scale=EntropyInvariant())
+
+
+@pytest.mark.parametrize("which", range(3), ids=["query", "key", "value"])
+def test_denormal_numbers_count_as_0(which):
+    x = arrays(np.random.default_rng(11), *MANY)
+    x[which] *= np.float32(1e-38)
+    flushed = list(x)
+    flushed[which] = np.where(np.abs(x[which]) < 2.0**-126, np.float32(0), x[which])
+    assert np.any(flushed[which] != x[which])
+    for got, want in zip(attention_with_stats(*x), attention_with_stats(*flushed), strict=True):
+        np.testing.assert_allclose(got, want, rtol=0, atol=2.0**-118)
+
+
+def test_large_factors_of_small_products():
+    rng = np.random.default_rng(12)
+    q, k, v = arrays(rng, *MANY)
+    check(q * np.float32(1e-20), k * np.float32(1e-10), v, scale=1e29)
+    check(q * np.float32(1e25), k * np.float32(1e-30), v, scale=1e4)
+
+
+@of_parts
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("which", range(3), ids=["query", "key", "value"])
+@pytest.mark.parametrize("is_causal", [False, True])
+def test_what_is_not_finite_is_as_without_tile_registers(bad, which, is_causal, isa, dtype):
+    rng = np.random.default_rng(13)
+    x = arrays(rng, *MANY, dtype=dtype)
+    x[which][:, :, [3, 70, 135], 5] = bad
+    right = 0 if is_causal else 2**61
+    *expected, top = kernel_call(*x, _cpu.Isa.scalar, right=right)
+    *results, largest_logit = kernel_call(*x, isa, right=right)
+    rounding = 2.0**-16 if dtype == np.float32 else 2.0**-9
+    for got, want in zip(results, expected, strict=True):
+        np.testing.assert_array_equal(np.isnan(got), np.isnan(want))
+        np.testing.assert_allclose(got, want, rtol=rounding, atol=rounding)
+    ordered = ~np.isnan(expected[1])
+    np.testing.assert_allclose(largest_logit[ordered], top[ordered], rtol=rounding, atol=rounding)
+
+
+@of_parts
+def test_queries_do_not_change_the_bits_of_others(isa, dtype):
+    rng = np.random.default_rng(14)
+    q, k, v = arrays(rng, *MANY, dtype=dtype)
+    before = kernel_call(q, k, v, isa)
+    q[:, :, 7], q[:, :, 20], q[:, :, 100, 3] = np.inf, 1e4 * q[:, :, 20], np.nan
+    if dtype == np.float32:
+        q[:, :, 55] *= 1e15
+    others = np.setdiff1d(np.arange(140), [7, 20, 55, 100])
+    for got, want in zip(kernel_call(q, k, v, isa), before, strict=True):
+        np.testing.assert_array_equal(got[:, :, others], want[:, :, others])
+
+
+@of_parts
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_what_is_hidden_of_many_does_not_leak(bad, dtype):
+    """Tiles with such numbers are computed otherwise, so that bits are those of the others."""
+    rng = np.random.default_rng(15)
+    q, k, v = arrays(rng, *3 * [(1, 2, 200, 40)], dtype=dtype)
+    before = attention_with_stats(q, k, v, is_causal=True)
+    k[:, :, 150:155], v[:, :, 150:160:2] = bad, bad
+    after = attention_with_stats(q, k, v, is_causal=True)
+    clean = slice(0, 150)
+    check(*(x[:, :, clean] for x in (q, k, v)), is_causal=True)
+    bound = (2.0**-17 if dtype == np.float32 else 2.0**-10) * largest(np.float64(v))
+    for got, want in zip(after, before, strict=True):
+        np.testing.assert_array_equal(got[:, :, :128], want[:, :, :128])
+        np.testing.assert_allclose(got[:, :, clean], want[:, :, clean], rtol=0, atol=bound)
+    assert np.all(np.isnan(np.float64(after.output[:, :, 160:])))
+
+
+@pytest.mark.parametrize("outliers", [False, True])
+def test_tile_registers_err_no_more_than_vectors(outliers):
+    if _cpu.Isa.amx not in _cpu.supported_isas():
+        pytest.skip("no tile registers")
+    q, k, v = arrays(np.random.default_rng(16), *3 * [(1, 2, 512, 64)])
+    if outliers:
+        q[..., ::31] *= 8
+        k[..., ::29] *= 8
+    exact = reference.attention_with_stats(q, k, v)
+    errors = {}
+    for isa in (_cpu.Isa.amx, _cpu.Isa.avx512):
+        out, lse, *_ = kernel_call(q, k, v, isa)
+        errors[isa] = np.sqrt(np.mean((out - exact.output) ** 2))
+        assert np.all(np.abs(lse - exact.logsumexp) <= 2e-6 * np.maximum(1, np.abs(lse)))
+    assert errors[_cpu.Isa.amx] <= errors[_cpu.Isa.avx512]
 
 
 @needs_bfloat16
@@ -493,6 +660,18 @@ def test_instruction_sets(isa, dtype):
     tolerance = 200 * UNIT[np.dtype(dtype)]
     for got, want in zip(results, exact[:4], strict=True):
         np.testing.assert_allclose(got, want, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_reads_and_writes_nothing_outside_of_many(isa, guarded, dtype):
+    rng = np.random.default_rng(16)
+    q, k, v = map(guarded, arrays(rng, (1, 1, 131, 35), *2 * [(1, 1, 70, 35)], dtype=dtype))
+    out = guarded(np.zeros((1, 1, 131, 35), dtype))
+    sequences = np.array([[0, 0, 131, 0, 0, 70, 0]])
+    scale = np.full((1, 1, 131), 0.2, np.float32)
+    _cpu.attention(q, k, v, out, sequences, scale, left=2**61, right=0, isa=isa)
+    exact = reference.attention(q, k, v, scale=np.float32(0.2), is_causal=True)
+    np.testing.assert_allclose(out, exact, rtol=0, atol=2.0**-9 if dtype == np.float16 else 1e-5)
 
 
 def test_reads_and_writes_nothing_outside(isa, guarded):

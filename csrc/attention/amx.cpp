@@ -65,7 +65,7 @@ template <size_t parts>
 void soften(const float* tile, size_t begin, size_t end, const float* factors,
             const RunningSoftmax& softmax, std::uint32_t* weights) {
   const auto run = [&](auto softening) {
-    softening.fill_around(begin, end);
+    softening.fill_around();
     softening.finish();
   };
   if (softmax.mean != nullptr)
@@ -75,15 +75,19 @@ void soften(const float* tile, size_t begin, size_t end, const float* factors,
 }
 
 template <size_t vectors>
+bool all_one(const float* factor) {
+  __mmask16 changed = 0;
+  for (size_t v = 0; v < vectors; ++v)
+    changed |=
+        _mm512_cmp_ps_mask(_mm512_loadu_ps(factor + v * width), _mm512_set1_ps(1.0f), _CMP_NEQ_UQ);
+  return changed == 0;
+}
+
+template <size_t vectors>
 void rescale(const float* factor, size_t depth, float* out) {
+  if (all_one<vectors>(factor)) return;
   F32 by[vectors];
-  bool changed = false;
-#pragma GCC unroll 3
-  for (size_t v = 0; v < vectors; ++v) {
-    by[v] = F32::load(factor + v * width);
-    changed = changed || _mm512_cmp_ps_mask(by[v].v, _mm512_set1_ps(1.0f), _CMP_NEQ_UQ) != 0;
-  }
-  if (!changed) return;
+  for (size_t v = 0; v < vectors; ++v) by[v] = F32::load(factor + v * width);
   for (size_t d = 0; d < depth; ++d)
 #pragma GCC unroll 3
     for (size_t v = 0; v < vectors; ++v) {
@@ -132,7 +136,7 @@ class Adding {
 
   void add_until(size_t end) { end_ = end; }
   template <size_t product>
-  void after() {
+  [[gnu::always_inline]] void after() {
     if (next_ < end_) step();
   }
   void finish() {
@@ -214,12 +218,18 @@ void attend_lanes(const PackedPanel& panel, const std::uint16_t* keys, const std
         [&](size_t rows, size_t d) { adding.add_until(d + rows); });
     adding.finish();
   } else {  // weights are rounded: sums may be, too
+    // There is less time in the few products of one part than sums take to be read twice.
+    if (parts == 1) second.finish();
     rescale<vectors>(factor, value_depth, panel.out);
-    multiply_values<parts, vectors, true>(space.weights, values, 0, half_tile, value_depth,
-                                          panel.out, second, nothing);
-    second.finish();
-    rescale<vectors>(softmax.factor, value_depth, panel.out);
-    multiply_values<parts, vectors, true>(space.weights, values, half_tile, tile_keys, value_depth,
+    size_t begin = 0;
+    if (parts == 2 || !all_one<vectors>(softmax.factor)) {
+      multiply_values<parts, vectors, true>(space.weights, values, 0, half_tile, value_depth,
+                                            panel.out, second, nothing);
+      second.finish();
+      rescale<vectors>(softmax.factor, value_depth, panel.out);
+      begin = half_tile;
+    }
+    multiply_values<parts, vectors, true>(space.weights, values, begin, tile_keys, value_depth,
                                           panel.out, none, nothing);
   }
 }

@@ -15,10 +15,11 @@ namespace {
 // Panels that go over a tile of keys together, at most: with 64 dimensions their queries and
 // sums take 200 KiB of the second-level cache.
 constexpr std::size_t max_group = 8;
-// And where keys and values are packed, which takes as long as the products of half a panel.
-constexpr std::size_t max_packed_group = 24;
+// And where keys and values are packed, which takes as long as the products of half a panel, and
+// longer in parts. Of 64 dimensions in three parts they take 30 KiB for each panel.
+constexpr std::size_t max_packed_group = 24, max_packed_bytes = std::size_t{768} << 10;
 // Tasks that a call is cut into, if it is large enough: a grid that does not depend on threads.
-constexpr std::size_t enough_tasks = 16;
+constexpr std::size_t enough_tasks = 16, enough_packed_tasks = 8;
 // Long keys are attended to in parts, so many at most and of so many keys at least, whose results
 // are put together in their order: where there are too few panels, each part is a task of its own.
 constexpr std::size_t most_parts = 16;
@@ -36,13 +37,16 @@ class Forward {
         with_mean_(output.entropy.data != nullptr) {
     std::size_t panels = 0;
     for (const auto& of_sequence : tiles_.panels) panels += of_sequence.size() * in_.key_heads;
-    group_ = std::clamp<std::size_t>(panels / enough_tasks, 1,
-                                     tiles_.packed_loops != nullptr ? max_packed_group : max_group);
+    group_ = group_of(panels);
     parts_are_tasks_ = panels < enough_tasks;
     for (std::size_t s = 0; s < tiles_.panels.size(); ++s)
-      for (std::size_t h = 0; h < in_.key_heads; ++h)
-        for (std::size_t p = 0; p < tiles_.panels[s].size(); p += group_)
-          tasks_.push_back({s, h, p, std::min(group_, tiles_.panels[s].size() - p)});
+      for (std::size_t h = 0; h < in_.key_heads; ++h) {
+        const std::size_t all = tiles_.panels[s].size(), pieces = (all + group_ - 1) / group_;
+        for (std::size_t p = 0; p < pieces; ++p) {
+          const std::size_t first = all * p / pieces;
+          tasks_.push_back({s, h, first, all * (p + 1) / pieces - first});
+        }
+      }
     // Under a causal mask the last rows have the most to do; they come first.
     std::reverse(tasks_.begin(), tasks_.end());
   }
@@ -140,6 +144,15 @@ class Forward {
    private:
     const PackedLoops* loops_;
   };
+
+  std::size_t group_of(std::size_t panels) const {
+    if (tiles_.packed_loops == nullptr)
+      return std::clamp<std::size_t>(panels / enough_tasks, 1, max_group);
+    const std::size_t bytes =
+        4 * (tiles_.packed_panel_size(in_.head_dim) + tiles_.panel_size(in_.value_dim));
+    const std::size_t most = std::clamp<std::size_t>(max_packed_bytes / bytes, 1, max_packed_group);
+    return std::clamp<std::size_t>(panels / enough_packed_tasks, 1, most);
+  }
 
   std::size_t parts_of(const PanelTask& task) const {
     return std::clamp<std::size_t>(in_.sequences[task.sequence].keys / part_keys, 1, most_parts);
@@ -299,20 +312,23 @@ class Forward {
     }
   }
 
-  // Makes a tile that is nothing but products and softmax, and adds it; false if it is not.
+  // Makes a tile and adds it, both at a time where they can be, if all of its keys are in the band
+  // of all queries and PackedLoops may use it; false otherwise.
   bool attend_packed_tile(const Sequence& s, Panel& panel, std::int64_t first, std::size_t count,
                           const Segments& segments, typename Tiles::Space& w) const {
     if constexpr (sizeof(T) == sizeof(float)) {
       const Segment& g = segments.data[0];
       if (count < tile_keys || segments.count > 1 || g.end - g.begin < tile_keys ||
-          g.vectors < panel.band.vectors() || tiles_.late_factors(panel, w) == nullptr)
+          g.vectors < panel.band.vectors() || !tiles_.weighs_packed(panel, w))
         return false;
-      if (panel.odd_lanes != 0) tiles_.make_tile(s, panel, first, count, segments, w);
-      const PackedPanel packed = {panel.pairs,       in_.head_dim,     panel.pair_factors,
+      const float* factors = tiles_.late_factors(panel, w);
+      const bool is_made = factors == nullptr || panel.odd_lanes != 0;
+      if (is_made) tiles_.make_tile(s, panel, first, count, segments, w);
+      const PackedPanel packed = {panel.pairs,       in_.head_dim,     factors,
                                   softmax_of(panel), panel.state.sums, in_.value_dim};
       const typename Tiles::PackedTile& tile = *w.now_packed;
-      tiles_.packed_loops->attend(packed, panel.odd_lanes != 0 ? nullptr : tile.keys, tile.values,
-                                  g.vectors, {w.tile, w.weights.data(), w.sums.data()});
+      tiles_.packed_loops->attend(packed, is_made ? nullptr : tile.keys, tile.values, g.vectors,
+                                  {w.tile, w.weights.data(), w.sums.data()});
       return true;
     }
     return false;

@@ -21,7 +21,7 @@ constexpr std::size_t packed_tiles = 8;
 
 // With several parts they are for so many queries that share their keys and so many dimensions:
 // packing, or what dimensions are rounded up to, takes longer than is gained otherwise.
-constexpr std::size_t least_packed_queries = 64, least_packed_dim = 16;
+constexpr std::size_t least_packed_queries = 128, least_packed_dim = 32;
 
 constexpr double ln_2 = 0.693147180559945309417232121458;
 constexpr double log2_e = 1.44269504088896340735992468100;

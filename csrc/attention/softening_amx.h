@@ -39,14 +39,24 @@ void store_pairs(F32 even, F32 odd, std::uint32_t* to) {
     _mm512_store_si512(to + p * weight_part, pair(low[p], high[p]));
 }
 
-/// exp2() where denormal results are flushed: these processors are not slow then.
-F32 exp2_flushed(F32 x) {
+/// exp2() of several vectors where denormal results are flushed: these processors are not slow
+/// then. The steps of all come in turn, for the processor does not see far enough ahead to find
+/// others among those of one.
+template <size_t n>
+[[gnu::always_inline]] inline void exp2_flushed(F32 (&x)[n]) {
   using C = Exp2Constants<float>;
-  const F32 r = fraction(x);
-  F32 p = F32::all(C::c[5]);
+  F32 r[n], p[n];
+#pragma GCC unroll 8
+  for (size_t i = 0; i < n; ++i) r[i] = fraction(x[i]), p[i] = F32::all(C::c[5]);
 #pragma GCC unroll 5
-  for (size_t k = 5; k > 0; --k) p = fma(p, r, F32::all(C::c[k - 1]));
-  return {_mm512_scalef_ps(fma(p, r, F32::all(1)).v, x.v)};
+  for (size_t k = 5; k > 0; --k)
+#pragma GCC unroll 8
+    for (size_t i = 0; i < n; ++i) p[i] = fma(p[i], r[i], F32::all(C::c[k - 1]));
+#pragma GCC unroll 8
+  for (size_t i = 0; i < n; ++i) {
+    p[i] = fma(p[i], r[i], F32::all(1));
+    x[i].v = _mm512_scalef_ps(p[i].v, x[i].v);
+  }
 }
 
 /// The running maximum stays until it is so much exceeded, for sums are seldom to be rescaled then:
@@ -54,15 +64,17 @@ F32 exp2_flushed(F32 x) {
 template <size_t parts>
 constexpr float slack = parts == 1 ? 8.0f : 2.0f;
 
-/// PackedLoops::soften() for `vectors` vectors of lanes and a pair of rows at a time, so that it
-/// can be the work of Product::add().
+/// PackedLoops::soften() for `vectors` vectors of lanes, a few rows of one at a time, so that it
+/// can be the work of Product::add(). While tile registers multiply there is one port for
+/// multiply-adds and the like, which a vector of weights takes ten times: those of half a tile fit
+/// beside the products of the other half, evenly spread.
 template <size_t parts, size_t vectors, bool with_mean>
 class Softening {
  public:
   /// What all rows depend on. `factor` and `max` are final.
   Softening(const float* tile, size_t begin, size_t end, const float* factors,
             const RunningSoftmax& softmax, std::uint32_t* weights)
-      : tile_(tile), next_(begin), end_(end), softmax_(softmax), weights_(weights) {
+      : tile_(tile), begin_(begin), end_(end), next_(begin), softmax_(softmax), weights_(weights) {
     const F32 zero = F32::all(0);
     F32 tops[vectors];
     find_largest(tops);
@@ -77,54 +89,41 @@ class Softening {
       minus_[v] = zero - now;
       change_[v] = before - now;
       exp2(change_[v]).store(softmax.factor + lane);
-      sum_[v][0] = sum_[v][1] = mean_[v][0] = mean_[v][1] = zero;
     }
   }
 
-  /// Weights of 0 before `begin` and after `end` in blocks of 32.
-  void fill_around(size_t begin, size_t end) const {
+  /// Weights of 0 before `begin` and after `end` in blocks of 32, of the first vector.
+  void fill_around() const {
     const F32 zero = F32::all(0);
-    for (size_t j = begin / depth_step * depth_step; j < begin; j += 2) store(zero, zero, j, 0);
-    for (size_t j = round_up(end, 2); j < round_up(end, depth_step); j += 2)
-      store(zero, zero, j, 0);
+    for (size_t j = begin_ / depth_step * depth_step; j < begin_; j += 2) store(zero, zero, j);
+    for (size_t j = round_up(end_, 2); j < round_up(end_, depth_step); j += 2) store(zero, zero, j);
   }
 
-  /// The next rows, if there are so many.
-  void step() {
+  /// Some of what remains.
+  [[gnu::noinline]] void step() {
+    if (now_ == vectors) return;
     if (next_ + 2 * step_pairs <= end_) soften_pairs<step_pairs>();
+    if (next_ + 2 * step_pairs <= end_) return;
+    while (next_ + 2 <= end_) soften_pairs<1>();
+    finish_vector();
   }
   template <size_t product>
-  void after() {
-    // Half a tile of 64 dimensions has 72, 48 or 12 products, and 16, 16 or 8 steps.
-    if constexpr (product % (parts == 1 ? 1 : parts + 1) == 0) step();
+  [[gnu::always_inline]] void after() {
+    // For each vector half a tile of 64 dimensions has 24, 16 or 4 products, and 8, 8 or 4 steps.
+    if constexpr (product % parts == 0) step();
   }
-
-  /// The remaining rows, and the sums.
   void finish() {
-    while (next_ + 2 * step_pairs <= end_) soften_pairs<step_pairs>();
-    while (next_ + 2 <= end_) soften_pairs<1>();
-    for (size_t v = 0; v < vectors; ++v) {
-      if (next_ < end_) store(weight(next_, v, sum_[v][0], mean_[v][0]), F32::all(0), next_, v);
-      const size_t lane = v * width;
-      const F32 old_sum = F32::load(softmax_.sum + lane);
-      const F32 rescale = F32::load(softmax_.factor + lane);
-      if constexpr (with_mean) {
-        const F32 moved =
-            fma(max(F32::all(no_power), change_[v]), old_sum, F32::load(softmax_.mean + lane));
-        fma(moved, rescale, mean_[v][0] + mean_[v][1]).store(softmax_.mean + lane);
-      }
-      fma(old_sum, rescale, sum_[v][0] + sum_[v][1]).store(softmax_.sum + lane);
-    }
+    while (now_ < vectors) step();
   }
 
  private:
   static constexpr float no_power = -256.0f;
-  static constexpr size_t step_pairs = parts == 1 ? 2 : 1;
+  static constexpr size_t step_pairs = parts == 1 ? 4 : 2;
 
   void find_largest(F32 (&tops)[vectors]) const {
     F32 odd[vectors];
     for (size_t v = 0; v < vectors; ++v) tops[v] = odd[v] = F32::all(-0x1.fffffep+127f);
-    size_t j = next_;
+    size_t j = begin_;
     for (; j + 2 <= end_; j += 2)
 #pragma GCC unroll 3
       for (size_t v = 0; v < vectors; ++v) {
@@ -139,39 +138,62 @@ class Softening {
 
   F32 row(size_t j, size_t v) const { return F32::load(tile_ + j * lanes + v * width); }
 
-  F32 weight(size_t j, size_t v, F32& sum, F32& mean) const {
-    const F32 z = fma(row(j, v), by_[v], minus_[v]), p = exp2_flushed(z);
-    sum = sum + p;
-    // See soften() of make_loops.h.
-    if constexpr (with_mean) mean = fma(p, max(F32::all(no_power), z), mean);
-    return p;
+  // The weights of `rows` rows, and their sums.
+  template <size_t rows>
+  [[gnu::always_inline]] void soften_rows(F32 (&p)[rows]) {
+    F32 z[rows];
+#pragma GCC unroll 8
+    for (size_t k = 0; k < rows; ++k)
+      p[k] = z[k] = fma(row(next_ + k, now_), by_[now_], minus_[now_]);
+    exp2_flushed(p);
+#pragma GCC unroll 8
+    for (size_t k = 0; k < rows; ++k) {
+      sum_[k % 2] = sum_[k % 2] + p[k];
+      // See soften() of make_loops.h.
+      if constexpr (with_mean)
+        mean_[k % 2] = fma(p[k], max(F32::all(no_power), z[k]), mean_[k % 2]);
+    }
   }
 
   template <size_t pairs>
-  void soften_pairs() {
-#pragma GCC unroll 3
-    for (size_t v = 0; v < vectors; ++v) {
-      F32 sum[2] = {sum_[v][0], sum_[v][1]}, mean[2] = {mean_[v][0], mean_[v][1]};
-#pragma GCC unroll 2
-      for (size_t j = next_; j < next_ + 2 * pairs; j += 2) {
-        const F32 even = weight(j, v, sum[0], mean[0]), odd = weight(j + 1, v, sum[1], mean[1]);
-        store(even, odd, j, v);
-      }
-      for (size_t k = 0; k < 2; ++k) sum_[v][k] = sum[k];
-      for (size_t k = 0; with_mean && k < 2; ++k) mean_[v][k] = mean[k];
-    }
+  [[gnu::always_inline]] void soften_pairs() {
+    F32 p[2 * pairs];
+    soften_rows(p);
+#pragma GCC unroll 4
+    for (size_t k = 0; k < pairs; ++k) store(p[2 * k], p[2 * k + 1], next_ + 2 * k);
     next_ += 2 * pairs;
   }
 
-  void store(F32 even, F32 odd, size_t j, size_t v) const {
-    store_pairs<parts>(even, odd, weights_ + j / 2 * lanes + v * width);
+  // The last row of a vector, if their number is odd, and its sums.
+  void finish_vector() {
+    if (next_ < end_) {
+      F32 last[1];
+      soften_rows(last);
+      store(last[0], F32::all(0), next_);
+    }
+    const size_t lane = now_ * width;
+    const F32 old_sum = F32::load(softmax_.sum + lane);
+    const F32 rescale = F32::load(softmax_.factor + lane);
+    if constexpr (with_mean) {
+      const F32 moved =
+          fma(max(F32::all(no_power), change_[now_]), old_sum, F32::load(softmax_.mean + lane));
+      fma(moved, rescale, mean_[0] + mean_[1]).store(softmax_.mean + lane);
+    }
+    fma(old_sum, rescale, sum_[0] + sum_[1]).store(softmax_.sum + lane);
+    sum_[0] = sum_[1] = mean_[0] = mean_[1] = F32::all(0);
+    next_ = begin_;
+    ++now_;
+  }
+
+  void store(F32 even, F32 odd, size_t j) const {
+    store_pairs<parts>(even, odd, weights_ + j / 2 * lanes + now_ * width);
   }
 
   const float* tile_;
-  size_t next_, end_;
+  size_t begin_, end_, now_ = 0, next_;
   RunningSoftmax softmax_;
   std::uint32_t* weights_;
-  F32 by_[vectors], minus_[vectors], change_[vectors], sum_[vectors][2], mean_[vectors][2];
+  F32 by_[vectors], minus_[vectors], change_[vectors], sum_[2] = {}, mean_[2] = {};
 };
 
 }  // namespace

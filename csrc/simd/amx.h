@@ -60,9 +60,13 @@ inline Parts split(F32 x) {
   return {high, middle, _mm512_castps_si512(_mm512_sub_ps(rest, _mm512_castsi512_ps(middle)))};
 }
 
-/// The upper halves of the lanes of two vectors as pairs, `even` in the lower half.
+/// The upper halves of the lanes of two vectors as pairs, `even` in the lower half. A shuffle of
+/// bytes is not for the port of multiply-adds, which is all that these have while tile registers
+/// multiply.
 inline __m512i pair(__m512i even, __m512i odd) {
-  return _mm512_mask_blend_epi16(0xaaaaaaaa, _mm512_srli_epi32(even, 16), odd);
+  const __m512i upper_to_lower =
+      _mm512_broadcast_i32x4(_mm_set_epi32(0x0f0e0f0e, 0x0b0a0b0a, 0x07060706, 0x03020302));
+  return _mm512_mask_shuffle_epi8(odd, 0x3333333333333333u, even, upper_to_lower);
 }
 
 }  // namespace

@@ -144,6 +144,12 @@ void test_against_sums(const Example<T>& x, Isa isa) {
 
 template <class T>
 void test_sizes(Isa isa) {
+  for (const std::size_t keys : {1, 64, 130, 200}) {  // many queries: packed keys, if there are
+    Example<T> x(70, keys, 40, 33);
+    test_against_sums(x, isa);
+    x.left = 90;
+    test_against_sums(x, isa);
+  }
   for (const std::size_t queries : {1, 5, 16, 33, 48, 70})
     for (const std::size_t keys : {1, 63, 64, 65, 130}) {
       Example<T> x(queries, keys, 5 + queries % 7, 3 + keys % 9);
