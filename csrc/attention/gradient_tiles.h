@@ -185,19 +185,26 @@ class GradientTiles {
     constexpr T infinity = std::numeric_limits<T>::infinity();
     const T* rows[max_queries];
     std::fill_n(panel.sums, key_depth * tiles.lanes, T{0});
-    std::fill_n(panel.query_rows, key_depth * tiles.lanes, T{0});
-    std::fill_n(panel.grad_rows, value_depth * tiles.lanes, T{0});
     std::fill_n(panel.logsumexp, tiles.lanes, infinity);
     std::fill_n(panel.terms, tiles.lanes, T{0});
     std::fill_n(panel.slopes, tiles.lanes, T{0});
+    const auto clear = [&](std::size_t i, std::size_t query_from, std::size_t grad_from) {
+      std::fill_n(panel.query_rows + i * key_depth + query_from, key_depth - query_from, T{0});
+      std::fill_n(panel.grad_rows + i * value_depth + grad_from, value_depth - grad_from, T{0});
+    };
+    for (std::size_t i = panel.count; i < tiles.lanes; ++i) clear(i, 0, 0);
     for (std::size_t i = 0; i < panel.count; ++i) {
       const std::size_t b = s.query_batch, h = panel.heads[i];
       const std::size_t row = s.first_query + panel.queries_at[i];
       T* grad_row = panel.grad_rows + i * value_depth;
       rows[i] = grad_row;
       const T logsumexp = *g_.logsumexp.at(b, h, row);
-      // Of a row that sees nothing 2^(-inf - inf) is 0, and its gradients stay 0.
-      if (logsumexp == -infinity) continue;
+      if (logsumexp == -infinity) {
+        // Of a row that sees nothing 2^(-inf - inf) is 0, and its gradients stay 0.
+        clear(i, 0, 0);
+        continue;
+      }
+      clear(i, in_.head_dim, in_.value_dim);
       std::copy_n(row_of(g_.grad_out, b, h, row, in_.value_dim, w.out_row), in_.value_dim,
                   grad_row);
       const T* out = row_of(g_.out, b, h, row, in_.value_dim, w.out_row);
