@@ -18,6 +18,9 @@ namespace logitkit {
 constexpr std::size_t max_group = 4;
 // And where keys and values are packed, as long as there is room in the second-level cache.
 constexpr std::size_t max_packed_group = 8, packed_dims = 160;
+// Packing is worth its time for so many dimensions of keys and values together, and so many panels
+// that share them, at least.
+constexpr std::size_t least_packed_dims = 64, least_packed_panels = 4;
 
 // Several sums, for one would wait for each addition.
 template <class T>
@@ -40,7 +43,9 @@ class GradientTiles {
  public:
   GradientTiles(const AttentionInput<T>& input, const AttentionGradient<T>& gradient, Isa isa)
       : tiles(input, false, isa),
-        loops(std::is_same_v<T, float> ? gradient_loops(isa) : nullptr),
+        loops(std::is_same_v<T, float> && input.head_dim + input.value_dim >= least_packed_dims
+                  ? gradient_loops(isa)
+                  : nullptr),
         group(loops != nullptr && input.head_dim + input.value_dim <= packed_dims ? max_packed_group
                                                                                   : max_group),
         key_depth(tiles.whole_vectors(input.head_dim)),
@@ -101,6 +106,7 @@ class GradientTiles {
     T* gradients;  // [key][lane]
     T *ones, *out_row;
     std::unique_ptr<GradientProducts> products;
+    bool splits = false;  // whether the group is one for these
   };
 
   /// A tile of keys, and where what they get goes.
@@ -122,14 +128,15 @@ class GradientTiles {
       keys.begin = std::min(keys.begin, panel.band.begin());
       keys.end = std::max(keys.end, panel.band.end());
     }
-    if (loops != nullptr) start_products(task.panels, w);
+    w.splits = loops != nullptr && tiles.panels[task.sequence].size() >= least_packed_panels;
+    if (w.splits) start_products(task.panels, w);
     return keys;
   }
 
   /// Adds what one tile gives to the gradients of the queries of `count` panels and of its keys.
   void add(const Tile& tile, std::size_t count, Workspace& w) const {
     Tiles::forget_keys(w.space);
-    if (loops != nullptr) {
+    if (w.splits) {
       w.products->forget_keys();
       for (std::size_t p = 0; p < count; p += GradientProducts::most_panels)
         add_split(tile, p, std::min(GradientProducts::most_panels, count - p), w);
