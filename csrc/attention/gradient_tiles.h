@@ -151,32 +151,49 @@ class GradientTiles {
   /// Writes the gradients of a panel's queries, and of their scale: with u = sum of dX key they
   /// are scale u and query u.
   void finish(const Sequence& s, Panel& panel, Workspace& w) const {
-    T* rows[max_queries];
-    for (std::size_t i = 0; i < panel.count; ++i) rows[i] = panel.query_rows + i * key_depth;
-    tiles.loops.unpack(panel.sums, w.ones, panel.count, in_.head_dim, rows);
+    T *rows[max_queries], *scales = w.space.factors;
     for (std::size_t i = 0; i < panel.count; ++i) {
-      const std::size_t b = s.query_batch, h = panel.heads[i];
-      const std::size_t row = s.first_query + panel.queries_at[i];
-      if (g_.grad_scale.data != nullptr) {
-        const T* query = row_of(in_.query, b, h, row, in_.head_dim, w.space.rows);
-        const double product = inner_product(query, rows[i], in_.head_dim);
-        const bool empty = *g_.logsumexp.at(b, h, row) == -std::numeric_limits<T>::infinity();
-        *g_.grad_scale.at(b, h, row) = static_cast<T>(empty ? 0.0 : product);
-      }
-      const T scale = *in_.scale.at(b, h, row);
-      for (std::size_t d = 0; d < in_.head_dim; ++d) rows[i][d] *= scale;
-      write_row(rows[i], in_.head_dim, g_.grad_query, b, h, row);
+      rows[i] = panel.query_rows + i * key_depth;
+      scales[i] = *in_.scale.at(s.query_batch, panel.heads[i], s.first_query + panel.queries_at[i]);
     }
+    if (g_.grad_scale.data != nullptr) {
+      tiles.loops.unpack(panel.sums, w.ones, panel.count, in_.head_dim, rows);
+      write_scales(s, panel, rows, w);
+    }
+    for (std::size_t i = 0; i < panel.count && !tiles.is_half; ++i)
+      rows[i] = reinterpret_cast<T*>(row_at(g_.grad_query, s.query_batch, panel.heads[i],
+                                            s.first_query + panel.queries_at[i]));
+    tiles.loops.unpack(panel.sums, scales, panel.count, in_.head_dim, rows);
+    for (std::size_t i = 0; i < panel.count && tiles.is_half; ++i)
+      write_row(rows[i], in_.head_dim, g_.grad_query, s.query_batch, panel.heads[i],
+                s.first_query + panel.queries_at[i]);
   }
 
   void write_row(const T* row, std::size_t dim, const Rows<void>& x, std::size_t b, std::size_t h,
                  std::size_t i) const {
-    char* to = static_cast<char*>(x.data) + tiles.bytes_to(x, b, h, i);
+    char* to = row_at(x, b, h, i);
     if (tiles.is_half) return tiles.narrowed(row, dim, to);
     std::copy_n(row, dim, reinterpret_cast<T*>(to));
   }
 
  private:
+  char* row_at(const Rows<void>& x, std::size_t b, std::size_t h, std::size_t i) const {
+    return static_cast<char*>(x.data) + tiles.bytes_to(x, b, h, i);
+  }
+
+  // The gradients of the scales of a panel, of which `rows` are the sums of dX key.
+  void write_scales(const Sequence& s, const Panel& panel, const T* const* rows,
+                    Workspace& w) const {
+    for (std::size_t i = 0; i < panel.count; ++i) {
+      const std::size_t b = s.query_batch, h = panel.heads[i];
+      const std::size_t row = s.first_query + panel.queries_at[i];
+      const T* query = row_of(in_.query, b, h, row, in_.head_dim, w.space.rows);
+      const double product = inner_product(query, rows[i], in_.head_dim);
+      const bool empty = *g_.logsumexp.at(b, h, row) == -std::numeric_limits<T>::infinity();
+      *g_.grad_scale.at(b, h, row) = static_cast<T>(empty ? 0.0 : product);
+    }
+  }
+
   static T value_or_zero(const Rows<const T>& x, std::size_t b, std::size_t h, std::size_t i) {
     return x.data == nullptr ? T{0} : *x.at(b, h, i);
   }
