@@ -1,11 +1,8 @@
 #include <algorithm>
-#include <cmath>
 #include <memory>
-#include <type_traits>
 
 #include "attention/attention.h"
-#include "attention/gradient_products.h"
-#include "attention/logit_tiles.h"
+#include "attention/gradient_tiles.h"
 #include "gemm/workspaces.h"
 #include "simd/flush_denormals.h"
 #include "threads.h"
@@ -13,10 +10,6 @@
 namespace logitkit {
 namespace {
 
-// Panels that go over a tile of keys together, at most.
-constexpr std::size_t max_group = 4;
-// And where keys and values are packed, as long as there is room in the second-level cache.
-constexpr std::size_t max_packed_group = 8, packed_dims = 160;
 // The gradient of keys and values is a sum over queries. Those of one key head are cut into parts
 // of so many panels at least and so many parts at most, and the sums of parts are added in their
 // order. This grid depends on the sequence alone, and so do the bits.
@@ -25,38 +18,18 @@ constexpr std::size_t most_parts = 16;
 // For sums of parts, of one key head or of several at a time.
 constexpr std::size_t most_bytes = std::size_t{48} << 20;
 
-// Several sums, for one would wait for each addition.
-template <class T>
-double inner_product(const T* a, const T* b, std::size_t n) {
-  constexpr std::size_t step = 8;
-  double sums[step] = {};
-  std::size_t d = 0;
-  for (; d + step <= n; d += step)
-    for (std::size_t k = 0; k < step; ++k) sums[k] += double{a[d + k]} * double{b[d + k]};
-  for (; d < n; ++d) sums[0] += double{a[d]} * double{b[d]};
-  double sum = 0.0;
-  for (const double x : sums) sum += x;
-  return sum;
-}
-
 template <class T>
 class Backward {
-  using Tiles = LogitTiles<T>;
+  using Tiles = GradientTiles<T>;
 
  public:
   Backward(const AttentionInput<T>& input, const AttentionGradient<T>& gradient, Isa isa)
-      : in_(input),
-        g_(gradient),
-        tiles_(input, false, isa),
-        loops_(std::is_same_v<T, float> ? gradient_loops(isa) : nullptr),
-        group_(loops_ != nullptr && in_.head_dim + in_.value_dim <= packed_dims ? max_packed_group
-                                                                                : max_group),
-        key_depth_(tiles_.whole_vectors(in_.head_dim)),
-        value_depth_(tiles_.whole_vectors(in_.value_dim)) {
+      : in_(input), g_(gradient), tiles_(input, gradient, isa) {
     for (std::size_t q = 0; q < in_.sequences.size(); ++q)
       for (std::size_t h = 0; h < in_.key_heads; ++h) {
-        const std::size_t panels = tiles_.panels[q].size();
-        const std::size_t bytes = in_.sequences[q].keys * (key_depth_ + value_depth_) * sizeof(T);
+        const std::size_t panels = tiles_.tiles.panels[q].size();
+        const std::size_t bytes =
+            in_.sequences[q].keys * (tiles_.key_depth + tiles_.value_depth) * sizeof(T);
         const std::size_t most = std::min(most_parts, most_bytes / std::max<std::size_t>(bytes, 1));
         const std::size_t parts =
             std::clamp<std::size_t>(panels / part_panels, 1, std::max<std::size_t>(most, 1));
@@ -109,54 +82,9 @@ class Backward {
     std::size_t size_ = 0;
   };
 
-  struct Panel : Tiles::Panel {
-    T *grad_out, *sums;             // [dim][lane]: grad_out, and the gradient of the query
-    T *query_rows, *grad_rows;      // [lane][dim]: query * scale, and grad_out
-    T *logsumexp, *terms, *slopes;  // [lane]
-    T* logits[max_queries];         // of each lane: where its gradients go, from key 0 on
-    bool split;                     // whether it is one for GradientProducts
-  };
-
   struct Workspace {
-    explicit Workspace(const Backward& b) : space(b.tiles_, arena), panels(b.group_) {
-      const std::size_t lanes = b.tiles_.lanes;
-      for (Panel& panel : panels) {
-        panel.queries = arena.take(b.in_.head_dim * lanes);
-        panel.grad_out = arena.take(b.in_.value_dim * lanes);
-        panel.sums = arena.take(b.key_depth_ * lanes);
-        panel.query_rows = arena.take(b.key_depth_ * lanes);
-        panel.grad_rows = arena.take(b.value_depth_ * lanes);
-        for (T** row : {&panel.logsumexp, &panel.terms, &panel.slopes}) *row = arena.take(lanes);
-      }
-      const bool caps = b.in_.softcap > 0;
-      tiles[0] = {space.tile, arena.take(tile_keys * lanes),
-                  caps ? arena.take(tile_keys * lanes) : nullptr};
-      if (b.loops_ != nullptr) {
-        products = std::make_unique<GradientProducts>(*b.loops_, b.in_.head_dim, b.in_.value_dim,
-                                                      b.group_);
-        tiles[1] = {arena.take(tile_keys * lanes), arena.take(tile_keys * lanes),
-                    caps ? arena.take(tile_keys * lanes) : nullptr};
-      }
-      use_tile(0);
-      ones = arena.take(lanes);
-      std::fill_n(ones, lanes, T{1});
-      out_row = arena.take(b.in_.value_dim);
-    }
-    // Takes the tile of one panel of those that go over a tile of keys at the same time.
-    void use_tile(std::size_t k) {
-      space.tile = tiles[k].logits;
-      space.capped = tiles[k].capped;
-      gradients = tiles[k].gradients;
-    }
-    Arena<T> arena;
-    typename Tiles::Space space;
-    std::vector<Panel> panels;
-    struct {
-      T *logits, *gradients, *capped;
-    } tiles[GradientProducts::most_panels];
-    T* gradients;  // [key][lane]
-    T *ones, *out_row;
-    std::unique_ptr<GradientProducts> products;
+    explicit Workspace(const Backward& b) : tiles(b.tiles_) {}
+    typename Tiles::Workspace tiles;
     Sums sums;
   };
 
@@ -169,302 +97,41 @@ class Backward {
     std::size_t unit, part;
   };
 
-  // A tile of keys, and where what they get goes.
-  struct Tile {
-    const Sequence& s;
-    std::size_t key_head, first, count;
-    T *grad_keys, *grad_values;
-  };
-
   void run_part(Unit& unit, std::size_t part, Workspace& w) const {
     const FlushDenormals flush(FlushDenormals::What::results_and_operands);
-    const std::size_t size = tiles_.panels[unit.sequence].size();
+    const std::size_t size = tiles_.tiles.panels[unit.sequence].size();
     const std::size_t keys = in_.sequences[unit.sequence].keys;
     Sums& sums = unit.parts > 1 ? unit.sums[part] : w.sums;
-    sums.start(keys, key_depth_, value_depth_);
+    sums.start(keys, tiles_.key_depth, tiles_.value_depth);
     const std::size_t end = size * (part + 1) / unit.parts;
-    if (loops_ != nullptr) loops_->begin();
-    for (std::size_t p = size * part / unit.parts; p < end; p += group_)
-      run_group({unit.sequence, unit.key_head, p, std::min(group_, end - p)}, w, sums);
-    if (loops_ != nullptr) loops_->end();
+    if (tiles_.loops != nullptr) tiles_.loops->begin();
+    for (std::size_t p = size * part / unit.parts; p < end; p += tiles_.group)
+      run_group({unit.sequence, unit.key_head, p, std::min(tiles_.group, end - p)}, w, sums);
+    if (tiles_.loops != nullptr) tiles_.loops->end();
     if (unit.parts == 1) write_sums(unit, sums, 0, keys);
   }
 
   void run_group(const PanelTask& task, Workspace& w, Sums& sums) const {
     const Sequence& s = in_.sequences[task.sequence];
-    std::int64_t begin = unlimited, end = 0;
-    for (std::size_t p = 0; p < task.panels; ++p) {
-      Panel& panel = w.panels[p];
-      tiles_.start(s, task.key_head, tiles_.panels[task.sequence][task.first_panel + p], panel,
-                   w.space);
-      start(s, panel, w);
-      begin = std::min(begin, panel.band.begin());
-      end = std::max(end, panel.band.end());
-    }
-    if (loops_ != nullptr) start_products(task.panels, w);
+    const KeyRange keys = tiles_.start(task, w.tiles);
     constexpr auto step = static_cast<std::int64_t>(tile_keys);
-    for (std::int64_t key = begin / step * step; key < end; key += step) {
-      const auto count = static_cast<std::size_t>(
-          std::min<std::int64_t>(step, static_cast<std::int64_t>(s.keys) - key));
+    for (std::int64_t key = keys.begin / step * step; key < keys.end; key += step) {
       const auto first = static_cast<std::size_t>(key);
-      const Tile tile = {s,
-                         task.key_head,
-                         first,
-                         count,
-                         sums.key + first * key_depth_,
-                         sums.value + first * value_depth_};
-      Tiles::forget_keys(w.space);
-      if (loops_ != nullptr) {
-        w.products->forget_keys();
-        for (std::size_t p = 0; p < task.panels; p += GradientProducts::most_panels)
-          add_split(tile, p, std::min(GradientProducts::most_panels, task.panels - p), w);
-        continue;
-      }
-      for (std::size_t p = 0; p < task.panels; ++p) {
-        const Segments segments = see(tile, w.panels[p], w);
-        if (segments.count > 0) add_whole(tile, w.panels[p], segments, w);
-      }
+      tiles_.add({s, task.key_head, first, std::min(tile_keys, s.keys - first),
+                  sums.key + first * tiles_.key_depth, sums.value + first * tiles_.value_depth},
+                 task.panels, w.tiles);
     }
-    for (std::size_t p = 0; p < task.panels; ++p) finish(s, w.panels[p], w);
-  }
-
-  static T value_or_zero(const Rows<const T>& x, std::size_t b, std::size_t h, std::size_t i) {
-    return x.data == nullptr ? T{0} : *x.at(b, h, i);
-  }
-
-  const T* row_of(const Rows<const void>& x, std::size_t b, std::size_t h, std::size_t i,
-                  std::size_t dim, T* space) const {
-    const void* from = static_cast<const char*>(x.data) + tiles_.bytes_to(x, b, h, i);
-    return tiles_.is_half ? tiles_.widened(from, dim, space) : static_cast<const T*>(from);
-  }
-
-  // What the gradient needs of the rows of a panel.
-  void start(const Sequence& s, Panel& panel, Workspace& w) const {
-    constexpr T infinity = std::numeric_limits<T>::infinity();
-    const T* rows[max_queries];
-    std::fill_n(panel.sums, key_depth_ * tiles_.lanes, T{0});
-    std::fill_n(panel.query_rows, key_depth_ * tiles_.lanes, T{0});
-    std::fill_n(panel.grad_rows, value_depth_ * tiles_.lanes, T{0});
-    std::fill_n(panel.logsumexp, tiles_.lanes, infinity);
-    std::fill_n(panel.terms, tiles_.lanes, T{0});
-    std::fill_n(panel.slopes, tiles_.lanes, T{0});
-    for (std::size_t i = 0; i < panel.count; ++i) {
-      const std::size_t b = s.query_batch, h = panel.heads[i];
-      const std::size_t row = s.first_query + panel.queries_at[i];
-      T* grad_row = panel.grad_rows + i * value_depth_;
-      rows[i] = grad_row;
-      const T logsumexp = *g_.logsumexp.at(b, h, row);
-      // Of a row that sees nothing 2^(-inf - inf) is 0, and its gradients stay 0.
-      if (logsumexp == -infinity) continue;
-      std::copy_n(row_of(g_.grad_out, b, h, row, in_.value_dim, w.out_row), in_.value_dim,
-                  grad_row);
-      const T* out = row_of(g_.out, b, h, row, in_.value_dim, w.out_row);
-      const double product = inner_product(grad_row, out, in_.value_dim);
-      const double slope = value_or_zero(g_.grad_entropy, b, h, row);
-      panel.logsumexp[i] = static_cast<T>(double{logsumexp} * log2_e);
-      panel.slopes[i] = static_cast<T>(slope * ln_2);
-      panel.terms[i] = static_cast<T>(value_or_zero(g_.grad_logsumexp, b, h, row) - product -
-                                      slope * value_or_zero(g_.entropy, b, h, row));
-      T* query_row = panel.query_rows + i * key_depth_;
-      const T* query = row_of(in_.query, b, h, row, in_.head_dim, query_row);
-      const T scale = *in_.scale.at(b, h, row);
-      for (std::size_t d = 0; d < in_.head_dim; ++d) query_row[d] = query[d] * scale;
-    }
-    for (std::size_t i = 0; i < panel.count && g_.grad_logits != nullptr; ++i)
-      panel.logits[i] = g_.grad_logits +
-                        static_cast<std::ptrdiff_t>(s.query_batch) * g_.logits_batch +
-                        static_cast<std::ptrdiff_t>(panel.heads[i]) * g_.logits_head +
-                        static_cast<std::ptrdiff_t>(panel.queries_at[i]) * g_.logits_row;
-    tiles_.loops.pack(rows, w.ones, panel.count, in_.value_dim, panel.grad_out);
-  }
-
-  // Cuts a tile to what a panel sees of it and loads what it consists of; no segments if nothing
-  // is visible.
-  Segments see(const Tile& tile, Panel& panel, Workspace& w) const {
-    const auto key = static_cast<std::int64_t>(tile.first);
-    Segments segments = tiles_.cut(panel, key, tile.count);
-    if (segments.count > 0 && !tiles_.load_terms(tile.s, panel, key, tile.count, w.space))
-      segments.count = 0;
-    if (segments.count > 0)
-      tiles_.load_keys(tile.s, panel, tile.key_head, tile.first, tile.count, w.space);
-    return segments;
-  }
-
-  // Adds what one tile gives to the gradients of the queries of a panel and of its keys.
-  void add_whole(const Tile& tile, Panel& panel, const Segments& segments, Workspace& w) const {
-    const std::size_t lanes = tiles_.lanes;
-    tiles_.make_tile(tile.s, panel, static_cast<std::int64_t>(tile.first), tile.count, segments,
-                     w.space);
-    for (std::size_t k = 0; k < segments.count; ++k) {
-      const Segment& g = segments.data[k];
-      tiles_.loops.score(panel.grad_out, w.space.value_rows + g.begin, g.end - g.begin,
-                         in_.value_dim, g.first, g.vectors, w.gradients + g.begin * lanes);
-    }
-    grade(tile, panel, w);
-    add_graded(tile, panel, segments, tiles_.hides(panel, w.space), w);
-  }
-
-  // Makes weights and gradients of a tile of logits and of products with values.
-  void grade(const Tile& tile, const Panel& panel, Workspace& w) const {
-    for (std::size_t v = 0; v < panel.band.vectors(); ++v) grade_vector(panel, v, w);
-    if (g_.grad_logits != nullptr) write_logits(panel, tile.first, w);
-    if (in_.softcap > 0)
-      tiles_.loops.uncap(w.gradients, w.space.capped, tile.count,
-                         static_cast<T>(double{in_.softcap} * log2_e));
-  }
-  void grade_vector(const Panel& panel, std::size_t v, Workspace& w) const {
-    const std::size_t begin = panel.band.begins[v], lane = v * tiles_.loops.width;
-    const std::size_t at = begin * tiles_.lanes + lane;
-    tiles_.loops.grade(w.space.tile + at, w.gradients + at, panel.band.ends[v] - begin,
-                       panel.logsumexp + lane, panel.terms + lane, slopes_of(panel, lane));
-  }
-  const T* slopes_of(const Panel& panel, std::size_t lane) const {
-    return g_.grad_entropy.data != nullptr ? panel.slopes + lane : nullptr;
-  }
-
-  // Adds a graded tile; `hides` says whether weights of 0 may be those of hidden keys.
-  void add_graded(const Tile& tile, Panel& panel, const Segments& segments, bool hides,
-                  Workspace& w) const {
-    const AttentionLoops<T>& loops = tiles_.loops;
-    const std::size_t lanes = tiles_.lanes;
-    const T* finite_rows[tile_keys];
-    const bool replaced = hides && tiles_.replace_infinite(w.space.key_rows, tile.count,
-                                                           in_.head_dim, w.space, finite_rows);
-    const T* const* keys = replaced ? finite_rows : w.space.key_rows;
-    for (std::size_t k = 0; k < segments.count; ++k) {
-      const Segment& g = segments.data[k];
-      const std::size_t rows = g.end - g.begin, first = g.first * loops.width;
-      const std::size_t end = std::min(panel.count, first + g.vectors * loops.width);
-      loops.weigh(w.gradients + g.begin * lanes, keys + g.begin, rows, in_.head_dim, g.first,
-                  g.vectors, w.ones, panel.sums);
-      if (replaced)
-        tiles_.add_infinite(g, panel, w.gradients, w.space.key_rows, finite_rows, in_.head_dim,
-                            panel.sums, lanes, 1);
-      loops.spread(w.space.tile + g.begin * lanes, panel.grad_rows, rows, value_depth_, first, end,
-                   tile.grad_values + g.begin * value_depth_);
-      loops.spread(w.gradients + g.begin * lanes, panel.query_rows, rows, key_depth_, first, end,
-                   tile.grad_keys + g.begin * key_depth_);
-    }
-  }
-
-  // Packs the panels of a group, but for those that may not be split.
-  void start_products(std::size_t count, Workspace& w) const {
-    if constexpr (std::is_same_v<T, float>) {
-      using Products = GradientProducts;
-      Products& products = *w.products;
-      products.start_group();
-      for (std::size_t p = 0; p < count; ++p) {
-        Panel& panel = w.panels[p];
-        const float* rows = panel.query_rows;
-        panel.split =
-            Products::ordinary(products.loops().largest(&rows, 1, key_depth_ * tiles_.lanes)) &&
-            products.start(p, panel.queries, panel.grad_out, panel.band.vectors());
-      }
-      for (std::size_t p = 0; p < count; p += Products::most_panels) {
-        const float *queries[Products::most_panels] = {}, *grad_out[Products::most_panels] = {};
-        for (std::size_t k = 0; k < Products::most_panels && p + k < count; ++k) {
-          queries[k] = w.panels[p + k].query_rows;
-          grad_out[k] = w.panels[p + k].grad_rows;
-        }
-        products.start_rows(p, queries, grad_out);
-      }
-    }
-  }
-
-  // The same as add_whole() for `count` panels from p on together.
-  void add_split(const Tile& tile, std::size_t p, std::size_t count, Workspace& w) const {
-    if constexpr (std::is_same_v<T, float>) {
-      GradientProducts::Part parts[GradientProducts::most_panels];
-      const bool grades = g_.grad_logits != nullptr || in_.softcap > 0;
-      bool any = false;
-      for (std::size_t k = 0; k < count; ++k) {
-        Panel& panel = w.panels[p + k];
-        w.use_tile(k);
-        const Segments segments = see(tile, panel, w);
-        if (segments.count == 0) continue;
-        if (!make_split(tile, p + k, panel, w)) {
-          add_whole(tile, panel, segments, w);
-          continue;
-        }
-        any = true;
-        if (grades) grade(tile, panel, w);
-        parts[k] = {&panel.band, w.space.tile,        w.gradients, panel.logsumexp,
-                    panel.terms, slopes_of(panel, 0), panel.sums};
-      }
-      if (!any) return;
-      const auto add_vector = [&](std::size_t k, std::size_t v) {
-        Panel& panel = w.panels[p + k];
-        w.use_tile(k);
-        if (!grades) grade_vector(panel, v, w);
-        const Segments segments = {{{panel.band.begins[v], panel.band.ends[v], v, 1}}, 1};
-        add_graded(tile, panel, segments, true, w);
-      };
-      w.products->add(p, parts, grades, tile.grad_keys, tile.grad_values, add_vector);
-    }
-  }
-
-  // Makes the logits of a tile and its products with values by GradientProducts, for the panel p of
-  // a group. False if what it sees may not be split.
-  bool make_split(const Tile& tile, std::size_t p, const Panel& panel, Workspace& w) const {
-    GradientProducts& products = *w.products;
-    if (!panel.split ||
-        !products.load_keys(w.space.key_rows, w.space.value_rows, tile.count, w.space.zeros))
-      return false;
-    products.score(p, panel.band, w.space.tile);
-    tiles_.change_scores(tile.s, panel, static_cast<std::int64_t>(tile.first), tile.count, w.space);
-    if (products.sees_replaced(panel.band, panel.count, w.space.tile)) return false;
-    products.score_values(p, panel.band, w.gradients);
-    return true;
-  }
-
-  void write_logits(const Panel& panel, std::size_t first_key, const Workspace& w) const {
-    const std::size_t width = tiles_.loops.width;
-    for (std::size_t v = 0; v < panel.band.vectors(); ++v) {
-      const std::size_t begin = panel.band.begins[v], keys = panel.band.ends[v] - begin;
-      const std::size_t rows = std::min(width, panel.count - v * width);
-      T* to[max_queries];
-      for (std::size_t i = 0; i < rows; ++i)
-        to[i] = panel.logits[v * width + i] + first_key + begin;
-      tiles_.loops.unpack(w.gradients + begin * tiles_.lanes + v * width, w.ones, rows, keys, to);
-    }
-  }
-
-  // Writes the gradients of a panel's queries, and of their scale: with u = sum of dX key they
-  // are scale u and query u.
-  void finish(const Sequence& s, Panel& panel, Workspace& w) const {
-    T* rows[max_queries];
-    for (std::size_t i = 0; i < panel.count; ++i) rows[i] = panel.query_rows + i * key_depth_;
-    tiles_.loops.unpack(panel.sums, w.ones, panel.count, in_.head_dim, rows);
-    for (std::size_t i = 0; i < panel.count; ++i) {
-      const std::size_t b = s.query_batch, h = panel.heads[i];
-      const std::size_t row = s.first_query + panel.queries_at[i];
-      if (g_.grad_scale.data != nullptr) {
-        const T* query = row_of(in_.query, b, h, row, in_.head_dim, w.space.rows);
-        const double product = inner_product(query, rows[i], in_.head_dim);
-        const bool empty = *g_.logsumexp.at(b, h, row) == -std::numeric_limits<T>::infinity();
-        *g_.grad_scale.at(b, h, row) = static_cast<T>(empty ? 0.0 : product);
-      }
-      const T scale = *in_.scale.at(b, h, row);
-      for (std::size_t d = 0; d < in_.head_dim; ++d) rows[i][d] *= scale;
-      write_row(rows[i], in_.head_dim, g_.grad_query, b, h, row);
-    }
-  }
-
-  void write_row(const T* row, std::size_t dim, const Rows<void>& x, std::size_t b, std::size_t h,
-                 std::size_t i) const {
-    char* to = static_cast<char*>(x.data) + tiles_.bytes_to(x, b, h, i);
-    if (tiles_.is_half) return tiles_.narrowed(row, dim, to);
-    std::copy_n(row, dim, reinterpret_cast<T*>(to));
+    for (std::size_t p = 0; p < task.panels; ++p) tiles_.finish(s, w.tiles.panels[p], w.tiles);
   }
 
   void write_sums(const Unit& task, const Sums& sums, std::size_t begin, std::size_t end) const {
     const Sequence& s = in_.sequences[task.sequence];
     for (std::size_t j = begin; j < end; ++j) {
       const std::size_t row = s.first_key + j;
-      write_row(sums.key + j * key_depth_, in_.head_dim, g_.grad_key, s.key_batch, task.key_head,
-                row);
-      write_row(sums.value + j * value_depth_, in_.value_dim, g_.grad_value, s.key_batch,
-                task.key_head, row);
+      tiles_.write_row(sums.key + j * tiles_.key_depth, in_.head_dim, g_.grad_key, s.key_batch,
+                       task.key_head, row);
+      tiles_.write_row(sums.value + j * tiles_.value_depth, in_.value_dim, g_.grad_value,
+                       s.key_batch, task.key_head, row);
     }
   }
 
@@ -479,8 +146,8 @@ class Backward {
       };
       const Sums& first = unit.sums[0];
       for (std::size_t p = 1; p < unit.parts; ++p) {
-        add(first.key, unit.sums[p].key, key_depth_);
-        add(first.value, unit.sums[p].value, value_depth_);
+        add(first.key, unit.sums[p].key, tiles_.key_depth);
+        add(first.value, unit.sums[p].value, tiles_.value_depth);
       }
       write_sums(unit, first, begin, end);
     });
@@ -489,8 +156,6 @@ class Backward {
   const AttentionInput<T>& in_;
   const AttentionGradient<T>& g_;
   const Tiles tiles_;
-  const GradientLoops* const loops_;  // null if not used
-  const std::size_t group_, key_depth_, value_depth_;
   std::vector<Unit> units_;
 };
 

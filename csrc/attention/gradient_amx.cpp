@@ -55,14 +55,19 @@ float largest(const float* const* rows, size_t count, size_t depth) {
   return largest_of(_mm512_max_epi32(most[0], most[1]));
 }
 
-void pack_rows(const float* const* rows, size_t count, size_t depth, std::uint16_t* to) {
+float pack_rows(const float* const* rows, size_t count, size_t depth, std::uint16_t* to) {
+  __m512i most = _mm512_setzero_si512();
   for (size_t j = 0; j < round_up(count, side); ++j)
     for (size_t d = 0; d < depth; d += depth_step) {
       const size_t columns = j < count ? depth : 0;
       const float* row = rows[j < count ? j : 0];
-      store_row(split(load_columns(row, d, columns)), split(load_columns(row, d + width, columns)),
+      const F32 first = load_columns(row, d, columns);
+      const F32 second = load_columns(row, d + width, columns);
+      most = _mm512_max_epi32(most, _mm512_max_epi32(magnitude(first), magnitude(second)));
+      store_row(split(first), split(second),
                 to + d / depth_step * rows_of_step + j / side * block + j % side * depth_step);
     }
+  return largest_of(most);
 }
 
 void pack_columns(const float* const* rows, size_t count, size_t depth, std::uint16_t* to) {

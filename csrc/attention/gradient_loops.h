@@ -52,10 +52,11 @@ struct GradientLoops {
   /// The largest magnitude; infinity or NaN if it is not finite.
   float (*largest)(const float* const* rows, std::size_t count, std::size_t depth);
 
-  /// Rows of keys, as blocks of keys with steps of dimensions, and as blocks of dimensions with
-  /// steps of keys: two steps for each 64 dimensions.
-  void (*pack_rows)(const float* const* rows, std::size_t count, std::size_t depth,
-                    std::uint16_t* to);
+  /// Rows of keys or values as blocks, with steps of dimensions. Returns the largest magnitude.
+  float (*pack_rows)(const float* const* rows, std::size_t count, std::size_t depth,
+                     std::uint16_t* to);
+
+  /// Columns of keys as blocks, with steps of keys: two steps for each 64 dimensions.
   void (*pack_columns)(const float* const* rows, std::size_t count, std::size_t depth,
                        std::uint16_t* to);
 

@@ -20,10 +20,11 @@ class GradientProducts {
  public:
   static constexpr std::size_t most_panels = 2;  // at a time
 
+  static constexpr float most_ordinary = 0x1p40f;
   /// Whether numbers up to this one, not all of them 0, may be split: their products neither
   /// overflow nor are so small that parts of them are denormal.
   static bool ordinary(float largest, float least = 0x1p-40f) {
-    return largest == 0.0f || (largest >= least && largest <= 0x1p40f);
+    return largest == 0.0f || (largest >= least && largest <= most_ordinary);
   }
 
   /// A panel that goes over a tile: what it sees, or null where it takes no part, its logits and
@@ -106,22 +107,19 @@ class GradientProducts {
   bool load_keys(const float* const* keys, const float* const* values, std::size_t count,
                  const float* zeros) {
     if (loaded_) return usable_;
-    loaded_ = usable_ = true;
+    loaded_ = true;
     replaced_.clear();
-    if (!fits(keys, values, count)) {
-      const float *key_rows[tile_keys], *value_rows[tile_keys];
-      for (std::size_t j = 0; j < count; ++j) {
-        const bool finite = loops_.largest(keys + j, 1, head_dim_) <= 0x1p40f &&
-                            loops_.largest(values + j, 1, value_dim_) <= 0x1p40f;
-        if (!finite) replaced_.push_back(j);
-        key_rows[j] = finite ? keys[j] : zeros;
-        value_rows[j] = finite ? values[j] : zeros;
-      }
-      usable_ = fits(key_rows, value_rows, count);
-      if (usable_) pack(key_rows, value_rows, count);
-    } else {
-      pack(keys, values, count);
+    usable_ = pack(keys, values, count);
+    if (usable_) return true;
+    const float *key_rows[tile_keys], *value_rows[tile_keys];
+    for (std::size_t j = 0; j < count; ++j) {
+      const bool fits = loops_.largest(keys + j, 1, head_dim_) <= most_ordinary &&
+                        loops_.largest(values + j, 1, value_dim_) <= most_ordinary;
+      if (!fits) replaced_.push_back(j);
+      key_rows[j] = fits ? keys[j] : zeros;
+      value_rows[j] = fits ? values[j] : zeros;
     }
+    usable_ = pack(key_rows, value_rows, count);
     return usable_;
   }
 
@@ -219,14 +217,12 @@ class GradientProducts {
     }
     return {most_panels, 0};
   }
-  bool fits(const float* const* keys, const float* const* values, std::size_t count) const {
-    return ordinary(loops_.largest(keys, count, head_dim_)) &&
-           ordinary(loops_.largest(values, count, value_dim_));
-  }
-  void pack(const float* const* keys, const float* const* values, std::size_t count) {
-    loops_.pack_rows(keys, count, head_dim_, keys_);
+  // Returns whether these rows may be split.
+  bool pack(const float* const* keys, const float* const* values, std::size_t count) {
     loops_.pack_columns(keys, count, head_dim_, columns_);
-    loops_.pack_rows(values, count, value_dim_, values_);
+    const float largest_key = loops_.pack_rows(keys, count, head_dim_, keys_);
+    const float largest_value = loops_.pack_rows(values, count, value_dim_, values_);
+    return ordinary(largest_key) && ordinary(largest_value);
   }
 
   void score(const std::uint16_t* rows, const std::uint32_t* pairs, std::size_t depth,
