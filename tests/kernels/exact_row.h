@@ -137,7 +137,7 @@ std::vector<ExactRow<T>> hard_rows() {
     for (const std::size_t at : {n - 1, n / 2})
       add(n, [&](std::size_t j) {
         const double below = is_double ? 600.0 : 75.0;
-        return j == at ? 1.5 : j < 5 ? 1.5 - 1.8 * below : 1.5 - below - 0.1 * number(j % 7);
+        return j == at ? 1.5 : j < n / 4 ? 1.5 - 1.5 * below : 1.5 - below - 0.1 * number(j % 7);
       });
   add_terms({0.0, is_double ? -708.3 : -87.0});
   add_terms({0.0, is_double ? -730.0 : -95.0});
