@@ -25,15 +25,6 @@ void write(const Stats& stats, const SoftmaxStats<T>& out, std::size_t i) {
   out.sum_of_squares[i] = static_cast<T>(stats.sum_of_squares);
 }
 
-/// H = log S - A / S and sum p^2 = Q / S^2 with S = sum e^z', A = sum e^z' z' and
-/// Q = sum e^2z' of the z' = z - exponent ln 2.
-Stats stats_of_sums(const SumExpMoments& moments, double log_sum, std::size_t i) {
-  const double sum = moments.sums.sum[i] + moments.sums.rest[i];
-  const double entropy = std::log(sum) - moments.mean[i] / sum;
-  return {log_sum, std::max(0.0, entropy), moments.sums.max[i],
-          std::min(1.0, moments.sum_of_squares[i] / sum / sum)};
-}
-
 /// Items that the loops have not been made for.
 template <class T>
 Stats stats_of_item(const Block<T>& block, std::size_t item, double scale) {
@@ -71,8 +62,8 @@ void softmax_stats(const T* x, const Layout& layout, T scale, const SoftmaxStats
   };
   task.finish = [&](const Block<T>& block, const ItemSums& sums, std::size_t first) {
     const SumExpMoments moments = sums.moments();
-    std::vector<double> log_sums(block.items), rests(block.items);
-    loops.log.log(block.items, moments.sums, log_sums.data(), rests.data());
+    std::vector<double> log_sums(block.items);
+    loops.log.stats(block.items, moments, log_sums.data());
     for (std::size_t i = 0; i < block.items; ++i) {
       // Squares overflow where terms rise to the end of their range: sixty octaves above the first.
       if (!sums.usable(i) || !std::isfinite(moments.sum_of_squares[i])) {
@@ -84,7 +75,8 @@ void softmax_stats(const T* x, const Layout& layout, T scale, const SoftmaxStats
         loops_for<T>(loops).max(block.part(i, 1), &max);  // it may be denormal, taken for zero
         max *= double{scale};
       }
-      write(stats_of_sums(moments, log_sums[i], i), out, first + i);
+      const double squares = std::min(1.0, moments.sum_of_squares[i]);
+      write({log_sums[i], moments.mean[i], max, squares}, out, first + i);
     }
   };
   for_each_block(x, layout, loops, threads, task);

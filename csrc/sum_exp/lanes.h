@@ -122,6 +122,7 @@ struct Lanes {
   /// Of how many terms expect() wants the largest: one is as large as all others, as a rule, to
   /// within what a base allows; but moments lose digits to a base that is far from the largest.
   static constexpr size_t expected_terms = moments ? 8 : max_apart ? 4 : 1;
+  static constexpr bool one_base = moments;
 
   /// What finds the largest term that will be summed, if the terms to come are added to it.
   auto ahead() const {
@@ -362,9 +363,11 @@ struct Lanes {
   void store_sum(SumExpMoments out, size_t i) {
     if constexpr (max_apart) join_tops();
     const Element highest_base = largest_lane(base);
-    F64 change[parts];
-    widen(base - all<V>(highest_base), change);
-    for (size_t p = 0; p < parts; ++p) rescale(p, change[p]);
+    if (any(greater(all<V>(highest_base), base))) {
+      F64 change[parts];
+      widen(base - all<V>(highest_base), change);
+      for (size_t p = 0; p < parts; ++p) rescale(p, change[p]);
+    }
     out.sums.exponent[i] = double{highest_base};
     if constexpr (keep != Keep::nothing) out.sums.max[i] = double{largest_lane(top)};
     const DoubleDouble<double> sum_of_all = total();
@@ -419,6 +422,7 @@ struct Lanes {
   }
   template <size_t n>
   static double sum_of_parts(const DoubleDouble<F64> (&x)[n]) {
+    if constexpr (!is_double && n == 2) return sum_of_lanes(x[0].high + x[1].high);
     double sum = 0.0;
     for (size_t p = 0; p < n; ++p) sum += sum_of_lanes(x[p].high) + sum_of_lanes(x[p].low);
     return sum;

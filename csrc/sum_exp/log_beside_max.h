@@ -64,13 +64,13 @@ inline F64 log_of_one_and(DoubleDouble<F64> x) {
   if (!any(greater(small, result))) return result;
   return select(greater(small, result), exact_log<F64>(one, x).high, result);
 }
-/// The same within 2^-50.
+/// The same within 2^-50; NaN if x is.
 template <class F64>
 inline F64 log_of_one_and(F64 x) {
   const F64 one = all<F64>(1.0);
   const Fraction<F64> sum = fraction_of(one + x);
-  // Small x is at hand without what rounding took.
-  const F64 z = select(greater(all<F64>(0.25), x), x, sum.f - one);
+  // Small x is at hand without what rounding took; and a NaN stays one.
+  const F64 z = select(greater(x, all<F64>(0.25)), sum.f - one, x);
   return fma(sum.k, all<F64>(ExpConstants<double>::ln_2), log_of_near_one(z));
 }
 

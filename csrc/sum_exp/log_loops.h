@@ -71,6 +71,22 @@ void log_sums(size_t items, SumExp sums, double* high, double* low) {
   });
 }
 
+template <class F64>
+void stats(size_t items, SumExpMoments moments, double* log_sum) {
+  for_vectors<F64>(items, [&](size_t i, size_t n) {
+    const F64 zero = all<F64>(0.0), one = all<F64>(1.0);
+    const auto load = [=](const double* x) { return F64::load_first(x + i, n, one); };
+    const DoubleDouble<F64> sum = two_sum(load(moments.sums.sum), load(moments.sums.rest));
+    const DoubleDouble<F64> log_s = log(sum.high, sum.low, zero);
+    const DoubleDouble<F64> shift =
+        multiply(load(moments.sums.exponent), all<F64>(ExpConstants<double>::ln_2));
+    (shift.high + (log_s.high + shift.low)).store_first(log_sum + i, n);
+    const F64 inverse = one / sum.high;
+    max(zero, fnma(load(moments.mean), inverse, log_s.high)).store_first(moments.mean + i, n);
+    (load(moments.sum_of_squares) * inverse * inverse).store_first(moments.sum_of_squares + i, n);
+  });
+}
+
 template <class T, class F64>
 void log_beside_max(size_t items, SumExp sums, double* results) {
   for_vectors<F64>(items, [&](size_t i, size_t n) {

@@ -128,6 +128,10 @@ struct LogLoops {
   /// high + low = log((sum + rest) 2^exponent)
   ///   Error:  2^-54 + 2^-53 |result|
   void (*log)(std::size_t items, SumExp sums, double* high, double* low);
+  /// With S, A and Q the sum, mean and sum of squares of an item: log_sum = log(S 2^exponent) and,
+  /// in place of A and Q, the entropy log S - A / S and the sum of squared probabilities Q / S^2.
+  ///   Error:  2^-53 (1 + |log_sum|), 2^-52 (1 + |A / S|) and, relative, 2^-51
+  void (*stats)(std::size_t items, SumExpMoments moments, double* log_sum);
   /// high + low = log(count + high + low), in place.
   ///   Error:  2^-100 + 2^-102 |result|; where count = 1 and the sum is below 2^-30, 2^-84
   ///           relative to the result

@@ -24,40 +24,51 @@ struct ShortTile {
   V terms[most_terms] = {};
 };
 
-/// Rows whose results Map makes of a tile. Map::run(tile, terms) replaces its terms, and returns 1
-/// in the lanes where it can, else 0.
+/// Rows whose results Map makes of a tile, in three steps that a few tiles take together, so that
+/// none waits for the end of another. Map::sum(tile, terms) sums the terms, take_sums() looks at
+/// the sums, and write(tile, terms) replaces the terms by results and returns 1 in the lanes where
+/// it can, else 0.
 template <class V, class Map>
 class ShortRows {
   using Element = typename V::Element;
-  static constexpr size_t room = bytes_at_once / sizeof(Element);
+  static constexpr size_t together = 4;
 
  public:
   /// How many rows run() takes.
-  static size_t rows(size_t terms) { return room / 4 / terms / V::width * V::width; }
+  static size_t rows(size_t) { return together * V::width; }
 
   /// Results for adjacent rows. between(at) is as in SoftmaxRows.
   template <class Between>
   void run(const Element* x, size_t rows, size_t terms, Element* y, double* made,
            const Between& between) {
-    for (size_t i = 0; i < rows; i += V::width) {
+    size_t tiles = 0;
+    for (size_t i = 0; i < rows; i += V::width, ++tiles) {
+      load_tile(x + i * terms, rows_from(i, rows), terms, terms, tiles_[tiles].terms);
       for (size_t j = 0; j < terms; j += 4) between(i * terms + j * V::width);
-      run_tile(x + i * terms, rows - i < V::width ? rows - i : V::width, terms, y + i * terms,
-               made + i);
+      if (terms == V::width)  // then loops know how long they are
+        maps_[tiles].sum(tiles_[tiles].terms, V::width);
+      else
+        maps_[tiles].sum(tiles_[tiles].terms, terms);
     }
+    for (size_t k = 0; k < tiles; ++k) maps_[k].take_sums();
+    for (size_t k = 0; k < tiles; ++k)
+      write(k, rows_from(k * V::width, rows), terms, y + k * V::width * terms, made + k * V::width);
   }
 
  private:
-  void run_tile(const Element* x, size_t rows, size_t terms, Element* y, double* made) {
-    V* tile = tile_.terms;
-    load_tile(x, rows, terms, terms, tile);
-    // Most loops know how long they are, then.
-    const V made_lanes = terms == V::width ? map_.run(tile, V::width) : map_.run(tile, terms);
+  static size_t rows_from(size_t i, size_t rows) {
+    return rows - i < V::width ? rows - i : V::width;
+  }
+
+  /// The results of tile k.
+  void write(size_t k, size_t rows, size_t terms, Element* y, double* made) {
+    V* tile = tiles_[k].terms;
+    const V made_lanes =
+        terms == V::width ? maps_[k].write(tile, V::width) : maps_[k].write(tile, terms);
     for_parts(made_lanes, rows, [made](typename V::Wide part, size_t begin, size_t n) {
       part.store_first(made + begin, n);
     });
-    size_t all_made = 0;
-    while (all_made < rows && made[all_made] == 1.0) ++all_made;
-    if (all_made == rows) return store_tile(tile, rows, terms, terms, y);
+    if (!any(greater(all<V>(1), made_lanes))) return store_tile(tile, rows, terms, terms, y);
     Element results[V::width * ShortTile<V>::most_terms];
     store_tile(tile, rows, terms, terms, results);
     for (size_t i = 0; i < rows; ++i)
@@ -65,8 +76,8 @@ class ShortRows {
         y[i * terms + j] = results[i * terms + j];
   }
 
-  ShortTile<V> tile_;
-  Map map_;
+  ShortTile<V> tiles_[together];
+  Map maps_[together];
 };
 
 /// 1 where low < x < high, which no NaN is; else 0.
@@ -157,9 +168,13 @@ class ShortSoftmax {
   static constexpr size_t parts = ShortSums<V>::parts;
 
  public:
-  [[gnu::always_inline]] V run(V* tile, size_t terms) {
+  [[gnu::always_inline]] void sum(const V* tile, size_t terms) {
     sums_.add(tile, terms, largest_of(tile, terms));
-    const Inverse<V> inverse = inverse_of<V>(sums_.totals);
+  }
+
+  void take_sums() { inverse_ = inverse_of<V>(sums_.totals); }
+
+  [[gnu::always_inline]] V write(V* tile, size_t terms) const {
     F64 totals[parts];
     for (size_t p = 0; p < parts; ++p) totals[p] = sums_.totals[p].high;
     constexpr auto limit = static_cast<Element>(exponent_limit);
@@ -167,27 +182,28 @@ class ShortSoftmax {
                        ones_between(Element{0}, V::narrow(totals), limit));
     const V least = sums_.least_power(terms);
     if (__builtin_expect(any(greater(all<V>(smallest_power<Element>), least)), false)) {
-      any_size(tile, terms, inverse);
+      any_size(tile, terms);
       return made;
     }
 #pragma GCC unroll 16
     for (size_t j = 0; j < terms; ++j)
-      tile[j] =
-          scaled_parts(sums_.powers.terms[j], sums_.factors.terms[j], inverse.scale, inverse.rest);
+      tile[j] = scaled_parts(sums_.powers.terms[j], sums_.factors.terms[j], inverse_.scale,
+                             inverse_.rest);
     return made;
   }
 
  private:
   /// The results where some may be denormal.
-  [[gnu::noinline]] void any_size(V* tile, size_t terms, Inverse<V> inverse) const {
+  [[gnu::noinline]] void any_size(V* tile, size_t terms) const {
     F64 exponents[parts];
     for (size_t p = 0; p < parts; ++p) exponents[p] = exponent_below(sums_.totals[p].high);
     const V exponent = V::narrow(exponents), power = power_of_two(exponent);
-    const ScaledExp<V> exp(sums_.base + exponent, inverse.scale * power, inverse.rest * power);
+    const ScaledExp<V> exp(sums_.base + exponent, inverse_.scale * power, inverse_.rest * power);
     for (size_t j = 0; j < terms; ++j) tile[j] = exp.any_size(tile[j]);
   }
 
   ShortSums<V> sums_;
+  Inverse<V> inverse_;
 };
 
 template <class V>
@@ -197,7 +213,7 @@ class ShortLogSoftmax {
   static constexpr size_t parts = ShortSums<V>::parts;
 
  public:
-  [[gnu::always_inline]] V run(V* tile, size_t terms) {
+  [[gnu::always_inline]] void sum(const V* tile, size_t terms) {
     V* terms_left = beside_.terms;
 #pragma GCC unroll 16
     for (size_t j = 0; j < terms; ++j) terms_left[j] = tile[j];
@@ -211,23 +227,30 @@ class ShortLogSoftmax {
         terms_left[left - 1 - k] = min(a, b);
       }
     }
-    const V top = terms_left[0];
+    top_ = terms_left[0];
     sums_.add(terms_left + 1, terms - 1, largest_of(terms_left + 1, terms - 1));
-    F64 base[parts], wide_top[parts], logs[parts];
+  }
+
+  void take_sums() {
+    F64 base[parts], top[parts], logs[parts];
     widen(sums_.base, base);
-    widen(top, wide_top);
+    widen(top_, top);
     for (size_t p = 0; p < parts; ++p)
-      logs[p] = log_beside<Element>(sums_.totals[p], base[p], wide_top[p]);
-    const V log_sum = V::narrow(logs);
+      logs[p] = log_beside<Element>(sums_.totals[p], base[p], top[p]);
+    log_sum_ = V::narrow(logs);
+  }
+
+  [[gnu::always_inline]] V write(V* tile, size_t terms) const {
 #pragma GCC unroll 16
-    for (size_t k = 0; k < terms; ++k) tile[k] = (tile[k] - top) - log_sum;
+    for (size_t k = 0; k < terms; ++k) tile[k] = (tile[k] - top_) - log_sum_;
     constexpr auto limit = static_cast<Element>(max_limit);
-    return min(ones_between(-limit, top, limit), ones_between(-limit, log_sum, limit));
+    return min(ones_between(-limit, top_, limit), ones_between(-limit, log_sum_, limit));
   }
 
  private:
   ShortTile<V> beside_;
   ShortSums<V> sums_;
+  V top_, log_sum_;
 };
 
 }  // namespace

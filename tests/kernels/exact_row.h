@@ -132,6 +132,13 @@ std::vector<ExactRow<T>> hard_rows() {
       add(n, [&](std::size_t j) {
         return j == 2 ? top : -denormal - (is_double ? 37.0 : 16.0) * number(j) / number(n);
       });
+  // What is beside the maximum is far above the first terms, and as far below the maximum.
+  for (const std::size_t n : {9, 16, 64, 200, 3000})
+    for (const std::size_t at : {n - 1, n / 2})
+      add(n, [&](std::size_t j) {
+        const double below = is_double ? 600.0 : 75.0;
+        return j == at ? 1.5 : j < n / 4 ? 1.5 - 1.5 * below : 1.5 - below - 0.1 * number(j % 7);
+      });
   add_terms({0.0, is_double ? -708.3 : -87.0});
   add_terms({0.0, is_double ? -730.0 : -95.0});
   add_terms({0.0, -1e6});

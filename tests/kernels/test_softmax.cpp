@@ -97,6 +97,23 @@ std::vector<ExactRow<T>> random_rows() {
   return rows;
 }
 
+/// Rows of several segments, whose largest terms lie in one, in two, or next to a border.
+template <class T>
+std::vector<ExactRow<T>> long_rows() {
+  std::vector<ExactRow<T>> rows;
+  for (const double spread : {0.5, 20.0})
+    for (const std::vector<std::size_t>& largest :
+         {std::vector<std::size_t>{}, {39'000}, {5, 20'000}, {16'383, 16'384}}) {
+      std::mt19937 random(static_cast<unsigned>(largest.size()));
+      std::normal_distribution<double> normal(-3.0, spread);
+      std::vector<T> x(40'001);
+      for (T& value : x) value = static_cast<T>(normal(random));
+      for (const std::size_t at : largest) x[at] = static_cast<T>(spread * 8.0);
+      rows.emplace_back(std::move(x));
+    }
+  return rows;
+}
+
 template <class T>
 void test_specials(Isa isa) {
   const Map<T>&exp = maps<T>[0], &log = maps<T>[1];
@@ -175,7 +192,9 @@ std::vector<T> mixed_rows(std::size_t rows, std::size_t terms) {
 template <class T>
 void test_rows_do_not_depend_on_each_other(Isa isa) {
   constexpr std::size_t streamed = (std::size_t{1} << 23) / sizeof(T);
-  const Layout layouts[] = {{45, 64, 1},  {45, 67, 1},  {20, 200, 1},
+  const Layout layouts[] = {{45, 1, 1},   {100, 3, 1},  {45, 8, 1},
+                            {77, 15, 1},  {150, 16, 1}, {streamed / 16 + 5, 16, 1},
+                            {45, 64, 1},  {45, 67, 1},  {20, 200, 1},
                             {9, 1000, 1}, {5, 3000, 1}, {streamed / 100 + 1, 101, 1}};
   for (const Layout layout : layouts) {
     const std::size_t terms = layout.terms;
@@ -218,12 +237,15 @@ void test_denormals_of_the_caller(Isa isa) {
 
 template <class T>
 void test_all(Isa isa) {
-  static const std::vector<ExactRow<T>> random = random_rows<T>(), hard = hard_rows<T>();
+  static const std::vector<ExactRow<T>> random = random_rows<T>(), hard = hard_rows<T>(),
+                                        longest = long_rows<T>();
   for (const ExactRow<T>& row : random)
     for (const std::size_t step : {1, 3, 17})
       if (row.x.size() * step < 50'000) expect_contract(row, step, isa);
   for (const ExactRow<T>& row : hard)
     for (const std::size_t step : {1, 3}) expect_contract(row, step, isa);
+  for (const ExactRow<T>& row : longest)
+    for (const std::size_t step : {1, 2}) expect_contract(row, step, isa);
   test_specials<T>(isa);
   test_threads_and_place_do_not_change_bits<T>(isa);
   test_rows_do_not_depend_on_each_other<T>(isa);
