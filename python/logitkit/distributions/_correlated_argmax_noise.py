@@ -15,7 +15,7 @@ from .._lines import compute_type, result_type
 from .._real_array import real_array
 from ..random import as_philox
 from . import _sampling
-from ._argmax_noise import check_classes, check_logits, shape_of_sample
+from ._class_arguments import check_classes, check_logits, shape_of_sample
 from ._factor_integrals import FactorIntegrals
 from ._given_factors import EqualScale, GivenFactors, NormalScales
 from ._noise import Cauchy, Gumbel, Logistic, Noise, Normal, StudentT
