@@ -128,8 +128,9 @@ def from_diffusers(scheduler: Any, /, steps: int) -> SamplerSetup:
     Deliberate deviations: times are not rounded after Karras' or other spacings; a step always
     ends where the next one begins, also where `steps` does not divide the training steps; where
     the last step of DEIS there repeats the last time, it goes to clean data; SDE-DPM-Solver++ of
-    order 3 has the weights of the equation; clipping and thresholding are guidance here
-    (`DynamicThreshold`), not options of a solver.
+    order 3 has the weights of the equation; LMS is of order 3, not 4; the single-step DPM-Solver++
+    predicts in the middle of each step, not at every other time; clipping and thresholding are
+    guidance here (`DynamicThreshold`), not options of a solver.
 
     Examples
     --------
@@ -179,7 +180,7 @@ def _solver_of(name: str, config: Mapping[str, Any]) -> Solver:
         "KDPM2DiscreteScheduler": DPMSolver2(),
         "UniPCMultistepScheduler": UniPC(min(order, 3)),
         "DEISMultistepScheduler": ExponentialAdams(min(order, 3), "eps", corrected=False),
-        "LMSDiscreteScheduler": DEIS(3),
+        "LMSDiscreteScheduler": DEIS(3, corrected=False),
         "FlowMatchEulerDiscreteScheduler": DDIM(),
         "FlowMatchHeunDiscreteScheduler": FlowHeun(),
     }
