@@ -263,6 +263,16 @@ def test_configurations(name, options, solver):
         ({"_class_name": "PNDMScheduler"}, "not PNDMScheduler"),
         ({"_class_name": "DDIMScheduler", "beta_schedule": "laplace"}, "beta_schedule"),
         ({"_class_name": "DDIMScheduler", "timestep_spacing": "any"}, "timestep_spacing"),
+        ({"_class_name": "UniPCMultistepScheduler", "predict_x0": False}, "predict_x0 to be True"),
+        ({"_class_name": "UniPCMultistepScheduler", "solver_type": "bh1"}, "'bh2'.*not 'bh1'"),
+        (
+            {"_class_name": "DPMSolverMultistepScheduler", "use_lu_lambdas": True},
+            "use_lu_lambdas to be False or None, not True",
+        ),
+        (
+            {"_class_name": "FlowMatchEulerDiscreteScheduler", "use_dynamic_shifting": True},
+            "use_dynamic_shifting",
+        ),
         (
             {"_class_name": "DPMSolverMultistepScheduler", "algorithm_type": "dpmsolver"},
             "algorithm_type",
@@ -272,6 +282,20 @@ def test_configurations(name, options, solver):
 def test_what_has_no_counterpart(config, message):
     with pytest.raises(ValueError, match=message):
         d.from_diffusers(config, steps=5)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "DDIM", "DDPM", "DEISMultistep", "DPMSolverMultistep", "DPMSolverSinglestep",
+        "EulerAncestralDiscrete", "EulerDiscrete", "FlowMatchEulerDiscrete",
+        "FlowMatchHeunDiscrete", "HeunDiscrete", "KDPM2Discrete", "LMSDiscrete", "UniPCMultistep",
+    ],
+)  # fmt: skip
+def test_default_configurations_are_read(name):
+    setup = d.from_diffusers(getattr(diffusers, f"{name}Scheduler")(), 8)
+    assert len(setup.times) == 9
+    assert (np.diff(setup.times) < 0.0).all()
 
 
 def test_solvers_of_two_predictions_do_not_fit():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -36,6 +37,23 @@ COUNTING_THE_DATA = (  # whose spacings have one more time than steps, which the
     "UniPCMultistepScheduler",
     "DEISMultistepScheduler",
 )
+# Options of schedulers that have a counterpart here with these values alone.
+_ONLY: Mapping[str, tuple[Any, ...]] = {
+    "disable_corrector": ([], ()),
+    "interpolation_type": ("linear",),
+    "invert_sigmas": (False,),
+    "lambda_min_clipped": (-math.inf, "-inf"),  # the second in a file
+    "predict_x0": (True,),
+    "shift_terminal": (0, 0.0),
+    "solver_p": (),
+    "solver_type": ("midpoint", "bh2", "logrho"),
+    "stochastic_sampling": (False,),
+    "use_beta_sigmas": (False,),
+    "use_dynamic_shifting": (False,),
+    "use_flow_sigmas": (False,),
+    "use_lu_lambdas": (False,),
+    "variance_type": ("fixed_small", "fixed_large"),
+}
 
 
 @dataclass(frozen=True)
@@ -141,6 +159,10 @@ def from_diffusers(scheduler: Any, /, steps: int) -> SamplerSetup:
     """
     config = dict(scheduler if isinstance(scheduler, Mapping) else scheduler.config)
     name = config.get("_class_name") or type(scheduler).__name__
+    for option, values in _ONLY.items():
+        if config.get(option) is not None and config[option] not in values:
+            expected = " or ".join(map(repr, (*values, None)))
+            raise ValueError(f"expected {option} to be {expected}, not {config[option]!r}")
     solver = _solver_of(name, config)
     flow = name.startswith("FlowMatch")
     kind = KINDS["flow_prediction" if flow else config.get("prediction_type", "epsilon")]
