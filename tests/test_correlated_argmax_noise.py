@@ -233,6 +233,40 @@ def test_batches_rows_and_seeds():
     np.testing.assert_array_equal(copy.copy(d).probs, d.probs)
 
 
+@pytest.mark.parametrize("rng", [None, 5], ids=["grid", "lattice"])
+@pytest.mark.parametrize(
+    ("noise", "scale"),
+    [
+        (Normal(), 0.8),
+        (Gumbel(), 0.4),
+        (Laplace(), 1.0),
+        (Normal(), np.array([0.3, 1.0, 2.0, 0.7])),
+    ],
+    ids=["normal", "Gumbel", "Laplace", "scales"],
+)
+def test_rows_do_not_influence_each_other(noise, scale, rng):
+    """Rows that need coarse and fine grids, and classes that cannot win, to the bit."""
+    random = np.random.default_rng(2)
+    x, b = random.normal(size=(6, 4)), random.normal(size=(6, 4, 1))
+    b *= np.array([0.01, 0.3, 1.0, 3.0, 8.0, 0.0])[:, None, None]
+    x[2, 1] = -np.inf
+    x[4] *= 30.0
+    g, y = random.normal(size=x.shape), np.array([0, 1, 1, 2, 3, 0])
+
+    def results(rows):
+        d = CorrelatedArgmaxNoise(x[rows], b[rows], noise, scale, points=256, rng=rng)
+        mean = d.vjp(g[rows])
+        found = (*d.probs_with_error(), d.log_prob(y[rows]), d.score(y[rows]), d.expected_max())
+        return *found, mean.logits, mean.factor
+
+    together = results(np.arange(6))
+    for row in range(6):
+        for whole, alone in zip(together, results(np.array([row])), strict=True):
+            np.testing.assert_array_equal(whole[row], alone[0])
+    for whole in results(np.arange(0)):
+        assert whole.shape[0] == 0
+
+
 def test_masked_classes():
     d = CorrelatedArgmaxNoise([0.0, -np.inf, 0.5], B[:3])
     np.testing.assert_allclose(

@@ -128,6 +128,34 @@ def test_the_same_method_on_the_same_times_gives_the_same_samples(name, grid, st
         np.testing.assert_allclose(mine, theirs_, rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.parametrize("grid", GRIDS)
+@pytest.mark.parametrize(
+    ("make", "arguments"),
+    [
+        (diffusers.HeunDiscreteScheduler, {}),
+        (diffusers.KDPM2DiscreteScheduler, {}),
+        (diffusers.LMSDiscreteScheduler, {"order": 3}),
+    ],
+    ids=["Heun", "DPM-Solver 2", "LMS 3"],
+)
+def test_the_same_method_with_calls_at_the_same_times(make, arguments, grid):
+    scheduler = make(**SCALED, **GRIDS[grid])
+    setup, times = d.from_diffusers(scheduler, 12), []
+
+    def at_exact_times(x, t):
+        times.append(t)
+        return network(x, t)
+
+    x = torch.from_numpy(np.random.default_rng(0).standard_normal((64, 1)))
+    ours = d.sample(setup, at_exact_times, initial=x)
+    scheduler.set_timesteps(12)
+    y = x / setup.process.schedule.alpha(setup.times[0])
+    for t, time in zip(scheduler.timesteps, times, strict=True):
+        seen = scheduler.scale_model_input(y, t)
+        y = scheduler.step(network(seen, time), t, y, **arguments).prev_sample
+    np.testing.assert_allclose(ours, y, rtol=1e-5, atol=1e-5)  # sigmas there are of float32
+
+
 def test_the_same_method_up_to_the_last_sigma():
     scheduler = diffusers.DPMSolverMultistepScheduler(
         **SCALED, **GRIDS["Karras"], final_sigmas_type="sigma_min"
@@ -217,7 +245,7 @@ def test_noise_is_added_alike():
             {"timestep_spacing": "trailing"},
             d.ExponentialAdams(2, "eps", corrected=False),
         ),
-        ("LMSDiscreteScheduler", {}, d.DEIS(3)),
+        ("LMSDiscreteScheduler", {}, d.DEIS(3, corrected=False)),
     ],
 )
 def test_configurations(name, options, solver):
@@ -235,6 +263,16 @@ def test_configurations(name, options, solver):
         ({"_class_name": "PNDMScheduler"}, "not PNDMScheduler"),
         ({"_class_name": "DDIMScheduler", "beta_schedule": "laplace"}, "beta_schedule"),
         ({"_class_name": "DDIMScheduler", "timestep_spacing": "any"}, "timestep_spacing"),
+        ({"_class_name": "UniPCMultistepScheduler", "predict_x0": False}, "predict_x0 to be True"),
+        ({"_class_name": "UniPCMultistepScheduler", "solver_type": "bh1"}, "'bh2'.*not 'bh1'"),
+        (
+            {"_class_name": "DPMSolverMultistepScheduler", "use_lu_lambdas": True},
+            "use_lu_lambdas to be False or None, not True",
+        ),
+        (
+            {"_class_name": "FlowMatchEulerDiscreteScheduler", "use_dynamic_shifting": True},
+            "use_dynamic_shifting",
+        ),
         (
             {"_class_name": "DPMSolverMultistepScheduler", "algorithm_type": "dpmsolver"},
             "algorithm_type",
@@ -244,6 +282,20 @@ def test_configurations(name, options, solver):
 def test_what_has_no_counterpart(config, message):
     with pytest.raises(ValueError, match=message):
         d.from_diffusers(config, steps=5)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "DDIM", "DDPM", "DEISMultistep", "DPMSolverMultistep", "DPMSolverSinglestep",
+        "EulerAncestralDiscrete", "EulerDiscrete", "FlowMatchEulerDiscrete",
+        "FlowMatchHeunDiscrete", "HeunDiscrete", "KDPM2Discrete", "LMSDiscrete", "UniPCMultistep",
+    ],
+)  # fmt: skip
+def test_default_configurations_are_read(name):
+    setup = d.from_diffusers(getattr(diffusers, f"{name}Scheduler")(), 8)
+    assert len(setup.times) == 9
+    assert (np.diff(setup.times) < 0.0).all()
 
 
 def test_solvers_of_two_predictions_do_not_fit():

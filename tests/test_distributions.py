@@ -241,6 +241,12 @@ def test_top_k_inclusion(noise, k):
     assert np.max(np.abs(frequency - inclusion)) <= 5.0 * 0.5 / 200.0  # standard deviations
 
 
+@pytest.mark.parametrize("noise", [Normal(), Gumbel(), Laplace(), StudentT(3.0)], ids=str)
+def test_top_k_inclusion_loses_nothing_at_the_ends(noise):
+    x = np.random.default_rng(1).normal(size=(50, 6))
+    np.testing.assert_allclose(ArgmaxNoise(x, noise).top_k_inclusion(2).sum(-1), 2.0, rtol=1e-12)
+
+
 def chi_square(counts, p):
     """Return the statistic and what it exceeds once in a million."""
     possible = p > 0.0

@@ -6,7 +6,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_ndtr, ndtr
 
 from logitkit import losses
-from logitkit.losses._class_losses import LOG_LOSS
+from logitkit.losses._class_formulas import LOG_LOSS
 from logitkit.losses._metric_kernels import SURROGATES
 from logitkit.reference import losses as reference
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from operator import index
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -23,16 +23,30 @@ from ._arrays import (
 )
 from ._device import kernels
 
+_REAL = ("float32", "float64")
 
-def random_bits(rng: int | Philox, out: Any, *, rows: Any = None) -> Any:
-    """
-    Fill an array on a GPU with integers of 64 bits.
+
+class _Fill(Protocol):
+    """A function that fills an array with draws."""
+
+    def __call__(self, rng: int | Philox, out: Any, *, rows: Any = None) -> Any: ...
+
+
+def _filler(stream: str, what: str, types: tuple[str, ...] = _REAL) -> _Fill:
+    """Return the function that fills an array with the numbers of a method of `Philox`."""
+
+    def fill(rng: int | Philox, out: Any, *, rows: Any = None) -> Any:
+        return _filled(getattr(kernels(), f"random_{stream}"), types, rng, out, rows)
+
+    fill.__name__ = fill.__qualname__ = f"random_{stream}"
+    fill.__doc__ = f"""
+    Fill an array on a GPU {what}.
 
     Parameters
     ----------
     rng : int or Philox
         A seed, or a generator.
-    out : array of uint64 on a GPU, shape (r, ...)
+    out : array of {" or ".join(types)} on a GPU, shape (r, ...)
         Where to write, dense and in the order of C.
     rows : array_like of int64, shape (r,), optional
         The ids of the rows. Default: 0, 1, ...
@@ -40,93 +54,16 @@ def random_bits(rng: int | Philox, out: Any, *, rows: Any = None) -> Any:
     Returns
     -------
     array
-        `out`: the numbers of ``Philox.bits``.
+        `out`: the numbers of ``Philox.{stream}``, bit by bit.
     """
-    return _filled(kernels().random_bits, ("uint64",), rng, out, rows)
+    return fill
 
 
-def random_uniform(rng: int | Philox, out: Any, *, rows: Any = None) -> Any:
-    """
-    Fill an array on a GPU from the uniform law on (0, 1).
-
-    Parameters
-    ----------
-    rng : int or Philox
-        A seed, or a generator.
-    out : array of float32 or float64 on a GPU, shape (r, ...)
-        Where to write, dense and in the order of C.
-    rows : array_like of int64, shape (r,), optional
-        The ids of the rows. Default: 0, 1, ...
-
-    Returns
-    -------
-    array
-        `out`: the numbers of ``Philox.uniform``, bit by bit.
-    """
-    return _filled(kernels().random_uniform, _REAL, rng, out, rows)
-
-
-def random_exponential(rng: int | Philox, out: Any, *, rows: Any = None) -> Any:
-    """
-    Fill an array on a GPU from the exponential law of mean 1.
-
-    Parameters
-    ----------
-    rng : int or Philox
-        A seed, or a generator.
-    out : array of float32 or float64 on a GPU, shape (r, ...)
-        Where to write, dense and in the order of C.
-    rows : array_like of int64, shape (r,), optional
-        The ids of the rows. Default: 0, 1, ...
-
-    Returns
-    -------
-    array
-        `out`: the numbers of ``Philox.exponential``, bit by bit.
-    """
-    return _filled(kernels().random_exponential, _REAL, rng, out, rows)
-
-
-def random_gumbel(rng: int | Philox, out: Any, *, rows: Any = None) -> Any:
-    """
-    Fill an array on a GPU from the standard Gumbel law.
-
-    Parameters
-    ----------
-    rng : int or Philox
-        A seed, or a generator.
-    out : array of float32 or float64 on a GPU, shape (r, ...)
-        Where to write, dense and in the order of C.
-    rows : array_like of int64, shape (r,), optional
-        The ids of the rows. Default: 0, 1, ...
-
-    Returns
-    -------
-    array
-        `out`: the numbers of ``Philox.gumbel``, bit by bit.
-    """
-    return _filled(kernels().random_gumbel, _REAL, rng, out, rows)
-
-
-def random_normal(rng: int | Philox, out: Any, *, rows: Any = None) -> Any:
-    """
-    Fill an array on a GPU from the standard normal law.
-
-    Parameters
-    ----------
-    rng : int or Philox
-        A seed, or a generator.
-    out : array of float32 or float64 on a GPU, shape (r, ...)
-        Where to write, dense and in the order of C.
-    rows : array_like of int64, shape (r,), optional
-        The ids of the rows. Default: 0, 1, ...
-
-    Returns
-    -------
-    array
-        `out`: the numbers of ``Philox.normal``, bit by bit.
-    """
-    return _filled(kernels().random_normal, _REAL, rng, out, rows)
+random_bits = _filler("bits", "with integers of 64 bits", ("uint64",))
+random_uniform = _filler("uniform", "from the uniform law on (0, 1)")
+random_exponential = _filler("exponential", "from the exponential law of mean 1")
+random_gumbel = _filler("gumbel", "from the standard Gumbel law")
+random_normal = _filler("normal", "from the standard normal law")
 
 
 def gumbel_argmax(logits: Any, rng: int | Philox, axis: int = -1, *, rows: Any = None) -> Any:
@@ -242,9 +179,6 @@ def row_ids(rows: Any, shape: tuple[int, ...], like: Any) -> Any:
     xp = namespace_of(like)
     ids = xp.asarray(given, dtype=xp.int64, device=like.device)
     return dense(ids).reshape((-1,))
-
-
-_REAL = ("float32", "float64")
 
 
 def _filled(fill: Any, types: tuple[str, ...], rng: int | Philox, out: Any, rows: Any) -> Any:

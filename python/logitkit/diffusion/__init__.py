@@ -10,12 +10,8 @@ from ._adjusted_guidance import AdaptiveProjection, CFGpp
 from ._analytic import AnalyticStd, estimate_analytic
 from ._degradations import Blur, Compose, Hole, Masking, Mixing, Pool
 from ._differential import ProbabilityFlow, ReverseSDE
-from ._diffusers import (
-    DiffusersScheduler,
-    SamplerSetup,
-    as_diffusers_scheduler,
-    from_diffusers,
-)
+from ._diffusers import SamplerSetup, from_diffusers
+from ._diffusers_scheduler import DiffusersScheduler, as_diffusers_scheduler
 from ._draws import Draws
 from ._edits import Deletion, DifferentSubstitution, RandomSubstitution
 from ._first_order import DDIM, DDPM, euler_ancestral

@@ -1,27 +1,25 @@
-"""Bridges to and from the schedulers of the library diffusers."""
+"""Schedulers of the library diffusers as a process, solvers and times."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..random import Philox
-from ._arrays import Array
 from ._first_order import DDIM, DDPM
 from ._gaussian import Gaussian
 from ._grids import karras, shifted, uniform_log_snr
 from ._lower_order import lower_order_final
 from ._multistep import DEIS, DPMpp, ExponentialAdams, UniPC
-from ._predictions import Kind, Prediction
+from ._predictions import Kind
 from ._runge_kutta import DPMpp2S, DPMSolver2, FlowHeun, Heun
 from ._schedule_tables import cosine, linear, scaled_linear, sigmoid, zero_terminal_snr
 from ._schedules import StraightPath
-from ._solver import Solver, State, solver_of_each
+from ._solver import Solver
 from ._variance_preserving import StepTable
 
 KINDS: Mapping[str, Kind] = {
@@ -36,6 +34,23 @@ COUNTING_THE_DATA = (  # whose spacings have one more time than steps, which the
     "UniPCMultistepScheduler",
     "DEISMultistepScheduler",
 )
+# Options of schedulers that have a counterpart here with these values alone.
+_ONLY: Mapping[str, tuple[Any, ...]] = {
+    "disable_corrector": ([], ()),
+    "interpolation_type": ("linear",),
+    "invert_sigmas": (False,),
+    "lambda_min_clipped": (-math.inf, "-inf"),  # the second in a file
+    "predict_x0": (True,),
+    "shift_terminal": (0, 0.0),
+    "solver_p": (),
+    "solver_type": ("midpoint", "bh2", "logrho"),
+    "stochastic_sampling": (False,),
+    "use_beta_sigmas": (False,),
+    "use_dynamic_shifting": (False,),
+    "use_flow_sigmas": (False,),
+    "use_lu_lambdas": (False,),
+    "variance_type": ("fixed_small", "fixed_large"),
+}
 
 
 @dataclass(frozen=True)
@@ -128,8 +143,9 @@ def from_diffusers(scheduler: Any, /, steps: int) -> SamplerSetup:
     Deliberate deviations: times are not rounded after Karras' or other spacings; a step always
     ends where the next one begins, also where `steps` does not divide the training steps; where
     the last step of DEIS there repeats the last time, it goes to clean data; SDE-DPM-Solver++ of
-    order 3 has the weights of the equation; clipping and thresholding are guidance here
-    (`DynamicThreshold`), not options of a solver.
+    order 3 has the weights of the equation; LMS is of order 3, not 4; the single-step DPM-Solver++
+    predicts in the middle of each step, not at every other time; clipping and thresholding are
+    guidance here (`DynamicThreshold`), not options of a solver.
 
     Examples
     --------
@@ -140,6 +156,10 @@ def from_diffusers(scheduler: Any, /, steps: int) -> SamplerSetup:
     """
     config = dict(scheduler if isinstance(scheduler, Mapping) else scheduler.config)
     name = config.get("_class_name") or type(scheduler).__name__
+    for option, values in _ONLY.items():
+        if config.get(option) is not None and config[option] not in values:
+            expected = " or ".join(map(repr, (*values, None)))
+            raise ValueError(f"expected {option} to be {expected}, not {config[option]!r}")
     solver = _solver_of(name, config)
     flow = name.startswith("FlowMatch")
     kind = KINDS["flow_prediction" if flow else config.get("prediction_type", "epsilon")]
@@ -179,7 +199,7 @@ def _solver_of(name: str, config: Mapping[str, Any]) -> Solver:
         "KDPM2DiscreteScheduler": DPMSolver2(),
         "UniPCMultistepScheduler": UniPC(min(order, 3)),
         "DEISMultistepScheduler": ExponentialAdams(min(order, 3), "eps", corrected=False),
-        "LMSDiscreteScheduler": DEIS(3),
+        "LMSDiscreteScheduler": DEIS(3, corrected=False),
         "FlowMatchEulerDiscreteScheduler": DDIM(),
         "FlowMatchHeunDiscreteScheduler": FlowHeun(),
     }
@@ -262,186 +282,3 @@ def _times_of(
         )
     last = 0.0 if to_data and name != "DEISMultistepScheduler" else 1.0
     return np.append(times, last) if times[-1] > last else times
-
-
-class DiffusersScheduler:
-    """
-    A solver in the shape of a scheduler of the library diffusers, for its pipelines.
-
-    Like theirs it counts its steps, which nothing else here does.
-
-    Parameters
-    ----------
-    config : mapping
-        What the network was trained with, as a scheduler has it.
-    solver : Solver or None
-        A solver with one prediction a step; None for the counterpart of the scheduler.
-    rng : int or logitkit.random.Philox
-        Seed, or generator, of the noise of random solvers.
-
-    Raises
-    ------
-    ValueError
-        If the solver asks for more than one prediction a step.
-
-    See Also
-    --------
-    as_diffusers_scheduler : Makes it.
-
-    Examples
-    --------
-    >>> from logitkit.diffusion import as_diffusers_scheduler
-    >>> scheduler = as_diffusers_scheduler({"_class_name": "DDIMScheduler"})
-    >>> scheduler.order
-    1
-    """
-
-    order = 1
-
-    def __init__(self, config: Mapping[str, Any], solver: Solver | None, rng: int | Philox) -> None:
-        self.config = SimpleNamespace(**{"num_train_timesteps": 1000, **config})
-        self._config, self._solver, self._rng = dict(config), solver, rng
-        self.set_timesteps(1)
-
-    init_noise_sigma = 1.0
-
-    def __len__(self) -> int:
-        """Return the number of training steps."""
-        return int(self.config.num_train_timesteps)
-
-    def set_timesteps(self, num_inference_steps: int, device: Any = None) -> None:
-        """
-        Choose the number of steps, and begin anew.
-
-        Parameters
-        ----------
-        num_inference_steps : int
-            Number of steps.
-        device : torch.device, optional
-            Where the times are put.
-        """
-        import torch
-
-        setup = from_diffusers(self._config, num_inference_steps)
-        self.setup = setup
-        self.solver = setup.solver if self._solver is None else self._solver
-        self._solvers = solver_of_each(self.solver, len(setup.times) - 1)
-        several = [s for s in self._solvers if isinstance(s, (Heun, DPMSolver2, DPMpp2S, FlowHeun))]
-        if several:
-            raise ValueError(f"expected a solver with one prediction a step, not {several[0]}")
-        times = setup.network_time(setup.times[:-1])
-        self.timesteps = torch.as_tensor(times, device=device)
-        self._state: State | None = None
-
-    def scale_model_input(self, sample: Array, timestep: Any = None) -> Array:
-        """
-        Return the sample as it is: the processes here need no scaling.
-
-        Parameters
-        ----------
-        sample : tensor, shape (n, ...)
-            The samples.
-        timestep : float, optional
-            Their time.
-
-        Returns
-        -------
-        tensor, shape (n, ...)
-            The samples.
-        """
-        return sample
-
-    def step(
-        self, model_output: Array, timestep: Any, sample: Array, *, return_dict: bool = True,
-        **ignored: Any,
-    ) -> Any:  # fmt: skip
-        """
-        Take the next step.
-
-        Parameters
-        ----------
-        model_output : tensor, shape (n, ...)
-            The prediction.
-        timestep : float
-            The time of the samples; steps are taken in the order of the times.
-        sample : tensor, shape (n, ...)
-            The samples.
-        return_dict : bool, default True
-            Whether to return an object with `prev_sample`, not a tuple.
-        **ignored : object
-            What other schedulers take, such as a generator.
-
-        Returns
-        -------
-        object or tuple
-            The samples of the next time.
-        """
-        setup, state = self.setup, self._state
-        index = 0 if state is None else state.step
-        t, s = float(setup.times[index]), float(setup.times[index + 1])
-        history = () if state is None else state.history
-        state = State(sample, t, np.arange(sample.shape[0]), index, history)
-        process, rng = setup.process, self._rng
-
-        def predict(x: Array, at: Any) -> Prediction:
-            return Prediction(model_output, setup.prediction, x, at)
-
-        self._state = self._solvers[index].step(state, predict, t, s, process=process, rng=rng)
-        x = self._state.x
-        return SimpleNamespace(prev_sample=x) if return_dict else (x,)
-
-    def add_noise(self, original_samples: Array, noise: Array, timesteps: Any) -> Array:
-        """
-        Bring data to a time, by noise that is given.
-
-        Parameters
-        ----------
-        original_samples : tensor, shape (n, ...)
-            The data.
-        noise : tensor, shape (n, ...)
-            Standard normal noise.
-        timesteps : tensor, shape (n,)
-            Times of the network.
-
-        Returns
-        -------
-        tensor, shape (n, ...)
-            Samples at these times.
-        """
-        setup = self.setup
-        t = (np.asarray(timesteps, np.float64) - setup.offset) / setup.per_step
-        return setup.process.forward(original_samples, noise, t)
-
-
-def as_diffusers_scheduler(
-    scheduler: Any, /, *, solver: Solver | None = None, rng: int | Philox = 0
-) -> DiffusersScheduler:
-    """
-    Make what a pipeline of the library diffusers takes for a scheduler.
-
-    Parameters
-    ----------
-    scheduler : scheduler or mapping
-        The scheduler of the pipeline, or its configuration: it says what the network was
-        trained with.
-    solver : Solver, optional
-        A solver for its place, with one prediction a step. Default: its counterpart.
-    rng : int or logitkit.random.Philox, default 0
-        Seed, or generator, of the noise of random solvers.
-
-    Returns
-    -------
-    DiffusersScheduler
-        For ``pipeline.scheduler``. Needs torch.
-
-    Examples
-    --------
-    >>> from logitkit.diffusion import DPMpp, as_diffusers_scheduler
-    >>> scheduler = as_diffusers_scheduler({"_class_name": "DDIMScheduler"}, solver=DPMpp(2))
-    >>> scheduler.set_timesteps(4)
-    >>> scheduler.timesteps.tolist()
-    [750.0, 500.0, 250.0, 0.0]
-    """
-    config = dict(scheduler if isinstance(scheduler, Mapping) else scheduler.config)
-    config.setdefault("_class_name", type(scheduler).__name__)
-    return DiffusersScheduler(config, solver, rng)

@@ -292,6 +292,8 @@ class DEIS(Solver):
     ----------
     order : {1, 2, 3}, default 3
         Number of predictions of the noise, through which the polynomial goes.
+    corrected : bool, default True
+        As in `ExponentialAdams`.
 
     See Also
     --------
@@ -311,10 +313,11 @@ class DEIS(Solver):
     --------
     >>> from logitkit.diffusion import DEIS
     >>> DEIS(2)
-    DEIS(order=2)
+    DEIS(order=2, corrected=True)
     """
 
     order: Literal[1, 2, 3] = 3
+    corrected: bool = True
     needs = ("schedule",)
     remembers = "eps"
 
@@ -325,4 +328,5 @@ class DEIS(Solver):
         self, state: State, predict: Predict, t: Time, s: Time, process: Any, rng: Rng
     ) -> Taken:
         line, prediction = RATIO_LINE, predict(state.x, t)
-        return _adams(line, self.order, prediction, s, state, process, correct="first")
+        correct: Literal["first", "none"] = "first" if self.corrected else "none"
+        return _adams(line, self.order, prediction, s, state, process, correct=correct)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import index
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,17 +15,16 @@ from .._lines import compute_type, result_type
 from .._real_array import real_array
 from ..random import as_philox
 from . import _sampling
-from ._argmax_noise import check_classes, check_logits, shape_of_sample
+from ._class_arguments import check_classes, check_logits, shape_of_sample
+from ._factor_integrals import FactorIntegrals
 from ._given_factors import EqualScale, GivenFactors, NormalScales
 from ._noise import Cauchy, Gumbel, Logistic, Noise, Normal, StudentT
-from ._outer_integral import GRID_RANK, ClassNodes, OuterMean, OuterRule
+from ._outer_integral import GRID_RANK, OuterMeans, OuterRule
 
 if TYPE_CHECKING:
     from ..random import Philox
 
 _ANALYTIC = (Cauchy, Gumbel, Logistic, Normal, StudentT)
-_NEWTON_STEPS = 30  # at most
-_DIFFERENCE = 1e-4  # of z, for second derivatives
 _BLOCK = 2**22  # elements of logits at a time
 _FACTOR_DRAWS = 1  # tag of the generator that draws the factors
 
@@ -194,7 +193,7 @@ class CorrelatedArgmaxNoise:
             ("rng", generator),
         ):
             object.__setattr__(self, name, value)
-        self._rule()  # raises an error if there are too few points
+        self.rule()  # raises an error if there are too few points
 
     @property
     def batch_shape(self) -> tuple[int, ...]:
@@ -227,10 +226,23 @@ class CorrelatedArgmaxNoise:
             A named tuple of `probs`, in the shape and type of `logits`, and `error`, one number
             for each element of the batch.
         """
-        given, n = self._given(), self.num_classes
-        values, errors = self._means(lambda x, z, _: given.probs(x), n)
-        probs = values.reshape(self.logits.shape).astype(self._dtype)
-        return ProbsWithError(probs, errors.reshape(self.batch_shape))
+        found = self.probs_means()
+        probs = found.values.reshape(self.logits.shape).astype(self._dtype)
+        return ProbsWithError(probs, found.errors.reshape(self.batch_shape))
+
+    def probs_means(self) -> OuterMeans:
+        """
+        Return the probabilities of all rows, and the levels of nodes that they took.
+
+        Returns
+        -------
+        OuterMeans
+            Probabilities (rows, n), their errors, and numbers of levels.
+        """
+        integrals = self.integrals()
+        return integrals.means(
+            lambda x, z, weights, _: weights @ integrals.given.probs(x), self.num_classes
+        )
 
     @property
     def mode(self) -> Any:
@@ -259,8 +271,10 @@ class CorrelatedArgmaxNoise:
         ndarray or scalar, shape of the batch
             Its gradient is `probs`; infinite for Cauchy noise.
         """
-        given = self._given()
-        values, _ = self._means(lambda x, z, _: given.expected_max(x)[:, None], 1)
+        integrals = self.integrals()
+        values = integrals.means(
+            lambda x, z, weights, _: weights @ integrals.given.expected_max(x)[..., None], 1
+        ).values
         return values.reshape(self.batch_shape).astype(self._dtype)[()]
 
     def vjp(self, cotangent: Any) -> CorrelatedGradients:
@@ -281,16 +295,17 @@ class CorrelatedArgmaxNoise:
         g = np.broadcast_to(real_array("cotangent", cotangent), self.logits.shape)
         g = g.reshape(-1, self.num_classes).astype(np.float64)
         size = np.maximum(np.max(np.abs(g), axis=-1, initial=0.0), np.finfo(np.float64).tiny)
-        n, rank, given = self.num_classes, self.rank, self._given()
+        n, rank, integrals = self.num_classes, self.rank, self.integrals()
 
-        def values(x: Any, z: Any, row: int) -> Any:
-            of_x, of_scale = given.vjp(x, g[row] / size[row])
-            of_factor = (of_x[:, :, None] * z[:, None, :]).reshape(len(x), n * rank)
-            return np.concatenate([of_x, of_factor, of_scale], axis=-1)
+        def sums(x: Any, z: Any, weights: Any, rows: Any) -> Any:
+            of_x, of_scale = integrals.given.vjp(x, g[rows] / size[rows, None])
+            weighted = np.swapaxes(weights[:, None] * of_x, 1, 2)  # (rows, n, k)
+            of_factor = (weighted @ z).reshape(len(x), n * rank)
+            return np.concatenate([weights @ of_x, of_factor, weights @ of_scale], axis=-1)
 
         spread = 1 if np.ndim(self.scale) == 0 else n
-        found, _ = self._means(values, n * (1 + rank) + spread)
-        of_x, of_factor, of_scale = np.split(found * size[:, None], [n, n * (1 + rank)], axis=-1)
+        found = integrals.means(sums, n * (1 + rank) + spread).values * size[:, None]
+        of_x, of_factor, of_scale = np.split(found, [n, n * (1 + rank)], axis=-1)
         of_factor = of_factor.reshape(*self.batch_shape, n, rank)
         return CorrelatedGradients(
             of_x.reshape(self.logits.shape).astype(self._dtype),
@@ -319,11 +334,11 @@ class CorrelatedArgmaxNoise:
         ValueError
             If one of them is not a class.
         """
-        rows, classes, shape = self._pairs(value)
-        pairs = zip(rows, classes, strict=True)
-        nodes = (self.class_nodes(row, i) for row, i in pairs)
-        logs = [np.logaddexp.reduce(each.log_weights + each.log_values) for each in nodes]
-        return np.reshape(logs, shape).astype(self._dtype)[()]
+        rows, classes, shape = self.pairs(value)
+        result = np.empty(len(rows))
+        for at, nodes in self.integrals().class_nodes(rows, classes):
+            result[at] = np.logaddexp.reduce(nodes.log_weights + nodes.log_values, axis=-1)
+        return result.reshape(shape).astype(self._dtype)[()]
 
     def score(self, value: Any) -> Any:
         r"""
@@ -346,14 +361,15 @@ class CorrelatedArgmaxNoise:
         ValueError
             If one of them is not a class.
         """
-        rows, classes, shape = self._pairs(value)
-        given, result = self._given(), np.zeros((len(rows), self.num_classes))
-        for k, (row, i) in enumerate(zip(rows, classes, strict=True)):
-            nodes = self.class_nodes(row, i)
+        rows, classes, shape = self.pairs(value)
+        integrals, result = self.integrals(), np.zeros((len(rows), self.num_classes))
+        for at, nodes in integrals.class_nodes(rows, classes):
             logs = nodes.log_weights + nodes.log_values
-            total = np.logaddexp.reduce(logs)
-            if total > -np.inf:
-                result[k] = np.exp(logs - total) @ given.score(self._shifted(row, nodes.z), i)
+            totals = np.logaddexp.reduce(logs, axis=-1, keepdims=True)
+            shares = np.exp(logs - np.where(totals > -np.inf, totals, 0.0))
+            scores = integrals.scores(nodes.z, rows[at], classes[at])
+            scores = np.where(totals[..., None] > -np.inf, scores, 0.0)
+            result[at] = (shares[:, None] @ scores)[:, 0]
         return result.reshape(*shape, self.num_classes).astype(self._dtype)
 
     def sample(self, sample_shape: int | Sequence[int] = (), *, rng: int | Philox) -> Any:
@@ -394,13 +410,29 @@ class CorrelatedArgmaxNoise:
             return NormalScales(self.scale)
         return EqualScale(self.noise, float(self.scale))
 
-    def _rule(self) -> OuterRule:
+    def rule(self) -> OuterRule:
+        """
+        Return the rule that has the nodes z.
+
+        Returns
+        -------
+        OuterRule
+            That of a grid or a lattice.
+        """
         analytic = isinstance(self.noise, _ANALYTIC)
         return OuterRule(self.rank, self.points, self.rng, analytic=analytic)
 
-    @property
-    def _count(self) -> int:
-        return math.prod(self.batch_shape)
+    def integrals(self) -> FactorIntegrals:
+        """
+        Return the integrals over z, for all rows.
+
+        Returns
+        -------
+        FactorIntegrals
+            What all results but draws are computed with.
+        """
+        concave = not isinstance(self.noise, (Cauchy, StudentT))
+        return FactorIntegrals(*self._flat(), self._given(), self.rule(), concave)
 
     def _flat(self) -> tuple[Any, Any]:
         """Return the logits (rows, n) and the factors (rows, n, r) in float64."""
@@ -408,101 +440,26 @@ class CorrelatedArgmaxNoise:
         b = np.broadcast_to(self.factor, (*self.batch_shape, n, rank)).reshape(-1, n, rank)
         return self.logits.reshape(-1, n).astype(np.float64), b
 
-    def _shifted(self, row: int, z: Any) -> Any:
-        """Return mu + B z of one row for all z, (k, n)."""
-        rows, b = self._flat()
-        return rows[row] + z @ b[row].T
-
-    def _means(self, values: Callable[[Any, Any, int], Any], size: int) -> tuple[Any, Any]:
-        """Return the means over z of values (k, size) of (mu + B z, z, row), and their errors."""
-        results, errors = np.empty((self._count, size)), np.empty(self._count)
-        for row in range(self._count):
-            mean = self._mean(values, row)
-            results[row], errors[row] = mean.value, mean.error
-        return results, errors
-
-    def _mean(self, values: Callable[[Any, Any, int], Any], row: int) -> OuterMean:
-        block = max(1, _BLOCK // (self.num_classes * (1 + self.rank)))
-
-        def in_blocks(z: Any) -> Any:
-            parts = (z[i : i + block] for i in range(0, len(z), block))
-            return np.concatenate([values(self._shifted(row, z), z, row) for z in parts])
-
-        return self._rule().mean(in_blocks)
-
-    def row_nodes(self, row: int) -> OuterMean:
+    def pairs(self, value: Any) -> tuple[Any, Any, tuple[int, ...]]:
         """
-        Return the nodes z for the probabilities of all classes.
+        Return a row and a class for each element of a result.
 
         Parameters
         ----------
-        row : int
-            Which element of the batch, counted through.
+        value : array_like of int
+            Classes, of a shape that fits that of the batch.
 
         Returns
         -------
-        OuterMean
-            The probabilities, their error, nodes and weights.
+        rows, classes : ndarray of int, shape (pairs,)
+            Rows, counted through, and classes.
+        shape : tuple of ints
+            The shape of the result.
         """
-        given = self._given()
-        return self._mean(lambda x, z, _: given.probs(x), row)
-
-    def class_nodes(self, row: int, i: int) -> ClassNodes:
-        """
-        Return the nodes z for one class.
-
-        Parameters
-        ----------
-        row : int
-            Which element of the batch, counted through.
-        i : int
-            The class.
-
-        Returns
-        -------
-        ClassNodes
-            Nodes, logarithms of their weights, and those of the probabilities given z.
-        """
-        given = self._given()
-        return self._rule().class_nodes(
-            lambda z: given.log_prob(self._shifted(row, z), i), self._centre(row, i)
-        )
-
-    def _centre(self, row: int, i: int) -> Any:
-        """
-        Return where log p_i(mu + B z) - |z|^2 / 2 is largest, by Newton's method.
-
-        It is concave if the density of the noise is log-concave (Prekopa, 1973). What is returned
-        decides about digits alone, not about the value.
-        """
-        given, z = self._given(), np.zeros(self.rank)
-        b = self._flat()[1][row]
-        if isinstance(self.noise, (Cauchy, StudentT)):
-            return z
-        steps = np.concatenate([np.zeros((1, self.rank)), _DIFFERENCE * np.eye(self.rank)])
-        lengths = 0.5 ** np.arange(8)[:, None]
-        for _ in range(_NEWTON_STEPS):
-            at = z + steps
-            slopes = given.score(self._shifted(row, at), i) @ b - at
-            hessian = (slopes[1:] - slopes[0]) / _DIFFERENCE
-            curvature = np.linalg.eigh(-0.5 * (hessian + hessian.T))
-            vectors, values = curvature.eigenvectors, np.maximum(curvature.eigenvalues, 1.0)
-            move = vectors @ ((vectors.T @ slopes[0]) / values)
-            ends = z + lengths * move
-            heights = given.log_prob(self._shifted(row, ends), i) - 0.5 * np.sum(ends**2, axis=-1)
-            if not np.max(heights) > -np.inf:
-                break
-            z = ends[np.argmax(heights)]
-            if np.max(np.abs(move) * np.sqrt(values[-1])) < 1e-2:
-                break
-        return z
-
-    def _pairs(self, value: Any) -> tuple[Any, Any, tuple[int, ...]]:
-        """Return a row and a class for each element of the result, and its shape."""
         classes = check_classes(value, self.num_classes)
-        rows = np.arange(self._count).reshape(self.batch_shape)
+        rows = np.arange(math.prod(self.batch_shape)).reshape(self.batch_shape)
         rows, classes = np.broadcast_arrays(rows, classes)
-        return rows.ravel(), [int(i) for i in classes.ravel()], rows.shape
+        return rows.ravel(), classes.ravel().astype(np.intp), rows.shape
 
 
 def _checked_factor(factor: Any, logits: Any) -> Any:

@@ -1,7 +1,8 @@
-"""What is left once common factors are given: classes with independent noise, for many rows."""
+"""What is left once common factors are given: classes with independent noise."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -13,22 +14,26 @@ from ._normal_argmax import class_log_probability
 
 
 class GivenFactors(Protocol):
-    """Integrals for rows (k, n) of logits, in float64, that include the factors."""
+    """
+    Integrals for logits (rows, k, n), in float64, that include k values of the factors.
+
+    Each row of results depends on its own logits alone.
+    """
 
     def probs(self, x: Any) -> Any:
-        """P(argmax = i), (k, n)."""
+        """P(argmax = i), (rows, k, n)."""
 
-    def log_prob(self, x: Any, index: int) -> Any:
-        """Log P(argmax = index), (k,)."""
+    def log_prob(self, x: Any, index: Any) -> Any:
+        """Log P(argmax = index) for one class of each row, (rows, k)."""
 
-    def score(self, x: Any, index: int) -> Any:
-        """Return the gradient of `log_prob` with respect to the logits, (k, n)."""
+    def score(self, x: Any, index: Any) -> Any:
+        """Return the gradient of `log_prob` with respect to the logits, (rows, k, n)."""
 
     def vjp(self, x: Any, g: Any) -> tuple[Any, Any]:
-        """Return the gradients of sum_i g_i p_i for the logits, (k, n), and for the scale."""
+        """Return the gradients of sum_i g_i p_i, g (rows, n), for logits and scale, (rows, k, .)."""
 
     def expected_max(self, x: Any) -> Any:
-        """E max, (k,)."""
+        """E max, (rows, k)."""
 
 
 @dataclass(frozen=True)
@@ -39,62 +44,81 @@ class EqualScale:
     scale: float
 
     def probs(self, x: Any) -> Any:
-        """P(argmax = i), (k, n)."""
-        return _integrals.probs(x, self.noise, self.scale)
+        """P(argmax = i), (rows, k, n)."""
+        return self._flat(_integrals.probs, x).reshape(x.shape)
 
-    def log_prob(self, x: Any, index: int) -> Any:
-        """Log P(argmax = index), (k,)."""
-        indices = np.full(len(x), index, np.uintp)
-        return _integrals.log_prob(x, indices, self.noise, self.scale)
+    def log_prob(self, x: Any, index: Any) -> Any:
+        """Log P(argmax = index) for one class of each row, (rows, k)."""
+        return self._flat(_integrals.log_prob, x, _repeated(index, x)).reshape(x.shape[:2])
 
-    def score(self, x: Any, index: int) -> Any:
-        """Return the gradient of `log_prob` with respect to the logits, (k, n)."""
-        return _integrals.score(x, np.full(len(x), index, np.uintp), self.noise, self.scale)
+    def score(self, x: Any, index: Any) -> Any:
+        """Return the gradient of `log_prob` with respect to the logits, (rows, k, n)."""
+        return self._flat(_integrals.score, x, _repeated(index, x)).reshape(x.shape)
 
     def vjp(self, x: Any, g: Any) -> tuple[Any, Any]:
         """Return the gradients for the logits and for the scale: p depends on x / scale alone."""
-        g = np.ascontiguousarray(np.broadcast_to(g, x.shape))
-        of_x = _integrals.vjp(x, g, self.noise, self.scale)
+        g = np.repeat(g, x.shape[1], axis=0)
+        of_x = self._flat(_integrals.vjp, x, g).reshape(x.shape)
         kept = np.where(x > -np.inf, x - np.max(x, axis=-1, keepdims=True), 0.0)
         return of_x, -np.sum(kept * of_x, axis=-1, keepdims=True) / self.scale
 
     def expected_max(self, x: Any) -> Any:
-        """E max, (k,)."""
-        return _integrals.expected_max(x, self.noise, self.scale)
+        """E max, (rows, k)."""
+        return self._flat(_integrals.expected_max, x).reshape(x.shape[:2])
+
+    def _flat(self, function: Callable[..., Any], x: Any, *others: Any) -> Any:
+        return function(x.reshape(-1, x.shape[-1]), *others, self.noise, self.scale)
+
+
+def _repeated(index: Any, x: Any) -> Any:
+    return np.repeat(index.astype(np.uintp), x.shape[1])
 
 
 @dataclass(frozen=True)
 class NormalScales:
-    """Normal noise of a scale for each class: in NumPy, one class after the other."""
+    """Normal noise of a scale for each class: in NumPy, one row and class after the other."""
 
     scale: Any
 
     def probs(self, x: Any) -> Any:
-        """P(argmax = i), (k, n)."""
-        return np.exp(np.stack([self.log_prob(x, i) for i in range(x.shape[-1])], axis=-1))
+        """P(argmax = i), (rows, k, n)."""
+        classes = np.arange(x.shape[-1])
+        logs = [self.log_prob(x, np.full(len(x), i)) for i in classes]
+        return np.exp(np.stack(logs, axis=-1))
 
-    def log_prob(self, x: Any, index: int) -> Any:
-        """Log P(argmax = index), (k,)."""
-        return class_log_probability(x, self.scale, index, slopes=False)[0]
+    def log_prob(self, x: Any, index: Any) -> Any:
+        """Log P(argmax = index) for one class of each row, (rows, k)."""
+        result = np.empty(x.shape[:2])
+        for i, (row, own) in enumerate(zip(x, index, strict=True)):
+            result[i] = self._of_class(row, own, slopes=False)[0]
+        return result
 
-    def score(self, x: Any, index: int) -> Any:
-        """Return the gradient of `log_prob` with respect to the logits, (k, n)."""
-        return class_log_probability(x, self.scale, index, slopes=True)[1]
+    def score(self, x: Any, index: Any) -> Any:
+        """Return the gradient of `log_prob` with respect to the logits, (rows, k, n)."""
+        result = np.empty(x.shape)
+        for i, (row, own) in enumerate(zip(x, index, strict=True)):
+            result[i] = self._of_class(row, own, slopes=True)[1]
+        return result
 
     def vjp(self, x: Any, g: Any) -> tuple[Any, Any]:
-        """Return the gradients of sum_i g_i p_i for the logits and for the scales, (k, n)."""
+        """Return the gradients of sum_i g_i p_i for the logits and for the scales, (rows, k, n)."""
         of_x, of_scale = np.zeros(x.shape), np.zeros(x.shape)
-        for i, of_class in enumerate(np.moveaxis(np.broadcast_to(g, x.shape), -1, 0)):
-            log_p, dx, dscale = class_log_probability(x, self.scale, i, slopes=True)
-            factor = (of_class * np.exp(log_p))[:, None]
-            of_x += factor * dx
-            of_scale += factor * dscale
+        for row, (each, of_classes) in enumerate(zip(x, g, strict=True)):
+            for i, of_class in enumerate(of_classes):
+                log_p, dx, dscale = self._of_class(each, i, slopes=True)
+                factor = of_class * np.exp(log_p)[:, None]
+                of_x[row] += factor * dx
+                of_scale[row] += factor * dscale
         return of_x, of_scale
 
     def expected_max(self, x: Any) -> Any:
-        """E max = sum_i x_i p_i + scale_i^2 dp_i/dx_i, by parts, (k,)."""
-        total = np.zeros(len(x))
-        for i in map(int, np.flatnonzero(x[0] > -np.inf)):
-            log_p, dx, _ = class_log_probability(x, self.scale, i, slopes=True)
-            total += np.exp(log_p) * (x[:, i] + self.scale[i] ** 2 * dx[:, i])
+        """E max = sum_i x_i p_i + scale_i^2 dp_i/dx_i, by parts, (rows, k)."""
+        total = np.zeros(x.shape[:2])
+        for row, each in enumerate(x):
+            for i in map(int, np.flatnonzero(each[0] > -np.inf)):
+                log_p, dx, _ = self._of_class(each, i, slopes=True)
+                total[row] += np.exp(log_p) * (each[:, i] + self.scale[i] ** 2 * dx[:, i])
         return total
+
+    def _of_class(self, x: Any, i: Any, *, slopes: bool) -> tuple[Any, Any, Any]:
+        return class_log_probability(x, self.scale, int(i), slopes=slopes)

@@ -12,6 +12,7 @@ Review 56, 2014.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -27,18 +28,18 @@ _RADIUS = 7.0  # beyond which the normal law has 2e-10 of its mass in three dime
 _TOLERANCE = 1e-9
 
 
-class OuterMean(NamedTuple):
-    """A mean, its error, and the nodes z (k, rank) and weights (k,) that it is made of."""
+class OuterMeans(NamedTuple):
+    """Means of rows, (rows, m), their errors, and how many levels of nodes each row took."""
 
-    value: Any
-    error: float
-    z: Any
-    weights: Any
+    values: Any
+    errors: Any
+    levels: Any
 
 
 class ClassNodes(NamedTuple):
-    """Nodes z (k, rank) for one class, and logarithms of their weights and of its integrand."""
+    """Nodes z (g, k, rank) for some rows, and logarithms of their weights and of the integrand."""
 
+    rows: Any
     z: Any
     log_weights: Any
     log_values: Any
@@ -90,62 +91,96 @@ class OuterRule:
         """Return the number of nodes of a grid."""
         return len(_grid(self.rank, step, new=False)) if self.rank <= GRID_RANK else 2**62
 
-    def mean(self, function: Callable[[Any], Any]) -> OuterMean:
-        """
-        Return the mean of values of the order of 1, (k, m) for nodes (k, rank), and its error.
+    def nodes(self, levels: int) -> tuple[Any, Any]:
+        """Return the nodes of the first levels, (k, rank), and their weights, which sum to 1."""
+        found = [level for level, _ in zip(self.levels(), range(levels), strict=False)]
+        z, log_weights = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        weights = np.exp(log_weights)
+        return z, weights / np.sum(weights)
 
-        The error is that of the worst of the m values: an estimate for grids, 1e-9 at least, and
-        one standard error for lattices.
+    def means(self, sums: Callable[[Any, Any, Any], Any], count: int, size: int) -> OuterMeans:
         """
-        nodes, weights, parts, previous, error = [], [], [], None, np.inf
-        for z, log_weights in self.levels():
-            nodes.append(z)
-            weights.append(np.exp(log_weights))
-            parts.append(weights[-1] @ function(z))
-            if self.rng is None:
-                result = sum(parts) / sum(map(np.sum, weights))
-                error = np.inf if previous is None else self._grid_error(result, previous)
-                if error <= _TOLERANCE:
-                    break
-                previous = result
-        mass = sum(map(np.sum, weights))
-        if self.rng is None:
-            error = max(error, _TOLERANCE)
-        else:
-            error = _standard_error(np.array(parts) / weights[0].sum())
-        z = np.concatenate(nodes)
-        return OuterMean(sum(parts) / mass, error, z, np.concatenate(weights) / mass)
+        Return the means of `size` values of the order of 1 for each of `count` rows.
 
-    def _grid_error(self, fine: Any, coarse: Any) -> float:
-        change = float(np.max(np.abs(fine - coarse), initial=0.0))
+        ``sums(z, weights, rows)`` returns their sums over nodes, (rows, size). A row takes levels
+        until it is exact enough. The error is that of the worst of its values: an estimate for
+        grids, 1e-9 at least, and one standard error for lattices.
+        """
+        totals, values = np.zeros((count, size)), np.zeros((count, size))
+        parts: list[Any] = []  # of a lattice, shift by shift
+        errors, levels = np.full(count, np.inf), np.zeros(count, int)
+        active, mass = np.arange(count), 0.0
+        for level, (z, log_weights) in enumerate(self.levels()):
+            if not len(active):
+                break
+            weights = np.exp(log_weights)
+            part = sums(z, weights, active)
+            totals[active] += part
+            mass += np.sum(weights)
+            levels[active], fine = level + 1, totals[active] / mass
+            change = fine - values[active]
+            values[active] = fine
+            if self.rng is not None:
+                parts.append(part / len(z))
+            elif level:
+                errors[active] = self._grid_errors(change)
+                active = active[errors[active] > _TOLERANCE]
+        if parts:
+            return OuterMeans(values, _standard_errors(np.array(parts)), levels)
+        return OuterMeans(values, np.maximum(errors, _TOLERANCE), levels)
+
+    def _grid_errors(self, changes: Any) -> Any:
+        """Return the errors of rows from what the last level changed, (rows, m)."""
+        change = np.max(np.abs(changes), axis=-1, initial=0.0)
         # Between that of the coarse grid and its square, since what is in front of the power is
         # unknown.
-        return change**1.5 if self.analytic and change < 1.0 else change
+        return np.where(self.analytic & (change < 1.0), change**1.5, change)
 
-    def class_nodes(self, function: Callable[[Any], Any], centre: Any) -> ClassNodes:
+    def class_nodes(self, logs: Callable[[Any, Any], Any], centres: Any) -> Iterator[ClassNodes]:
         """
-        Return nodes about `centre`, until the logarithm of the mean of a function is exact enough.
+        Yield nodes about `centres`, (rows, rank), rows of the same number of levels together.
 
-        `function` returns logarithms (k,) for nodes (k, rank).
+        ``logs(z, rows)`` returns logarithms (rows, k) for nodes (rows, k, rank). Levels are added
+        until the logarithm of their mean is exact enough.
         """
-        nodes, offsets, values, masses, previous = [], [], [], [], np.inf
-        for x, log_weights in self.levels():
-            nodes.append(x + centre)
+        count = len(centres)
+        active, levels, found = np.arange(count), np.zeros(count, int), []
+        sums, previous, mass = np.full(count, -np.inf), np.full(count, np.inf), -np.inf
+        for level, (x, log_weights) in enumerate(self.levels()):
+            if not len(active):
+                break
+            c = centres[active]
             # What is added is log phi(z) / phi(x), for z = x + centre.
-            offsets.append(log_weights - x @ centre - 0.5 * centre @ centre)
-            values.append(function(nodes[-1]))
-            masses.append(np.logaddexp.reduce(log_weights))
-            result = np.logaddexp.reduce(np.concatenate(offsets) + np.concatenate(values))
-            result -= np.logaddexp.reduce(masses)
-            if self.rng is None and len(nodes) > 1:
-                never = result == previous == -np.inf
-                if never or self._grid_error(result, previous) <= _TOLERANCE:
-                    break
-            previous = result
-        log_weights = np.concatenate(offsets) - np.logaddexp.reduce(masses)
-        return ClassNodes(np.concatenate(nodes), log_weights, np.concatenate(values))
+            offsets = log_weights - np.sum((x + 0.5 * c[:, None]) * c[:, None], axis=-1)
+            values = logs(x + c[:, None], active)
+            mass = np.logaddexp(mass, np.logaddexp.reduce(log_weights))
+            found.append((active, x, offsets, values, mass))
+            new = np.logaddexp.reduce(offsets + values, axis=-1)
+            sums[active] = np.logaddexp(sums[active], new)
+            levels[active], fine = level + 1, sums[active] - mass
+            if self.rng is None and level:
+                with np.errstate(invalid="ignore"):  # of -inf, where a class cannot win
+                    change = (fine - previous[active])[:, None]
+                never = (fine == -np.inf) & (previous[active] == -np.inf)
+                done = never | (self._grid_errors(change) <= _TOLERANCE)
+                previous[active], active = fine, active[~done]
+            else:
+                previous[active] = fine
+        for last in np.unique(levels):
+            yield _joined(np.flatnonzero(levels == last), found[:last], centres)
 
 
+def _joined(rows: Any, levels: Any, centres: Any) -> ClassNodes:
+    """Return the nodes of some rows, which took all of these levels."""
+    x = np.concatenate([level[1] for level in levels])
+    picks = [np.searchsorted(level[0], rows) for level in levels]
+    offsets = np.concatenate([lv[2][i] for i, lv in zip(picks, levels, strict=True)], axis=-1)
+    values = np.concatenate([lv[3][i] for i, lv in zip(picks, levels, strict=True)], axis=-1)
+    mass = levels[-1][4]
+    return ClassNodes(rows, x + centres[rows, None], offsets - mass, values)
+
+
+@lru_cache(maxsize=32)
 def _grid(rank: int, step: float, *, new: bool) -> Any:
     """Return the integer vectors in a ball, those that half of the step brings if `new`."""
     most = int(_RADIUS / step)
@@ -155,5 +190,7 @@ def _grid(rank: int, step: float, *, new: bool) -> Any:
     return k[(k % 2 == 1).any(axis=-1)] if new else k
 
 
-def _standard_error(means: Any) -> float:
-    return float(np.max(np.std(means, axis=0, ddof=1), initial=0.0) / np.sqrt(len(means)))
+def _standard_errors(means: Any) -> Any:
+    """Return those of rows from means of shifts, (shifts, rows, m)."""
+    spread = np.std(means, axis=0, ddof=1)
+    return np.max(spread, axis=-1, initial=0.0) / np.sqrt(len(means))

@@ -5,7 +5,7 @@ P(i is among the k largest of mu + noise), for independent noise of any law.
 
 Q_i is a value of the Poisson-binomial distribution function without class i. It is computed from
 the counts before i and after i, which are both known: only sums of products of probabilities, so
-that nothing cancels. The work is O(n k) for each node.
+that nothing cancels. The work is O(n k) for each node; nodes are the last axis, the long one.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from ._noise import Noise
 _X, _W = np.polynomial.legendre.leggauss(16)
 _PANELS = 24
 _MASS = 1e-14  # that is left out at either end
+_PARTS, _ROUNDS = 32, 12  # of a search: 60 bits, by few passes over the classes
 _BLOCK = 2**22  # elements of a block of nodes
 
 
@@ -49,47 +50,49 @@ def _of_row(mu: Any, k: int, noise: Noise) -> Any:
 
 def _edges(mu: Any, k: int, noise: Noise) -> Any:
     """Quantiles of the k-th largest value up to those of the largest, and break points."""
-    levels = np.linspace(0.0, 1.0, _PANELS + 1)
-    low = _quantile(mu, noise, lambda above: _at_most(above, k - 1)[..., -1] >= _MASS)
-    high = _quantile(mu, noise, lambda above: np.sum(above, axis=-1) <= _MASS)
-    a, b = np.arcsinh(low), np.arcsinh(high)
+    low = _quantile(mu, noise, lambda above: np.sum(_counts(above, k), axis=0) >= _MASS)
+    high = _quantile(mu, noise, lambda above: np.sum(above, axis=0) <= _MASS)
+    between = np.sinh(np.linspace(np.arcsinh(low), np.arcsinh(high), _PANELS + 1)[1:-1])
     breaks = (mu[:, None] + np.asarray(noise.break_points)).ravel()
-    edges = np.concatenate([np.sinh(a + levels * (b - a)), breaks])
+    edges = np.concatenate([[low, high], between, breaks])
     return np.unique(edges[(edges >= low) & (edges <= high)])
 
 
 def _above(mu: Any, noise: Noise, u: Any) -> Any:
-    """P(mu_j + noise > u), (..., n)."""
+    """P(mu_j + noise > u), (n, nodes)."""
     with np.errstate(divide="ignore"):
-        return -np.expm1(noise.log_cdf(u[..., None] - mu))
+        return -np.expm1(noise.log_cdf(u - mu[:, None]))
 
 
 def _quantile(mu: Any, noise: Noise, holds: Any) -> float:
     """Return where a condition on the probabilities above u, false for small u, becomes true."""
     ends = (noise.support[0] + np.min(mu), noise.support[1] + np.max(mu))
     low, high = np.arcsinh(np.maximum(ends[0], -1e300)), np.arcsinh(np.minimum(ends[1], 1e300))
-    for _ in range(60):
-        middle = 0.5 * (low + high)
-        if holds(_above(mu, noise, np.sinh(middle))):
-            high = middle
-        else:
-            low = middle
-    return float(np.sinh(middle))
+    for _ in range(_ROUNDS):
+        inner = np.linspace(low, high, _PARTS + 1)[1:-1]
+        first = int(np.argmax(np.append(holds(_above(mu, noise, np.sinh(inner))), True)))
+        low, high = np.concatenate([[low], inner, [high]])[first : first + 2]
+    return float(np.sinh(high))
 
 
-def _at_most(above: Any, most: int) -> Any:
-    """P(no more than 0, ..., most) of all classes are above u."""
-    counts = np.zeros((*above.shape[:-1], most + 1))
-    counts[..., 0] = 1.0
-    for q in np.moveaxis(above, -1, 0):
-        counts = _with_class(counts, q[..., None])
-    return np.cumsum(counts, axis=-1)
+def _counts(above: Any, k: int) -> Any:
+    """P(0, ..., k - 1 of all classes are above u), (k, nodes)."""
+    counts = _no_class(above.shape[1], k)
+    for q in above:
+        counts = _with_class(counts, q)
+    return counts
+
+
+def _no_class(nodes: int, k: int) -> Any:
+    counts = np.zeros((k, nodes))
+    counts[0] = 1.0
+    return counts
 
 
 def _with_class(counts: Any, q: Any) -> Any:
     """Probabilities of counts, with one class more that is above u with probability q."""
     result = counts * (1.0 - q)
-    result[..., 1:] += q * counts[..., :-1]
+    result[1:] += q * counts[:-1]
     return result
 
 
@@ -102,19 +105,17 @@ def _quadrature(mu: Any, k: int, noise: Noise, edges: Any) -> Any:
 
 
 def _integral(mu: Any, k: int, noise: Noise, u: Any, weights: Any) -> Any:
-    above = _above(mu, noise, u).T  # (n, nodes)
-    n = len(mu)
-    after = np.zeros((n + 1, len(u), k))  # counts of the classes from i on
-    after[n, :, 0] = 1.0
-    for i in range(n - 1, 0, -1):
-        after[i] = _with_class(after[i + 1], above[i, :, None])
-    before = np.zeros((len(u), k))
-    before[:, 0] = 1.0
-    masses = weights[:, None] * np.exp(noise.log_pdf(u[:, None] - mu))
+    above, n = _above(mu, noise, u), len(mu)
+    after = np.empty((n, k, len(u)))  # counts of the classes after i, no more than each number
+    counts = _no_class(len(u), k)
+    for i in range(n - 1, -1, -1):
+        np.cumsum(counts, axis=0, out=after[i])
+        counts = _with_class(counts, above[i])
+    before = _no_class(len(u), k)
+    masses = weights * np.exp(noise.log_pdf(u - mu[:, None]))
     result = np.empty(n)
     for i in range(n):
         # P(before + after <= k - 1) = sum_a P(before = a) P(after <= k - 1 - a)
-        few = np.sum(before * np.cumsum(after[i + 1], axis=-1)[:, ::-1], axis=-1)
-        result[i] = masses[:, i] @ few
-        before = _with_class(before, above[i, :, None])
+        result[i] = masses[i] @ np.einsum("ku,ku->u", before, after[i, ::-1])
+        before = _with_class(before, above[i])
     return result

@@ -10,14 +10,8 @@ Every loss has the same further arguments, so far as they make sense: `axis`, `m
 that is left out never changes anything, whatever it holds.
 """
 
-from ._class_losses import (
-    beta_bernoulli,
-    focal,
-    generalized_cross_entropy,
-    logit_adjusted_cross_entropy,
-    poly,
-    smooth_accuracy,
-)
+from ._bounded_losses import beta_bernoulli, generalized_cross_entropy, smooth_accuracy
+from ._class_losses import focal, logit_adjusted_cross_entropy, poly
 from ._cross_entropy import cross_entropy
 from ._entmax_losses import (
     entmax_loss,

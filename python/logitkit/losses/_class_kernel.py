@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .. import _cpu
 from ..reference.losses._classes import class_formula
 from ._class_rows import check_classes
 from ._row_loss import RowLoss
@@ -104,33 +105,31 @@ def _of_class(
     """
     Return the value for one class of each row, and slopes.
 
-    The sum over the other classes comes first, so that neither a small loss nor a small 1 - p
-    is a difference of large numbers.
+    The kernel of cross-entropy has -log p with all of its digits, however small it is, and its
+    gradient, the probabilities less one at the class: phi' of the row times that is the slope.
     """
-    at = target[..., None].astype(np.intp)
-    m, z = _exponentials(x)
-    own = np.take_along_axis(z, at, -1).astype(np.float64)
-    np.put_along_axis(z, at, 0.0, -1)
-    others = z.sum(-1, keepdims=True, dtype=np.float64)
-    total = own + others
-    x_own = np.take_along_axis(x, at, -1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        nats = np.where(x_own == m, np.log1p(others), np.float64(m) - x_own + np.log(total))
-        told = Information(nats, own / total, others / total)
+    n, count = x.shape[-1], target.size
+    rows = np.ascontiguousarray(x).reshape(count, n)
+    labels = np.ascontiguousarray(target, np.int64).reshape(-1)
+    nats, lse = np.empty(count), np.empty(count)
+    slope = np.empty((count, n), x.dtype) if wanted else None
+    _cpu.cross_entropy(rows, labels, nats, logsumexp=lse, gradient=slope)
+    with np.errstate(all="ignore"):
+        told = Information(nats, np.exp(-nats), -np.expm1(-nats))
         value, change = phi(told, **numbers)
     if weight is not None:
-        w = np.take_along_axis(weight, at, -1)
+        at = target[..., None].astype(np.intp)
+        w = np.take_along_axis(weight, at, -1).reshape(-1)
         value, change = value * w, change * w
-    pull = 0.0  # of log-sum-exp on all classes
+    pull: Any = 0.0  # of log-sum-exp on all classes
     if z_loss:
-        lse = np.float64(m) + np.log(total)
         value, pull = value + z_loss * lse * lse, 2.0 * z_loss * lse
-    if not wanted:
-        return value[..., 0], None
-    slope = np.multiply(z, ((change + pull) / total).astype(x.dtype), out=z)
-    own_slope = pull * told.p - change * told.wrong
-    np.put_along_axis(slope, at, own_slope.astype(x.dtype), -1)
-    return value[..., 0], slope
+    if slope is not None:
+        slope *= (change + pull).astype(x.dtype)[:, None]
+        own = (pull * told.p - change * told.wrong).astype(x.dtype)
+        slope[np.arange(count), labels] = own
+        slope = slope.reshape(x.shape)
+    return value.reshape(target.shape), slope
 
 
 def _of_distribution(

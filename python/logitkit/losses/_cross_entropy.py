@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import _cpu
 from ..reference.losses._classes import class_formula, logarithm_phi
-from ._class_losses import LOG_LOSS
+from ._class_formulas import LOG_LOSS
 from ._class_rows import ClassRows, check_classes, class_rows, kept_rows
 from ._namespace import floating, like, namespace_of
 from ._reduction import Reduction

@@ -14,6 +14,15 @@ denominator : float, optional
     parts of a batch.
 """
 
+_KEPT_ROWS = """\
+axis : int, default -1
+    The axis of the classes.
+mask : array_like or Tensor of bool, optional
+    Which rows count, broadcast against the values. Others may hold anything, even NaN.
+ignore_index : int or None, default -100
+    A class in `target` for rows that do not count.
+"""
+
 _CLASS_ROWS = (
     """\
 axis : int, default -1
@@ -75,6 +84,7 @@ TypeError
 
 _PARTS = {
     "<class rows>": _CLASS_ROWS,
+    "<kept rows>": _KEPT_ROWS,
     "<label rows>": _LABEL_ROWS,
     "<rows>": _LAST,
     "<metric>": _METRIC,

@@ -85,12 +85,7 @@ def entmax_loss(
         The true class of each row, or probabilities `t` of the classes, which sum to 1.
     alpha : float, default 1.5
         Above 1, where the loss would be cross-entropy; 2 is sparsemax.
-    axis : int, default -1
-        The axis of the classes.
-    mask : array_like or Tensor of bool, optional
-        Which rows count, broadcast against the values. Others may hold anything, even NaN.
-    ignore_index : int or None, default -100
-        A class in `target` for rows that do not count.
+    <kept rows>
     label_smoothing : float, default 0
         How much of each target to spread over all classes.
     <rows>
@@ -165,12 +160,7 @@ def sparsemax_loss(
         Scores `s` of `n` classes.
     target : array_like or Tensor, shape of `logits` without `axis`, or of `logits`
         The true class of each row, or probabilities `t` of the classes, which sum to 1.
-    axis : int, default -1
-        The axis of the classes.
-    mask : array_like or Tensor of bool, optional
-        Which rows count, broadcast against the values. Others may hold anything, even NaN.
-    ignore_index : int or None, default -100
-        A class in `target` for rows that do not count.
+    <kept rows>
     label_smoothing : float, default 0
         How much of each target to spread over all classes.
     <rows>

@@ -137,12 +137,7 @@ def fenchel_young(
         normal.
     scale : float, default 1
         What the noise is multiplied by, above 0, in units of `logits`.
-    axis : int, default -1
-        The axis of the classes.
-    mask : array_like or Tensor of bool, optional
-        Which rows count, broadcast against the values. Others may hold anything, even NaN.
-    ignore_index : int or None, default -100
-        A class in `target` for rows that do not count.
+    <kept rows>
     <rows>
 
     <returns>

@@ -119,12 +119,7 @@ def hinge(
         The true class of each row.
     margin : float, default 1
         The lead `m` from which on nothing is missing, above 0, in units of `logits`.
-    axis : int, default -1
-        The axis of the classes.
-    mask : array_like or Tensor of bool, optional
-        Which rows count, broadcast against the values. Others may hold anything, even NaN.
-    ignore_index : int or None, default -100
-        A class in `target` for rows that do not count.
+    <kept rows>
     <rows>
 
     <returns>
@@ -190,12 +185,7 @@ def sigmoid_zero_one(
         The true class of each row.
     gain : float, default 1
         The gain `k`, above 0: the larger, the closer to the error rate.
-    axis : int, default -1
-        The axis of the classes.
-    mask : array_like or Tensor of bool, optional
-        Which rows count, broadcast against the values. Others may hold anything, even NaN.
-    ignore_index : int or None, default -100
-        A class in `target` for rows that do not count.
+    <kept rows>
     <rows>
 
     <returns>
@@ -259,12 +249,7 @@ def polynomial_zero_one(
     width : float, default 1
         The lead `w` from which on the loss is 0, above 0, in units of `logits`. From `-w` on
         it is 1, without a slope.
-    axis : int, default -1
-        The axis of the classes.
-    mask : array_like or Tensor of bool, optional
-        Which rows count, broadcast against the values. Others may hold anything, even NaN.
-    ignore_index : int or None, default -100
-        A class in `target` for rows that do not count.
+    <kept rows>
     <rows>
 
     <returns>

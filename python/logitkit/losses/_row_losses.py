@@ -1,6 +1,6 @@
 """The definitions that become operators of PyTorch."""
 
-from ._class_losses import BETA_BERNOULLI, FOCAL, GENERALIZED, LOG_LOSS, POLY, SMOOTH_ACCURACY
+from ._class_formulas import BETA_BERNOULLI, FOCAL, GENERALIZED, LOG_LOSS, POLY, SMOOTH_ACCURACY
 from ._cross_entropy import CROSS_ENTROPY
 from ._entmax_losses import ENTMAX
 from ._expected_accuracy import EXPECTED_ACCURACY, LOG_EXPECTED_ACCURACY

@@ -10,7 +10,7 @@ from .._logsumexp import logsumexp
 from .._probability_maps import threshold_top_k
 from .._softmax import softmax
 from ..reference.losses._implicit import top_k_formula
-from ._class_losses import SMOOTH_ACCURACY
+from ._class_formulas import SMOOTH_ACCURACY
 from ._class_rows import check_classes, class_rows
 from ._namespace import cast, floating, namespace_of
 from ._reduction import Reduction, Weighting
@@ -89,12 +89,7 @@ def smooth_top_k_accuracy(
         The true class of each row.
     k : int, default 5
         How many classes may be guessed. With as many as there are the loss is 0.
-    axis : int, default -1
-        The axis of the classes.
-    mask : array_like or Tensor of bool, optional
-        Which rows count, broadcast against the values. Others may hold anything, even NaN.
-    ignore_index : int or None, default -100
-        A class in `target` for rows that do not count.
+    <kept rows>
     <rows>
 
     <returns>

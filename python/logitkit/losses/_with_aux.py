@@ -7,14 +7,8 @@ import re
 from collections.abc import Callable
 from typing import Any, NamedTuple, ParamSpec
 
-from ._class_losses import (
-    beta_bernoulli,
-    focal,
-    generalized_cross_entropy,
-    logit_adjusted_cross_entropy,
-    poly,
-    smooth_accuracy,
-)
+from ._bounded_losses import beta_bernoulli, generalized_cross_entropy, smooth_accuracy
+from ._class_losses import focal, logit_adjusted_cross_entropy, poly
 from ._cross_entropy import cross_entropy
 from ._entmax_losses import entmax_loss, sparsemax_loss
 from ._expected_accuracy import expected_accuracy

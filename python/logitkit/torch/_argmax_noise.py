@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.autograd.function import once_differentiable
 
-from ..distributions import _argmax_noise, _sampling
+from ..distributions import _argmax_noise, _class_arguments, _sampling
 from ..distributions._noise import Noise
 from ..losses._fenchel_young import is_named, name_of
 from ._noise_argmax import expected_max, log_probability, probabilities
@@ -85,7 +85,7 @@ class ArgmaxNoise(_argmax_noise.ArgmaxNoise):
     ) -> None:
         tensor = torch.atleast_1d(logits).to(compute_type(result_type(logits)))
         if is_memory(tensor):  # what a compiler or a transform is at work on is not looked at
-            _argmax_noise.check_logits(as_array(tensor))
+            _class_arguments.check_logits(as_array(tensor))
         self._set(logits, noise, scale, rule, nodes)
         object.__setattr__(self, "_tensor", tensor)
 
@@ -138,7 +138,7 @@ class ArgmaxNoise(_argmax_noise.ArgmaxNoise):
             raise RuntimeError("log_prob has no derivative with rule='quantile': pass 'adaptive'")
         value = value if isinstance(value, torch.Tensor) else torch.as_tensor(np.asarray(value))
         if is_memory(value):
-            _argmax_noise.check_classes(as_array(value), self.num_classes)
+            _class_arguments.check_classes(as_array(value), self.num_classes)
         if (name := self._named) is not None:
             shape = torch.broadcast_shapes(value.shape, self._tensor.shape[:-1])
             rows = self._tensor.expand(*shape, self.num_classes)
@@ -211,7 +211,7 @@ class ArgmaxNoise(_argmax_noise.ArgmaxNoise):
         """Draw relaxed one-hot vectors; with `straight_through` hard ones of the same gradient."""
         if not 0.0 < temperature < math.inf:
             raise ValueError(f"expected 0 < temperature < inf, not {temperature}")
-        shape = _argmax_noise.shape_of_sample(sample_shape)
+        shape = _class_arguments.shape_of_sample(sample_shape)
         zeros = torch.zeros_like(self._tensor).reshape(-1, self.num_classes)
         noise = as_tensor(_sampling.sums(as_array(zeros), math.prod(shape), *self._law, rng))
         sums = self._tensor + noise.reshape(*shape, *self._tensor.shape)

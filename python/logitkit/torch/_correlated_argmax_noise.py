@@ -18,6 +18,8 @@ from ._losses import row_loss
 from ._noise_argmax import expected_max, log_probability, probabilities
 from ._tensors import as_array, as_tensor, compute_type, result_type
 
+_BLOCK = 2**22  # elements of logits at a time
+
 
 class CorrelatedArgmaxNoise(_correlated_argmax_noise.CorrelatedArgmaxNoise):
     r"""
@@ -115,14 +117,10 @@ class CorrelatedArgmaxNoise(_correlated_argmax_noise.CorrelatedArgmaxNoise):
 
     def probs_with_error(self) -> ProbsWithError:
         """Return the probabilities of all classes, and how far off they may be."""
-        means = [self._arrays.row_nodes(row) for row in range(math.prod(self.batch_shape))]
-        results = [
-            self._tensor(mean.weights) @ self._given_probs(self._sums(row, mean.z))
-            for row, mean in enumerate(means)
-        ]
-        probs = self._stacked(results, self._tensors[0].shape)
-        errors = np.reshape([mean.error for mean in means], self.batch_shape)
-        return ProbsWithError(probs, as_tensor(errors))
+        found = self._arrays.probs_means()
+        probs = self._means(found.levels, self._given_probs).reshape(self._tensors[0].shape)
+        errors = as_tensor(found.errors.reshape(self.batch_shape))
+        return ProbsWithError(probs.to(result_type(self.logits)), errors)
 
     @property
     def mode(self) -> Any:
@@ -140,22 +138,19 @@ class CorrelatedArgmaxNoise(_correlated_argmax_noise.CorrelatedArgmaxNoise):
         if self._tensors[2].ndim:
             raise NotImplementedError("expected_max of tensors needs one scale for all classes")
         name, sigma = name_of(self.noise), self._tensors[2]
-        results = []
-        for row in range(math.prod(self.batch_shape)):
-            mean = self._arrays.row_nodes(row)
-            sums = self._sums(row, mean.z) / sigma
-            results.append(sigma * (self._tensor(mean.weights) @ expected_max(sums, name, 1.0)))
-        return self._stacked(results, self.batch_shape)
+        levels = self._arrays.probs_means().levels
+        found = self._means(levels, lambda x: expected_max(x / sigma, name, 1.0)[..., None])
+        return (sigma * found).reshape(self.batch_shape).to(result_type(self.logits))
 
     def log_prob(self, value: Any) -> Any:
         """Return the logarithm of the probability of classes, a tensor or an array of integers."""
-        rows, classes, shape = self._arrays._pairs(np.asarray(value))
-        results = []
-        for row, i in zip(rows, classes, strict=True):
-            nodes = self._arrays.class_nodes(row, i)
-            logs = self._given_log_prob(self._sums(row, nodes.z), i)
-            results.append(torch.logsumexp(self._tensor(nodes.log_weights) + logs, 0))
-        return self._stacked(results, shape)
+        rows, classes, shape = self._arrays.pairs(np.asarray(value))
+        places, results = [], []
+        for at, nodes in self._arrays.integrals().class_nodes(rows, classes):
+            logs = self._given_log_prob(self._sums(nodes.z, rows[at]), classes[at])
+            places.append(at)
+            results.append(torch.logsumexp(self._tensor(nodes.log_weights) + logs, -1))
+        return self._placed(places, results, ()).reshape(shape).to(result_type(self.logits))
 
     def score(self, value: Any) -> Any:
         """Return the gradient of `log_prob` with respect to the logits."""
@@ -173,29 +168,45 @@ class CorrelatedArgmaxNoise(_correlated_argmax_noise.CorrelatedArgmaxNoise):
     def _tensor(self, x: Any) -> Any:
         return as_tensor(x).to(self._tensors[0].dtype)
 
-    def _stacked(self, results: list[Any], shape: Any) -> Any:
-        empty = self._tensors[0].new_empty(0)
-        return (
-            (torch.stack(results) if results else empty).reshape(shape).to(result_type(self.logits))
-        )
+    def _means(self, levels: Any, values: Any) -> Any:
+        """Return the means over z of values (rows, k, m) of mu + B z, in the order of the rows."""
+        places, results = [], []
+        for count in np.unique(levels):
+            z, weights = self._arrays.rule().nodes(int(count))
+            rows = np.flatnonzero(levels == count)
+            most = max(1, _BLOCK // (len(z) * self.num_classes))
+            for part in (rows[i : i + most] for i in range(0, len(rows), most)):
+                places.append(part)
+                results.append(self._tensor(weights) @ values(self._sums(z, part)))
+        return self._placed(places, results, (self.num_classes,))
 
-    def _sums(self, row: int, z: Any) -> Any:
-        """Return mu + B z of one row for all z, (k, n)."""
+    def _placed(self, places: list[Any], results: list[Any], shape: tuple[int, ...]) -> Any:
+        """Return the rows of some results in the order of their places."""
+        if not results:
+            return self._tensors[0].new_empty((0, *shape))
+        order = torch.from_numpy(np.argsort(np.concatenate(places)))
+        return torch.cat(results)[order]
+
+    def _sums(self, z: Any, rows: Any) -> Any:
+        """Return mu + B z for nodes (k, rank) or (rows, k, rank), (rows, k, n)."""
         x, b, _ = self._tensors
         n, rank = self.num_classes, self.rank
-        own = b.expand(*self.batch_shape, n, rank).reshape(-1, n, rank)[row]
-        return x.reshape(-1, n)[row] + self._tensor(z) @ own.T
+        at = torch.from_numpy(rows)
+        own = b.expand(*self.batch_shape, n, rank).reshape(-1, n, rank)[at]
+        return x.reshape(-1, n)[at, None] + self._tensor(z) @ own.mT
 
     def _given_probs(self, x: Any) -> Any:
         sigma = self._tensors[2]
         if sigma.ndim == 0:
             return probabilities(x / sigma, name_of(self.noise), 1.0)
-        logs = [self._given_log_prob(x, i) for i in range(self.num_classes)]
+        classes = np.arange(self.num_classes)
+        logs = [self._given_log_prob(x, np.full(len(x), i)) for i in classes]
         return torch.stack(logs, -1).exp()
 
-    def _given_log_prob(self, x: Any, i: int) -> Any:
+    def _given_log_prob(self, x: Any, classes: Any) -> Any:
+        """Return the logarithms of the probabilities of one class of each row, (rows, k)."""
         sigma = self._tensors[2]
-        index = torch.full(x.shape[:-1], i)
+        index = torch.from_numpy(classes)[:, None].expand(x.shape[:-1])
         if sigma.ndim == 0:
             return log_probability(x / sigma, index, name_of(self.noise), 1.0)
         loss = row_loss(LOG_EXPECTED_ACCURACY)
