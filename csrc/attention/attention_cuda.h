@@ -74,8 +74,9 @@ struct AttentionParts {
 };
 
 /// Attention over all keys from that over parts, which were computed without `sinks` (or null).
-///   Error:   8 u (1 + |result|) of logsumexp and entropy, and of `out` 8 u max |value| and its
-///            rounding to S, on top of the errors of the parts, u as above
+///   Error:   with e the largest error of the parts' logsumexp and u as above: of logsumexp
+///            e + 8 u (1 + |result|), of `out` (2 e + 8 u) max |value| and its rounding to S, of
+///            entropy (2 e + 8 u) (1 + log n), on top of those of the parts
 ///   Bits:    those of a row depend on its parts that see keys alone
 template <class S>
 cudaError_t merge_attention(const AttentionParts<S>& parts, const AttentionOutput<S>& output,

@@ -99,7 +99,7 @@ def test_cases_that_fail_break_or_hang_take_no_other_with_them(gpu, monkeypatch,
         )
     )
     monkeypatch.setattr(gpu, "__file__", str(script))
-    monkeypatch.setattr(gpu, "PATIENCE", 2.0)
+    monkeypatch.setattr(gpu, "PATIENCE", 5.0)
     table = tmp_path / "table.md"
     run = gpu.Run(table, deadline=float("inf"))
     run.section("reductions", [])
