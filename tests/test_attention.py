@@ -65,9 +65,8 @@ def check(query, key, value, **options):
     np.testing.assert_array_equal(result.n_visible, exact.n_visible)
     assert result.n_visible.dtype == np.int64
     # Outputs of half types are rounded, and with tile registers weights are, too.
-    rounding = 2.0**-8 if query.dtype == BFLOAT16 else 0.0
-    if query.dtype == np.float16:
-        rounding = 2.0**-11 + 2.0**-16
+    rounding = {BFLOAT16: 2.0**-8 + 2.0**-8, np.dtype(np.float16): 2.0**-11 + 2.0**-16}
+    rounding = rounding.get(query.dtype, 0.0)
     bounds = {
         "output": (2 * error + 16 * unit + rounding) * largest(np.float64(value)),
         "logsumexp": error + 4 * unit * max(1.0, largest(exact.logsumexp)),
@@ -308,6 +307,14 @@ def test_bfloat16(length, keys, dim, value_dim):
         {"bias": rng.normal(size=(4, length, keys)), "softcap": 2.0},
     ):
         check(q, k, v, **options)
+
+
+@needs_bfloat16
+def test_bfloat16_of_one_size():
+    """The errors of rounded weights have no chance to cancel."""
+    rng = np.random.default_rng(32)
+    q, k, v = arrays(rng, (1, 2, 90, 40), *2 * [(1, 2, 60, 40)])
+    check(*(x.astype(BFLOAT16) for x in (q, k, np.sign(v))))
 
 
 @needs_bfloat16

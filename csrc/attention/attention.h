@@ -84,8 +84,8 @@ struct AttentionOutput {
 ///              logsumexp and max_logit within s + 4 u max(1, |result|), out within
 ///              (2 s + 16 u) max |value|, entropy within (2 s + 16 u) (1 + log n) of n keys.
 ///              An out of a half type is rounded then; with Isa::amx the weights of bfloat16
-///              are rounded to bfloat16, too, which adds 2^-9 max |value|, and those of float16
-///              to 16 digits, which adds 2^-17 max |value|
+///              are rounded to bfloat16, too, which adds 2^-8 max |value|, and those of float16
+///              to 16 digits, which adds 2^-16 max |value|
 ///   Specials:  rows that see nothing: out 0, logsumexp -inf (or the sink), entropy 0,
 ///              max_logit -inf. NaN and infinities in keys and values that a row does not see
 ///              do not reach it. Denormal numbers count as 0.
