@@ -163,6 +163,18 @@ struct Column {
     });
   }
 
+  /// Adds sums to memory. They begin at 0, for their error does then not grow with the number of
+  /// tiles where all that is summed has one sign.
+  void store_added(float* to, size_t stride) const {
+    alignas(64) float sums[blocks_of_rows * side * width];
+    store(sums, width);
+    finish_stores();
+    each<0>([&](auto n) {
+      for (size_t j = n.value * side; j < (n.value + 1) * side; ++j)
+        (F32::load(to + j * stride) + F32::load(sums + j * width)).store(to + j * stride);
+    });
+  }
+
   /// Adds one step: the low parts of rows times the high ones of pairs, then middle ones times
   /// middle and high ones, then high ones times all.
   void add(const std::uint16_t* rows, const std::uint32_t* pairs) const {
@@ -244,11 +256,11 @@ void spread(const std::uint16_t* weights, const unsigned (&blocks)[most_lane_pai
   for (const unsigned of_pair : blocks) all.blocks |= of_pair;
   const size_t stride = round_up(depth, width);
   for (size_t d = 0; d < depth; d += width) {
-    all.load(out + d, stride);
+    all.clear();
     for (size_t k = 0; k < most_lane_pairs; ++k)
       if (blocks[k] != 0)
         Column{blocks[k]}.add(weights + k * rows_of_step, rows + k * pairs_of_step);
-    all.store(out + d, stride);
+    all.store_added(out + d, stride);
     rows += vector_of_lane_pairs;
   }
 }
