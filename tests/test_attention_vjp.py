@@ -281,10 +281,21 @@ def wide(rng, x, exponent):
     x *= np.exp2(rng.uniform(-exponent, exponent, size=x.shape)).astype(np.float32)
 
 
+def positive(rng, x, least):
+    np.abs(x, out=x)
+    x += least
+
+
 @pytest.mark.parametrize("is_causal", [False, True])
 @pytest.mark.parametrize(
     ("kind", "logits", "linear"),
-    [(outliers, 1.0, 1.0), (outliers, 3.0, 100.0), (wide, 1.0, 20.0), (wide, 3.0, 38.0)],
+    [
+        (positive, 0.0, 1.0),
+        (outliers, 1.0, 1.0),
+        (outliers, 3.0, 100.0),
+        (wide, 1.0, 20.0),
+        (wide, 3.0, 38.0),
+    ],
 )
 def test_tile_registers_are_as_accurate(kind, logits, linear, is_causal):
     rng = np.random.default_rng(20)

@@ -142,16 +142,6 @@ struct Column {
     _tile_zero(2);
     _tile_zero(3);
   }
-  void load(const float* from, size_t stride) const {
-    each<0>([&](auto n) {
-      const float* at = from + n.value * side * stride;
-      const auto bytes = static_cast<long>(stride * sizeof(float));
-      if constexpr (n.value == 0) _tile_loadd(0, at, bytes);
-      if constexpr (n.value == 1) _tile_loadd(1, at, bytes);
-      if constexpr (n.value == 2) _tile_loadd(2, at, bytes);
-      if constexpr (n.value == 3) _tile_loadd(3, at, bytes);
-    });
-  }
   void store(float* to, size_t stride) const {
     each<0>([&](auto n) {
       float* at = to + n.value * side * stride;
@@ -238,10 +228,10 @@ void weigh(const std::uint16_t* columns, const std::uint32_t* gradients, size_t 
   constexpr size_t dims = blocks_of_rows * side;
   for (size_t d = 0; d < depth; d += dims) {
     const Column column{blocks_between(0, depth - d < dims ? depth - d : dims)};
-    column.load(out + d * lanes, lanes);
+    column.clear();
     for (size_t step = begin / depth_step; step * depth_step < end; ++step)
       column.add(columns + step * rows_of_step, gradients + step * pairs_of_step);
-    column.store(out + d * lanes, lanes);
+    column.store_added(out + d * lanes, lanes);
     columns += tile_keys / depth_step * rows_of_step;
   }
 }
