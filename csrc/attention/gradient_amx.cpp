@@ -142,16 +142,6 @@ struct Column {
     _tile_zero(2);
     _tile_zero(3);
   }
-  void load(const float* from, size_t stride) const {
-    each<0>([&](auto n) {
-      const float* at = from + n.value * side * stride;
-      const auto bytes = static_cast<long>(stride * sizeof(float));
-      if constexpr (n.value == 0) _tile_loadd(0, at, bytes);
-      if constexpr (n.value == 1) _tile_loadd(1, at, bytes);
-      if constexpr (n.value == 2) _tile_loadd(2, at, bytes);
-      if constexpr (n.value == 3) _tile_loadd(3, at, bytes);
-    });
-  }
   void store(float* to, size_t stride) const {
     each<0>([&](auto n) {
       float* at = to + n.value * side * stride;
@@ -160,6 +150,18 @@ struct Column {
       if constexpr (n.value == 1) _tile_stored(1, at, bytes);
       if constexpr (n.value == 2) _tile_stored(2, at, bytes);
       if constexpr (n.value == 3) _tile_stored(3, at, bytes);
+    });
+  }
+
+  /// Adds sums to memory. They begin at 0, for their error does then not grow with the number of
+  /// tiles where all that is summed has one sign.
+  void store_added(float* to, size_t stride) const {
+    alignas(64) float sums[blocks_of_rows * side * width];
+    store(sums, width);
+    finish_stores();
+    each<0>([&](auto n) {
+      for (size_t j = n.value * side; j < (n.value + 1) * side; ++j)
+        (F32::load(to + j * stride) + F32::load(sums + j * width)).store(to + j * stride);
     });
   }
 
@@ -226,10 +228,10 @@ void weigh(const std::uint16_t* columns, const std::uint32_t* gradients, size_t 
   constexpr size_t dims = blocks_of_rows * side;
   for (size_t d = 0; d < depth; d += dims) {
     const Column column{blocks_between(0, depth - d < dims ? depth - d : dims)};
-    column.load(out + d * lanes, lanes);
+    column.clear();
     for (size_t step = begin / depth_step; step * depth_step < end; ++step)
       column.add(columns + step * rows_of_step, gradients + step * pairs_of_step);
-    column.store(out + d * lanes, lanes);
+    column.store_added(out + d * lanes, lanes);
     columns += tile_keys / depth_step * rows_of_step;
   }
 }
@@ -244,11 +246,11 @@ void spread(const std::uint16_t* weights, const unsigned (&blocks)[most_lane_pai
   for (const unsigned of_pair : blocks) all.blocks |= of_pair;
   const size_t stride = round_up(depth, width);
   for (size_t d = 0; d < depth; d += width) {
-    all.load(out + d, stride);
+    all.clear();
     for (size_t k = 0; k < most_lane_pairs; ++k)
       if (blocks[k] != 0)
         Column{blocks[k]}.add(weights + k * rows_of_step, rows + k * pairs_of_step);
-    all.store(out + d, stride);
+    all.store_added(out + d, stride);
     rows += vector_of_lane_pairs;
   }
 }
