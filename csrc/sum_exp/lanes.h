@@ -14,6 +14,7 @@
 #include "simd/double_double.h"
 #include "simd/exp.h"
 #include "simd/table_exp.h"
+#include "sum_exp/largest.h"
 #include "sum_exp/loops.h"
 
 namespace logitkit {
@@ -24,44 +25,10 @@ using std::size_t;
 // Of how many terms to come accumulators may ask the largest: so many stay in the cache.
 constexpr size_t terms_ahead = 2048;
 
-constexpr float minus_infinity = -__builtin_huge_valf();
-
 /// What is kept beside the sum of exponentials. Where the maximum is, so is what rounding took
 /// from the terms: those sums are for softmax, which needs each digit. The maximum may be kept
 /// instead of its term, of which the sum is then free.
 enum class Keep { nothing, max, moments, max_apart };
-
-/// The largest of some terms in each lane.
-template <class V>
-struct Largest {
-  V first = all<V>(minus_infinity);
-
-  void add(V x) { first = max(first, x); }
-  void add(const Largest& other) { first = max(first, other.first); }
-  V in_lanes() const { return first; }
-  /// That of all lanes, in each.
-  V over_lanes() const { return all<V>(largest_lane(first)); }
-};
-
-/// The second largest, which is as large as the largest if there are two of those.
-template <class V>
-struct SecondLargest {
-  V first = all<V>(minus_infinity), second = all<V>(minus_infinity);
-
-  void add(V x) { add(SecondLargest{x, all<V>(minus_infinity)}); }
-  void add(const SecondLargest& other) {
-    second = max(max(second, other.second), min(first, other.first));
-    first = max(first, other.first);
-  }
-  V in_lanes() const { return second; }
-  V over_lanes() const {
-    SecondLargest<V> lanes;
-    typename V::Element firsts[V::width];
-    first.store(firsts);
-    for (const typename V::Element x : firsts) lanes.add(all<V>(x));
-    return max(lanes.second, all<V>(largest_lane(second)));
-  }
-};
 
 /// A few vectors, to be held in registers.
 template <class V, size_t count>

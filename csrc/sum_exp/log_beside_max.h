@@ -47,9 +47,9 @@ template <class F64>
 inline F64 nearly_beside_max(F64 sum, F64 base, F64 top) {
   using C = ExpConstants<double>;
   const F64 zero = all<F64>(0.0), lowest = all<F64>(-510.0 * C::ln_2);
-  const F64 shift = max(lowest, fma(base, all<F64>(C::ln_2), zero - top));
-  const TableExpParts<F64> e = table_exp_parts<false>(shift, table_magic(zero));
-  return sum * fma(e.power, e.t, e.power);
+  const F64 shift = fma(base, all<F64>(C::ln_2), zero - top);
+  const TableExpParts<F64> e = table_exp_parts<false>(max(lowest, shift), table_magic(zero));
+  return sum * select(greater(lowest, shift), zero, fma(e.power, e.t, e.power));
 }
 
 /// log(1 + x) for x >= 0.
