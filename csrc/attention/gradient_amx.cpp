@@ -2,9 +2,9 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "attention/exp2_flushed_amx.h"
 #include "attention/gradient_loops.h"
 #include "simd/amx.h"
-#include "simd/exp2.h"
 
 namespace logitkit::amx {
 namespace {
@@ -256,16 +256,6 @@ void spread(const std::uint16_t* weights, const unsigned (&blocks)[most_lane_pai
 }
 
 using Lanes = GradientLoops::Lanes;
-
-/// exp2() where denormal results are flushed: these processors are not slow then.
-F32 exp2_flushed(F32 x) {
-  using C = Exp2Constants<float>;
-  const F32 r = fraction(x);
-  F32 p = F32::all(C::c[5]);
-#pragma GCC unroll 5
-  for (size_t k = 5; k > 0; --k) p = fma(p, r, F32::all(C::c[k - 1]));
-  return {_mm512_scalef_ps(fma(p, r, F32::all(1)).v, x.v)};
-}
 
 /// What two vectors of lanes have to be graded by, and where their parts go.
 struct Grading {

@@ -1,6 +1,7 @@
 // The softmax part of attention for tile registers. Include only from amx.cpp files.
 #pragma once
 
+#include "attention/exp2_flushed_amx.h"
 #include "attention/operands_amx.h"
 #include "simd/exp2.h"
 
@@ -37,26 +38,6 @@ void store_pairs(F32 even, F32 odd, std::uint32_t* to) {
   split_weights(odd, high);
   for (size_t p = 0; p < parts; ++p)
     _mm512_store_si512(to + p * weight_part, pair(low[p], high[p]));
-}
-
-/// exp2() of several vectors where denormal results are flushed: these processors are not slow
-/// then. The steps of all come in turn, for the processor does not see far enough ahead to find
-/// others among those of one.
-template <size_t n>
-[[gnu::always_inline]] inline void exp2_flushed(F32 (&x)[n]) {
-  using C = Exp2Constants<float>;
-  F32 r[n], p[n];
-#pragma GCC unroll 8
-  for (size_t i = 0; i < n; ++i) r[i] = fraction(x[i]), p[i] = F32::all(C::c[5]);
-#pragma GCC unroll 5
-  for (size_t k = 5; k > 0; --k)
-#pragma GCC unroll 8
-    for (size_t i = 0; i < n; ++i) p[i] = fma(p[i], r[i], F32::all(C::c[k - 1]));
-#pragma GCC unroll 8
-  for (size_t i = 0; i < n; ++i) {
-    p[i] = fma(p[i], r[i], F32::all(1));
-    x[i].v = _mm512_scalef_ps(p[i].v, x[i].v);
-  }
 }
 
 /// The running maximum stays until it is so much exceeded, for sums are seldom to be rescaled then:

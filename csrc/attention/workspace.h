@@ -1,25 +1,12 @@
-// Memory on 64-byte boundaries that a task of attention works in.
+// Memory that a task of attention works in.
 #pragma once
 
 #include <cstddef>
-#include <memory>
 #include <vector>
 
+#include "aligned.h"
+
 namespace logitkit {
-
-/// `count` elements that begin a cache line; not initialised.
-template <class T>
-class Aligned {
- public:
-  explicit Aligned(std::size_t count) : lines_(new Line[(count * sizeof(T) + 63) / 64 + 1]) {}
-  T* data() { return reinterpret_cast<T*>(lines_.get()); }
-
- private:
-  struct alignas(64) Line {
-    unsigned char bytes[64];
-  };
-  std::unique_ptr<Line[]> lines_;
-};
 
 /// Arrays that live as long as the arena.
 template <class T>

@@ -4,10 +4,9 @@
 #include <functional>
 #include <vector>
 
-#include "attention/workspace.h"
+#include "aligned.h"
 #include "gemm/parts.h"
 #include "gemm/score.h"
-#include "gemm/scratch.h"
 
 namespace logitkit {
 
@@ -47,7 +46,7 @@ class SplitGroup {
   const std::size_t lanes_, depth_, chunk_, rows_;
   std::size_t count_ = 0;
   Pack pack_;
-  Scratch panel_, scores_;
+  Aligned<float> panel_, scores_;
   Aligned<std::uint16_t> parts_, row_parts_;
   std::vector<std::uint64_t> lane_bits_;  // of each panel: the lanes that are not plain
   std::vector<std::uint64_t> row_bits_;   // of each tile: the rows that are not

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "gemm/scratch.h"
+#include "aligned.h"
 #include "gemm/split_group.h"
 #include "gemm/workspaces.h"
 #include "threads.h"
@@ -22,7 +22,7 @@ std::size_t panels_in_group(std::size_t lanes, std::size_t depth) {
 }
 
 struct Buffers {
-  Scratch packed, scores;
+  Aligned<float> packed, scores;
 };
 
 using Reduce = std::function<void(std::size_t panel, const Tile& tile)>;
@@ -109,7 +109,10 @@ void stream_scores(const Matrix& a, const Matrix& b, Isa isa, std::size_t thread
   Workspaces<Buffers> workspaces;
   parallel_for((panels + group - 1) / group, threads, [&](std::size_t g) {
     workspaces.lend(
-        [&] { return Buffers{Scratch(group * panel_floats), Scratch(tile_rows * loops.lanes)}; },
+        [&] {
+          return Buffers{Aligned<float>(group * panel_floats),
+                         Aligned<float>(tile_rows * loops.lanes)};
+        },
         [&](Buffers& buffers) { run_group(g * group, buffers); });
   });
 }

@@ -3,7 +3,7 @@
 #include <limits>
 #include <vector>
 
-#include "gemm/scratch.h"
+#include "aligned.h"
 #include "linear_argmax/linear_argmax.h"
 
 namespace logitkit {
@@ -60,7 +60,7 @@ void linear_topk(const Matrix& x, const Matrix& weight, const float* bias, std::
   std::vector<Candidate> heaps(x.rows * k);
   std::vector<Best> best;
   for (std::size_t i = 0; i < x.rows; ++i) best.emplace_back(heaps.data() + i * k, k);
-  Scratch thresholds((x.rows + lanes - 1) / lanes * max_lanes);
+  Aligned<float> thresholds((x.rows + lanes - 1) / lanes * max_lanes);
 
   stream_scores(x, weight, isa, threads, [&](std::size_t panel, const Tile& tile) {
     const float* tile_bias = bias != nullptr ? bias + tile.first_row : no_bias();

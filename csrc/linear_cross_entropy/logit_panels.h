@@ -7,8 +7,8 @@
 #include <limits>
 #include <vector>
 
+#include "aligned.h"
 #include "attention/loops.h"
-#include "attention/workspace.h"
 #include "linear_cross_entropy/linear_cross_entropy.h"
 #include "linear_cross_entropy/loops.h"
 

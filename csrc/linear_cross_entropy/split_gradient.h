@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "attention/workspace.h"
+#include "aligned.h"
 #include "gemm/parts.h"
 
 namespace logitkit {
@@ -49,7 +49,7 @@ class SplitGradient {
     plain_ = true;
     for (std::size_t c = 0; c * lanes_ < depth_; ++c)
       plain_ &= unit_.split_panel(columns + c * rows * lanes_, lanes_, rows, vectors(c), 0.0f,
-                                  input(c)) == 0;
+                                  input_.data() + input_at(c)) == 0;
   }
 
   /// Loads the rows of some classes.
@@ -82,8 +82,8 @@ class SplitGradient {
                                std::min(at_once, classes - j), rows_, 0.0f,
                                block.rows.data() + unit_.of_rows(j, rows_)) == 0;
     for (std::size_t c = 0; plain && c * lanes_ < depth_; ++c)
-      unit_.score(input(c), block.rows.data(), rows_, classes, rows_, vectors(c), add,
-                  to + c * lanes_, whole_blocks(depth_, row_block), c == 0 ? ahead : Ahead());
+      unit_.score(input_.data() + input_at(c), block.rows.data(), rows_, classes, rows_, vectors(c),
+                  add, to + c * lanes_, whole_blocks(depth_, row_block), c == 0 ? ahead : Ahead());
     return plain;
   }
 
@@ -91,16 +91,14 @@ class SplitGradient {
   std::size_t vectors(std::size_t c) const {
     return (std::min(lanes_, depth_ - c * lanes_) + 15) / 16;
   }
-  std::uint16_t* input(std::size_t c) const {
-    return input_.data() + c * unit_.of_panel(rows_, lanes_);
-  }
+  std::size_t input_at(std::size_t c) const { return c * unit_.of_panel(rows_, lanes_); }
 
   const PartLoops& unit_;
   const std::size_t depth_, lanes_, most_rows_, most_classes_;
   std::size_t rows_ = 0;
   bool plain_ = false;
-  mutable Aligned<std::uint16_t> input_;  // of the columns of each panel
-  std::vector<std::size_t> units_;        // where vectors of a row of gradients begin
+  Aligned<std::uint16_t> input_;    // of the columns of each panel
+  std::vector<std::size_t> units_;  // where vectors of a row of gradients begin
 };
 
 }  // namespace logitkit

@@ -7,9 +7,8 @@
 #include <limits>
 #include <vector>
 
-#include "attention/workspace.h"
+#include "aligned.h"
 #include "gemm/parts.h"
-#include "gemm/scratch.h"
 #include "self_witness/self_witness.h"
 
 namespace logitkit::witness {
@@ -112,7 +111,7 @@ class Walk {
   const Problem* problem_;
   const std::vector<Extremes>* extremes_;
   std::size_t lanes_;
-  Scratch packed_, lane_tails_, tile_;
+  Aligned<float> packed_, lane_tails_, tile_;
   Aligned<std::uint16_t> panel_parts_, tile_parts_;
   std::size_t split_begin_ = 0, split_step_ = 0;  // of the tile whose parts are there; none if 0
   bool split_plain_ = false;

@@ -7,10 +7,9 @@
 #include <random>
 #include <vector>
 
-#include "attention/workspace.h"
+#include "aligned.h"
 #include "expect.h"
 #include "gemm/parts.h"
-#include "gemm/scratch.h"
 
 namespace logitkit::test {
 namespace {
@@ -36,7 +35,7 @@ void test_pack(const ScoreLoops& loops) {
     for (const std::size_t depth : {1u, 7u, 8u, 15u, 16u, 17u, 33u}) {
       const std::size_t stride = depth + 3;
       const std::vector<float> a = normal((rows - 1) * stride + depth, 1);
-      Scratch panel(depth * loops.lanes);
+      Aligned<float> panel(depth * loops.lanes);
       loops.pack(a.data(), stride, rows, depth, panel.data());
       bool right = true;
       for (std::size_t k = 0; k < depth; ++k)
@@ -51,7 +50,8 @@ void test_pack(const ScoreLoops& loops) {
 void test_score(const ScoreLoops& loops) {
   constexpr std::size_t depth = 37;
   const std::vector<float> a = normal(loops.lanes * depth, 2), b = normal(tile_rows * depth, 3);
-  Scratch panel(depth * loops.lanes), whole(tile_rows * loops.lanes), cut(tile_rows * loops.lanes);
+  Aligned<float> panel(depth * loops.lanes), whole(tile_rows * loops.lanes),
+      cut(tile_rows * loops.lanes);
   loops.pack(a.data(), depth, loops.lanes, depth, panel.data());
   for (std::size_t rows = 1; rows <= tile_rows; ++rows) {
     loops.score(panel.data(), rows_of(b, rows, depth).data(), 1, rows, depth, false, whole.data());
@@ -86,7 +86,8 @@ void test_stride(const ScoreLoops& loops) {
   std::vector<float> transposed(rows * depth);
   for (std::size_t j = 0; j < rows; ++j)
     for (std::size_t k = 0; k < depth; ++k) transposed[k * rows + j] = b[j * depth + k];
-  Scratch panel(depth * loops.lanes), straight(rows * loops.lanes), strided(rows * loops.lanes);
+  Aligned<float> panel(depth * loops.lanes), straight(rows * loops.lanes),
+      strided(rows * loops.lanes);
   loops.pack(a.data(), depth, loops.lanes, depth, panel.data());
   loops.score(panel.data(), rows_of(b, rows, depth).data(), 1, rows, depth, false, straight.data());
   loops.score(panel.data(), rows_of(transposed, rows, 1).data(), rows, rows, depth, false,
@@ -112,7 +113,7 @@ class Split {
 
   // The products of a depth in two pieces, if `cut` is not 0.
   std::vector<float> score(std::size_t vectors = 3, std::size_t cut = 0) {
-    Scratch tile(whole_blocks(count_, row_block) * lanes);
+    Aligned<float> tile(whole_blocks(count_, row_block) * lanes);
     const UnitInUse in_use(&unit_);
     if (cut > 0)
       unit_.score(panel_.data(), rows_.data(), depth_, count_, cut, vectors, false, tile.data(),
