@@ -47,6 +47,11 @@ class Layout:
             return (length, heads)
         return (*self.lead, length) if self.single else (*self.lead, heads, length)
 
+    @property
+    def all_in_sequences(self) -> bool:
+        """Whether every query and key is one of a sequence."""
+        return not self.packed and bool(np.all(self.sequences[:, 5] == self.key.shape[2]))
+
     def new(self, dim: int | None = None, dtype: Any = None) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return an empty result as the caller sees it, and the kernel's view of it."""
         _, heads, length = self.rows

@@ -199,7 +199,8 @@ def pulled_back(
     layout = problem.layout
     incoming = _Incoming(layout, result, grad_output, grad_logsumexp, grad_entropy)
     arrays = (layout.query, layout.key, layout.value)
-    grad_query, grad_key, grad_value = (np.zeros(x.shape, x.dtype) for x in arrays)
+    new = np.empty if layout.all_in_sequences else np.zeros  # the kernel writes no others
+    grad_query, grad_key, grad_value = (new(x.shape, x.dtype) for x in arrays)
     grad_rows = np.zeros(layout.rows, layout.compute) if wants_scale else None
     outgoing = [as_bits(grad_query), as_bits(grad_key), as_bits(grad_value), grad_rows]
     grad_bias = None
