@@ -168,4 +168,11 @@ std::size_t default_threads() {
   return digits.size() > 9 ? usable : std::min<std::size_t>(usable, std::stoul(digits));
 }
 
+std::size_t pieces_in_task(std::size_t count, std::size_t most, std::size_t threads) {
+  if (threads == 0) threads = default_threads();
+  const std::size_t rounds = (count + most * threads - 1) / (most * threads);
+  const std::size_t tasks = std::max<std::size_t>(rounds * threads, 1);
+  return std::max<std::size_t>((count + tasks - 1) / tasks, 1);
+}
+
 }  // namespace logitkit

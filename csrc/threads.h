@@ -20,4 +20,9 @@ void parallel_for(std::size_t count, std::size_t threads,
 /// Throws std::invalid_argument if it is set to anything but a positive integer.
 std::size_t default_threads();
 
+/// How many of `count` pieces of work make a task: at most `most`, and the same number of tasks for
+/// each of `threads` threads (0: default_threads()) as long as there are pieces. Only for results
+/// that do not depend on the grid of tasks.
+std::size_t pieces_in_task(std::size_t count, std::size_t most, std::size_t threads);
+
 }  // namespace logitkit

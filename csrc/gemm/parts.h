@@ -43,7 +43,7 @@ struct PartLoops {
     return count * whole_blocks(depth, depth_block) * whole_blocks(rows, row_block);
   }
 
-  /// Come before and after all others, in each thread.
+  /// Come before and after score(), in each thread; they do not nest.
   void (*begin)();
   void (*end)();
 
@@ -75,8 +75,8 @@ struct PartLoops {
   ///          times on its way through its block and 6 times for each block from there on; what is
   ///          left out is 2 2^-24; and (17 + 6 ceil(depth / 32)) (1 + 2^-6) + 2 is n or less.
   ///          What a `least` below 2^-48 lets underflow is up to 2^-125 for each rounding, times
-  ///          the largest number. With one part, 2^-7 (1 + 2^-8) of the product of the lengths
-  ///          more: each number is off by up to 2^-8 of itself.
+  ///          the largest number if that is above 1. With one part, 2^-7 (1 + 2^-8) of the product
+  ///          of the lengths more: each number is off by up to 2^-8 of itself.
   /// Meanwhile what lies `ahead` is asked for.
   void (*score)(const std::uint16_t* panel, const std::uint16_t* rows, std::size_t row_depth,
                 std::size_t count, std::size_t depth, std::size_t vectors, bool accumulate,

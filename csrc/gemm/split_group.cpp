@@ -1,17 +1,25 @@
 #include "gemm/split_group.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace logitkit {
 namespace {
+
+constexpr std::size_t vector = 16;  // lanes of a vector of a panel
 
 // As much of the depth of a tile of rows and a few panels as fits a second-level cache of 2 MiB,
 // which all processors with such a unit have.
 constexpr std::size_t most_chunk = 1024;
 
+// For so few panels the time goes into splitting rows, and parts that stay near are written and
+// read faster.
+constexpr std::size_t few_panels = 2, chunk_of_few = 256;
+
 // Chunks of about the same depth.
-std::size_t chunk_of(std::size_t depth) {
-  const std::size_t chunks = (depth + most_chunk - 1) / most_chunk;
+std::size_t chunk_of(std::size_t depth, std::size_t panels) {
+  const std::size_t most = panels > few_panels ? most_chunk : chunk_of_few;
+  const std::size_t chunks = (depth + most - 1) / most;
   return whole_blocks((depth + chunks - 1) / chunks, depth_block);
 }
 
@@ -33,12 +41,7 @@ const PartLoops* rounded_part_loops(Isa isa) {
   return nullptr;
 }
 
-std::size_t SplitGroup::panels_of(std::size_t all_panels, std::size_t depth) {
-  const std::size_t most = depth > most_chunk ? 16 : 8;
-  // Groups of one size, and of an even number, for two threads or more.
-  const std::size_t groups = (all_panels + 2 * most - 1) / (2 * most) * 2;
-  return all_panels <= most ? all_panels : (all_panels + groups - 1) / groups;
-}
+std::size_t SplitGroup::most_panels(std::size_t depth) { return depth > most_chunk ? 16 : 8; }
 
 SplitGroup::SplitGroup(const ScoreLoops& loops, const PartLoops& unit, std::size_t panels,
                        std::size_t depth, float least)
@@ -47,8 +50,8 @@ SplitGroup::SplitGroup(const ScoreLoops& loops, const PartLoops& unit, std::size
       least_(least),
       lanes_(loops.lanes),
       depth_(depth),
-      chunk_(chunk_of(depth)),
-      rows_(chunk_ < depth ? 2 * tile_rows : tile_rows),
+      chunk_(chunk_of(depth, panels)),
+      rows_(depth > most_chunk && panels > few_panels ? 2 * tile_rows : tile_rows),
       panel_(depth * lanes_),
       scores_(panels * rows_ * lanes_),
       parts_(panels * unit.of_panel(depth, lanes_)),
@@ -56,20 +59,29 @@ SplitGroup::SplitGroup(const ScoreLoops& loops, const PartLoops& unit, std::size
       lane_bits_(panels),
       row_bits_(rows_ / tile_rows) {}
 
-void SplitGroup::load(std::size_t count, const Pack& pack) {
-  count_ = count;
-  pack_ = pack;
-  for (std::size_t p = 0; p < count; ++p) {
-    pack(p, panel_.data());
-    lane_bits_[p] = unit_.split_panel(panel_.data(), lanes_, depth_, lanes_ / 16, least_,
+void SplitGroup::load(std::size_t rows, Pack pack) {
+  count_ = (rows + lanes_ - 1) / lanes_;
+  last_vectors_ = (rows - (count_ - 1) * lanes_ + vector - 1) / vector;
+  pack_ = std::move(pack);
+  for (std::size_t p = 0; p < count_; ++p) {
+    pack_(p, panel_.data());
+    lane_bits_[p] = unit_.split_panel(panel_.data(), lanes_, depth_, vectors(p), least_,
                                       parts_.data() + p * unit_.of_panel(depth_, lanes_));
   }
+  if (last_vectors_ * vector < lanes_) std::fill_n(scores(count_ - 1), rows_ * lanes_, 0.0f);
 }
 
-void SplitGroup::multiply(const float* b, std::size_t rows) {
+Ahead SplitGroup::share(const float* rows, std::size_t count, std::size_t columns,
+                        std::size_t p) const {
+  const std::size_t begin = p * count / count_, end = (p + 1) * count / count_;
+  return {rows + begin * depth_, depth_, end - begin, columns};
+}
+
+void SplitGroup::multiply(const float* b, std::size_t rows, std::size_t after) {
   std::fill(row_bits_.begin(), row_bits_.end(), 0);
+  after = std::min(after, rows_);
   for (std::size_t k = 0; k < depth_; k += chunk_) {
-    const std::size_t depth = std::min(chunk_, depth_ - k);
+    const std::size_t depth = std::min(chunk_, depth_ - k), next = k + chunk_;
     for (std::size_t j = 0; j < rows; j += tile_rows)
       row_bits_[j / tile_rows] |=
           unit_.split_rows(b + j * depth_ + k, depth_, nullptr, std::min(tile_rows, rows - j),
@@ -77,7 +89,9 @@ void SplitGroup::multiply(const float* b, std::size_t rows) {
     for (std::size_t p = 0; p < count_; ++p) {
       const std::uint16_t* panel = parts_.data() + p * unit_.of_panel(depth_, lanes_);
       unit_.score(panel + unit_.of_panel(k, lanes_), row_parts_.data(), depth, rows, depth,
-                  lanes_ / 16, k > 0, scores(p), lanes_, {});
+                  vectors(p), k > 0, scores(p), lanes_,
+                  next < depth_ ? share(b + next, rows, std::min(chunk_, depth_ - next), p)
+                                : share(b + rows * depth_, after, std::min(chunk_, depth_), p));
     }
   }
   for (std::size_t p = 0; p < count_; ++p) redo(b, rows, p);
@@ -100,7 +114,7 @@ void SplitGroup::redo(const float* b, std::size_t rows, std::size_t p) {
     loops_.score(panel_.data(), from, 1, in_tile, depth_, false, redone);
     for (std::size_t r = 0; r < in_tile; ++r) {
       const std::uint64_t lanes = (row_bits >> r & 1) != 0 ? ~std::uint64_t{0} : lane_bits;
-      for (std::size_t i = 0; i < lanes_; ++i)
+      for (std::size_t i = 0; i < vectors(p) * vector; ++i)
         if ((lanes >> i & 1) != 0) tile[r * lanes_ + i] = redone[r * lanes_ + i];
     }
   }

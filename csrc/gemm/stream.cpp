@@ -32,17 +32,17 @@ void stream_parts(const Matrix& a, const Matrix& b, const ScoreLoops& loops, con
                   std::size_t threads, const Reduce& reduce) {
   const std::size_t depth = a.columns, lanes = loops.lanes;
   const std::size_t panels = (a.rows + lanes - 1) / lanes;
-  const std::size_t of_group = SplitGroup::panels_of(panels, depth);
+  const std::size_t of_group = pieces_in_task(panels, SplitGroup::most_panels(depth), threads);
   const auto run_group = [&](std::size_t first, SplitGroup& group) {
     const UnitInUse in_use(&unit);
     const std::size_t count = std::min(of_group, panels - first);
-    group.load(count, [&](std::size_t p, float* panel) {
+    group.load(std::min(count * lanes, a.rows - first * lanes), [&](std::size_t p, float* panel) {
       const std::size_t row = (first + p) * lanes;
       loops.pack(a.data + row * depth, depth, std::min(lanes, a.rows - row), depth, panel);
     });
     for (std::size_t begin = 0; begin < b.rows; begin += group.rows_at_once()) {
       const std::size_t rows = std::min(group.rows_at_once(), b.rows - begin);
-      group.multiply(b.data + begin * depth, rows);
+      group.multiply(b.data + begin * depth, rows, b.rows - begin - rows);
       for (std::size_t p = 0; p < count; ++p)
         for (std::size_t j = 0; j < rows; j += tile_rows)
           reduce(first + p,

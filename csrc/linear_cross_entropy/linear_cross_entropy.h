@@ -57,7 +57,8 @@ struct LayerLossGradient {
 ///              s = u max_j (4 sqrt(depth) sum_k |input_k weight_jk| + 4 |bias_j| + 2 |z_j|), the
 ///              likely error of a logit: logsumexp within s + 128 u; entropy within
 ///              (2 s + 128 u) (1 + log classes); target and total, sums of t_j z_j, within
-///              sum_j |t_j| (s + 128 u |z_j|)
+///              sum_j |t_j| (s + 128 u |z_j|); with isa amx 2^-125 depth max(1, |input_k|,
+///              |weight_jk|) more for a logit, which counts where all its terms are below 2^-100
 ///   Specials:  classes of z = -inf do not count, and terms of target or weight 0 are 0. A row
 ///              with +inf has logsumexp +inf, one with NaN has NaN. Denormals count as 0.
 ///   Bits:      those of a row depend on the row, the layer and the instruction set alone.
@@ -70,9 +71,12 @@ void linear_cross_entropy(const LayerLossInput<T>& input, const LayerLossStats& 
 /// The statistics and the gradients of all rows, with one computation of the logits.
 ///   Error:   of G, relative to the largest term of its sum, s + 64 u; the gradients add its
 ///            products in T
-///   Bits:    do not depend on `threads`.
+///            (with isa amx, terms of the gradients below 2^-100 may be lost)
+///   Bits:    do not depend on `threads`. Those of a row of input depend on other rows with isa
+///            amx: numbers that are not finite, huge or tiny send whole blocks to loops of floats.
 ///   Memory:  36 MiB, or what the logits of one panel of rows take, if that is more; and for each
-///            thread what 8 panels and 256 classes take.
+///            thread what 8 panels and 256 classes take, with isa amx 256 classes as parts for all
+///            rows of a chunk.
 template <class T>
 void linear_cross_entropy_gradient(const LayerLossInput<T>& input, const LayerLossFactors& factors,
                                    const LayerLossStats& stats,

@@ -32,7 +32,7 @@ class SplitLogits {
   /// Loads the panels from `first` on.
   void load(std::size_t first, std::size_t count) {
     if constexpr (std::is_same_v<T, float>)
-      group_->load(count, [this, first](std::size_t p, float* panel) {
+      group_->load(count * panels_.lanes, [this, first](std::size_t p, float* panel) {
         if (panels_.count(first + p) < panels_.lanes)
           std::fill_n(panel, depth_ * panels_.lanes, 0.0f);
         panels_.pack(first + p, panel);

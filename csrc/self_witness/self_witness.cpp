@@ -52,7 +52,8 @@ std::uint64_t self_witness(const Matrix& z, const float* tails, const float* squ
   const PartLoops* unit = z.columns >= least_depth ? rounded_part_loops(isa) : nullptr;
   const Problem problem = {z, tails, squares, score_loops(isa), unit, witness_loops(isa)};
   const std::vector<Extremes> extremes = tile_extremes(problem);
-  const std::size_t group = Walk::panels_in_group(problem) * problem.score.lanes;
+  const std::size_t lanes = problem.score.lanes, panels = (end - begin + lanes - 1) / lanes;
+  const std::size_t group = pieces_in_task(panels, Walk::most_panels(problem), threads) * lanes;
   Workspaces<Walk> walks;
   parallel_for((end - begin + group - 1) / group, threads, [&](std::size_t g) {
     const std::size_t first = begin + g * group;

@@ -25,12 +25,12 @@ Walk::Walk(const Problem& problem, const std::vector<Extremes>& extremes)
     : problem_(&problem),
       extremes_(&extremes),
       lanes_(problem.score.lanes),
-      packed_(panels_in_group(problem) * problem.z.columns * lanes_),
-      lane_tails_(panels_in_group(problem) * (problem.last_step() + 1) * lanes_),
+      packed_(most_panels(problem) * problem.z.columns * lanes_),
+      lane_tails_(most_panels(problem) * (problem.last_step() + 1) * lanes_),
       tile_(tile_rows * lanes_),
-      panel_parts_(problem.unit == nullptr ? 0
-                                           : panels_in_group(problem) *
-                                                 problem.unit->of_panel(problem.z.columns, lanes_)),
+      panel_parts_(problem.unit == nullptr
+                       ? 0
+                       : most_panels(problem) * problem.unit->of_panel(problem.z.columns, lanes_)),
       tile_parts_(problem.unit == nullptr ? 0
                                           : problem.unit->of_rows(tile_rows, problem.z.columns)),
       slack_(problem.z.rows, infinity) {}

@@ -62,9 +62,9 @@ struct Panel {
 // What one thread knows after the groups of panels that it has met.
 class Walk {
  public:
-  /// Panels in a group: they stay in the cache, as a tile's rows do. Rounded ones are smaller, and
-  /// there the time goes into rows from memory.
-  static std::size_t panels_in_group(const Problem& problem) {
+  /// Panels in a group at most: they stay in the cache, as a tile's rows do. Rounded ones are
+  /// smaller, and there the time goes into rows from memory.
+  static std::size_t most_panels(const Problem& problem) {
     return problem.unit == nullptr ? 8 : 16;
   }
 

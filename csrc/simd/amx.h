@@ -45,8 +45,8 @@ inline void finish_stores() { __asm__ volatile("" ::: "memory"); }
 
 /// The parts of a vector of finite floats, each in the upper half of its lanes: the high one is x
 /// to nearest, ties away from 0, the middle one is what that leaves without its last digits, and
-/// the low one is the rest, exactly. The parts of infinity and NaN are NaN, the high one of a
-/// number that rounds to 2^128 is infinite.
+/// the low one is the rest, exactly. Infinity and NaN have no parts
+/// that mean anything, and the high one of a number that rounds to 2^128 is infinite.
 struct Parts {
   __m512i high, middle, low;
 };
