@@ -480,6 +480,42 @@ def test_what_is_hidden_of_many_does_not_leak(bad, dtype):
     assert np.all(np.isnan(np.float64(after.output[:, :, 160:])))
 
 
+@of_each_kind
+@pytest.mark.parametrize("offset", [31, 38, 39, 47])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_what_one_query_does_not_see_does_not_leak(bad, offset, dtype):
+    """The edge of what all lanes see may lie within a block of keys."""
+    q, k, v = arrays(np.random.default_rng(20), (1, 8, 1, 64), *2 * [(1, 1, 64, 64)], dtype=dtype)
+    options = {"is_causal": True, "query_offsets": [offset]}
+    before = attention_with_stats(q, k, v, **options)
+    k[:, :, offset + 1 :], v[:, :, offset + 1 :] = bad, bad
+    after = attention_with_stats(q, k, v, **options)
+    for got, want in zip(after, before, strict=True):
+        assert np.all(np.isfinite(np.float64(got)))
+        np.testing.assert_allclose(np.float64(got), np.float64(want), rtol=0, atol=0.05)
+
+
+@of_each_kind
+def test_huge_logits(dtype):
+    """A shift of more digits than a float has: the largest logit still has the weight 1."""
+    q, k, v = arrays(np.random.default_rng(21), (1, 1, 192, 64), *2 * [(1, 1, 128, 64)])
+    q, k, v = ((x * s).astype(dtype) for x, s in ((q, 2.0**15), (k, 2.0**15), (v, 1.0)))
+    exact = reference.attention_with_stats(*(np.float64(x) for x in (q, k, v)))
+    result = attention_with_stats(q, k, v)
+    np.testing.assert_allclose(result.logsumexp, exact.logsumexp, rtol=1e-5)
+    np.testing.assert_allclose(result.max_logit, exact.max_logit, rtol=1e-5)
+    assert np.max(np.abs(np.float64(result.output) - exact.output)) < 0.02
+
+
+@of_each_kind
+def test_products_may_be_huge_before_the_scale(dtype):
+    q, k, v = arrays(np.random.default_rng(22), (1, 1, 200, 64), *2 * [(1, 1, 130, 64)])
+    q, k, v = (x.astype(dtype) for x in (q * 1e18, k * 1e18, v))
+    exact = reference.attention(*(np.float64(x) for x in (q, k, v)), scale=3e-37)
+    got = attention(q, k, v, scale=3e-37)
+    np.testing.assert_allclose(np.float64(got), exact, rtol=0, atol=0.05)
+
+
 @pytest.mark.parametrize("outliers", [False, True])
 def test_tile_registers_err_no_more_than_vectors(outliers):
     if _cpu.Isa.amx not in _cpu.supported_isas():

@@ -429,3 +429,12 @@ def test_bad_arguments():
     with pytest.raises(ValueError, match=r"result of shape \(1, 2, 5, 8\), not \(1, 2, 4, 8\)"):
         attention_vjp(q, q, q, q[:, :, :4], result=other)
     assert attention(q, q, q).shape == q.shape
+
+
+def test_no_heads():
+    rng = np.random.default_rng(12)
+    q, k, v = arrays(rng, (1, 0, 5, 64), *2 * [(1, 4, 100, 64)])
+    got = attention_vjp(q, k, v, np.zeros_like(q))
+    assert got.query.shape == q.shape
+    for grad in (got.key, got.value):
+        np.testing.assert_array_equal(grad, np.zeros_like(k))

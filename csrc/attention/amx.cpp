@@ -62,7 +62,7 @@ void score(const std::uint32_t* queries, const std::uint16_t* keys, size_t begin
 }
 
 template <size_t parts>
-void soften(const float* tile, size_t begin, size_t end, const float* factors,
+void soften(float* tile, size_t begin, size_t end, const float* factors,
             const RunningSoftmax& softmax, std::uint32_t* weights) {
   const auto run = [&](auto softening) {
     softening.fill_around();

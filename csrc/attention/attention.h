@@ -91,7 +91,8 @@ struct AttentionOutput {
 ///              do not reach it. Denormal numbers count as 0.
 ///   Bits:      those of a row depend on its sequence, the heads that share its keys and the
 ///              instruction set, not on other sequences and heads or on `threads`. With Isa::amx
-///              also on whether hidden keys and values of the same 64 are finite and below 2^40.
+///              also on whether hidden keys and values of the same 64 are finite, below 2^40 and,
+///              of values, not all below 2^-40.
 ///   Memory:    half a MiB for each thread at 64 dimensions, up to three with Isa::amx;
 ///              O(head_dim + value_dim).
 template <class T>

@@ -345,8 +345,7 @@ class LogitTiles {
 
   /// Whether the weights of a tile that was made are for PackedLoops.
   bool weighs_packed(const Panel& panel, const Space& w) const {
-    return panel.packed &&
-           (w.now_packed->plain_values || (packed_loops->parts == 1 && !hides(panel, w)));
+    return panel.packed && w.now_packed->plain_values;
   }
 
   /// Of such a tile: what soften() multiplies by, or null.

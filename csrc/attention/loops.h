@@ -166,9 +166,9 @@ struct PackedLoops {
   /// AttentionLoops::soften() of the rows from `begin` to `end` of the tile times factors, which
   /// are positive, or null for 1; but it begins at the tile's first row, and so do the weights,
   /// with zeros around that make blocks of 32. One part is rounded to bfloat16, two are to 16
-  /// digits. The sum is of what was not rounded. `max` is at most 8 less than `top` for one part
-  /// and 2 for more: it does not move more often than that.
-  void (*soften)(const float* tile, std::size_t begin, std::size_t end, const float* factors,
+  /// digits. The sum is of what was not rounded. What the tile holds then is unspecified. `max` is
+  /// at most 8 less than `top` for one part and 2 for more: it does not move more often than that.
+  void (*soften)(float* tile, std::size_t begin, std::size_t end, const float* factors,
                  const RunningSoftmax& softmax, std::uint32_t* weights);
 
   /// out[d][i] = out[d][i] * factor[i] + sum over begin <= j < end of values[d][j] times the

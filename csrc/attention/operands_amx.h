@@ -34,9 +34,14 @@ struct Bfloat16 {
     to[0] = _mm512_maskz_loadu_epi16(first_of_32(n), x);
     most = _mm512_max_epu16(most, _mm512_and_si512(to[0], _mm512_set1_epi16(0x7fff)));
   }
-  static bool all_plain(__m512i) { return true; }
-  static bool plain_values(__m512i most) {  // for 0 times what is not finite is not 0
-    return _mm512_cmpge_epu16_mask(most, _mm512_set1_epi16(0x7f80)) == 0;
+  static bool all_plain(__m512i most) { return below(most, 60); }  // products before their scale
+  // 0 times what is not finite is not 0, and weights are up to 2^8.
+  static bool plain_values(__m512i most) { return below(most, 100); }
+
+ private:
+  static bool below(__m512i most, int exponent) {
+    const auto power = static_cast<short>((127 + exponent) << 7);
+    return _mm512_cmpge_epu16_mask(most, _mm512_set1_epi16(power)) == 0;
   }
 };
 

@@ -53,7 +53,7 @@ template <size_t parts, size_t vectors, bool with_mean>
 class Softening {
  public:
   /// What all rows depend on. `factor` and `max` are final.
-  Softening(const float* tile, size_t begin, size_t end, const float* factors,
+  Softening(float* tile, size_t begin, size_t end, const float* factors,
             const RunningSoftmax& softmax, std::uint32_t* weights)
       : tile_(tile), begin_(begin), end_(end), next_(begin), softmax_(softmax), weights_(weights) {
     const F32 zero = F32::all(0);
@@ -69,6 +69,9 @@ class Softening {
       now.store(softmax.max + lane);
       minus_[v] = zero - now;
       change_[v] = before - now;
+      const __mmask16 huge =
+          _mm512_cmp_ps_mask(_mm512_abs_ps(now.v), _mm512_set1_ps(0x1p24f), _CMP_GE_OQ);
+      if (factors != nullptr && huge != 0) multiply_lanes(v, huge);
       exp2(change_[v]).store(softmax.factor + lane);
     }
   }
@@ -115,6 +118,16 @@ class Softening {
       if (j < end_) odd[v] = max(odd[v], row(j, v));
       tops[v] = max(tops[v], odd[v]);
     }
+  }
+
+  // The shift is a rounded product. Where its last digit is not small, others are to be rounded as
+  // well, for one that is not could be larger by up to half of that digit.
+  void multiply_lanes(size_t v, __mmask16 which) {
+    for (size_t j = begin_; j < end_; ++j) {
+      float* z = tile_ + j * lanes + v * width;
+      _mm512_mask_storeu_ps(z, which, (F32::load(z) * by_[v]).v);
+    }
+    by_[v].v = _mm512_mask_mov_ps(by_[v].v, which, _mm512_set1_ps(1.0f));
   }
 
   F32 row(size_t j, size_t v) const { return F32::load(tile_ + j * lanes + v * width); }
@@ -170,7 +183,7 @@ class Softening {
     store_pairs<parts>(even, odd, weights_ + j / 2 * lanes + now_ * width);
   }
 
-  const float* tile_;
+  float* tile_;
   size_t begin_, end_, now_ = 0, next_;
   RunningSoftmax softmax_;
   std::uint32_t* weights_;

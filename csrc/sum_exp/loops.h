@@ -95,7 +95,7 @@ struct SumExpLoops {
   void (*sum_beside_max)(const Block<T>& block, SumExp sums);
   /// log_sum = log(1 + (sum + rest) 2^exponent e^-max) from sums beside the maxima.
   ///   Error:  relative, beside that of the sums: 2^-36 in float and 2^-53 in double; sums below
-  ///           2^-1021 e^max are 0
+  ///           2^-510 e^max in float and 2^-1021 e^max in double are 0
   void (*log_beside_max)(std::size_t items, SumExp sums, double* log_sum);
   /// Sums with the moments of z = scale * x, scale > 0.
   void (*sum_moments)(const Block<T>& block, T scale, SumExpMoments moments);

@@ -49,8 +49,9 @@ class Layout:
 
     @property
     def all_in_sequences(self) -> bool:
-        """Whether every query and key is one of a sequence."""
-        return not self.packed and bool(np.all(self.sequences[:, 5] == self.key.shape[2]))
+        """Whether every query and key is one of a sequence, and heads see them."""
+        whole = bool(np.all(self.sequences[:, 5] == self.key.shape[2]))
+        return whole and not self.packed and self.query.shape[1] > 0
 
     def new(self, dim: int | None = None, dtype: Any = None) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return an empty result as the caller sees it, and the kernel's view of it."""
