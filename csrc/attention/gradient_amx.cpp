@@ -280,14 +280,15 @@ struct Reader {
   // See grade() of make_loops.h: the same numbers, but for sums that are not finite, with which
   // this is done again there.
   void read(size_t key, F32& weight, F32& gradient) const {
-    const auto seen =
-        static_cast<__mmask16>(sees_all ? 0xffff : -(of.begin <= key && key < of.end));
-    gradient.v = _mm512_maskz_loadu_ps(seen, of.products + key * lanes);
+    const bool sees = sees_all || (of.begin <= key && key < of.end);
+    const auto seen = static_cast<__mmask16>(sees ? 0xffff : 0);
+    const size_t at = sees ? key * lanes : 0;  // in what may be null
+    gradient.v = _mm512_maskz_loadu_ps(seen, of.products + at);
     if constexpr (kind == Kind::graded) {
-      weight.v = _mm512_maskz_loadu_ps(seen, of.logits + key * lanes);
+      weight.v = _mm512_maskz_loadu_ps(seen, of.logits + at);
     } else {
       const F32 hidden = F32::all(-__builtin_inff());
-      const F32 z = {_mm512_mask_loadu_ps(hidden.v, seen, of.logits + key * lanes)};
+      const F32 z = {_mm512_mask_loadu_ps(hidden.v, seen, of.logits + at)};
       const F32 t = z - logsumexp;
       weight = exp2_flushed(t);
       gradient = gradient + terms;
