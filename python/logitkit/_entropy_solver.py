@@ -137,7 +137,8 @@ class _Search:
         lower = landscape.below < 0.0
         gap = -np.max(landscape.below, axis=-1, where=lower, initial=-1.0)
         most = np.maximum(np.log(landscape.visible / landscape.ties - 1.0) - np.log(above), 0.0)
-        limits = np.sqrt(8.0 * beneath) * 0.999, (4.0 + 2.0 * most) / gap
+        highest = np.minimum((4.0 + 2.0 * most) / gap, np.finfo(np.float64).max)
+        limits = np.sqrt(8.0 * beneath) * 0.999, highest
         # What log(n), log(k) and the target lose to rounding, as the equation sees it.
         tolerance = 1.0 + np.log(landscape.visible) / beneath + np.log(landscape.ties) / above
         goal = np.log(beneath) - np.log(above)
