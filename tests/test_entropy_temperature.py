@@ -180,8 +180,8 @@ def test_reaches_any_target_of_any_row(values, share):
     x = np.array(values)
     visible = x[x > -INF]
     gaps = visible.max(initial=-INF) - visible[visible < visible.max(initial=-INF)]
-    if gaps.size == 0 or gaps.min() < 1e-290 * gaps.max():  # or digits are lost in underflow
-        return
+    if gaps.size == 0 or gaps.min() < 1e-290 * max(1.0, gaps.max()):
+        return  # one level, or digits are lost in underflow
     low, high = limits(x)
     target = low + share * (high - low)
     temperature = float(entropy_temperature(x, target))

@@ -75,7 +75,7 @@ def entropy_temperature(x: Any, target_entropy: Any, /, axis: int = -1) -> Any:
     and in ``1 / tau`` for low temperatures, between bounds that every step tightens; steps that
     leave them are replaced by bisection. All rows are iterated at once, in ``float64``, each
     until it is done, so that results do not depend on the batch. Where the second largest entry
-    is within 1e-290 of the difference of the extremes, digits are lost in underflow.
+    is below the largest by less than 1e-290, or 1e-290 of the spread, digits are lost.
 
     References
     ----------
