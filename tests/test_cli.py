@@ -314,8 +314,10 @@ def test_module_is_the_command(tmp_path):
     assert done.stderr == f"logitkit: {tmp_path / 'none.npz'}: no such file\n"
 
 
+# A process that a shell started in the background ignores interrupts, and so would this one.
 STAND_IN = """
-import logitkit, time
+import logitkit, signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
 def check(weight, bias=None, **options):
     print("started", flush=True)
     time.sleep(60)
