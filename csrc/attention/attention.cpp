@@ -8,6 +8,7 @@
 #include "gemm/workspaces.h"
 #include "simd/flush_denormals.h"
 #include "threads.h"
+#include "unit_in_use.h"
 
 namespace logitkit {
 namespace {
@@ -129,22 +130,6 @@ class Forward {
     std::vector<Panel> panels;
   };
 
-  // Holds the registers of PackedLoops, if they are used.
-  class TileRegisters {
-   public:
-    explicit TileRegisters(const PackedLoops* loops) : loops_(loops) {
-      if (loops_ != nullptr) loops_->begin();
-    }
-    ~TileRegisters() {
-      if (loops_ != nullptr) loops_->end();
-    }
-    TileRegisters(const TileRegisters&) = delete;
-    TileRegisters& operator=(const TileRegisters&) = delete;
-
-   private:
-    const PackedLoops* loops_;
-  };
-
   std::size_t group_of(std::size_t panels) const {
     if (tiles_.packed_loops == nullptr)
       return std::clamp<std::size_t>(panels / enough_tasks, 1, max_group);
@@ -184,7 +169,7 @@ class Forward {
   // Goes over one part of the keys that the panels of a task see.
   void run_part(const PanelTask& task, std::size_t part, Workspace& w) const {
     const FlushDenormals flush(FlushDenormals::What::results_and_operands);
-    const TileRegisters registers(tiles_.packed_loops);
+    const UnitInUse in_use(tiles_.packed_loops);
     const Sequence& s = in_.sequences[task.sequence];
     std::int64_t begin = unlimited, end = 0;
     for (std::size_t p = 0; p < task.panels; ++p) {

@@ -6,6 +6,7 @@
 #include "gemm/workspaces.h"
 #include "simd/flush_denormals.h"
 #include "threads.h"
+#include "unit_in_use.h"
 
 namespace logitkit {
 namespace {
@@ -104,10 +105,9 @@ class Backward {
     Sums& sums = unit.parts > 1 ? unit.sums[part] : w.sums;
     sums.start(keys, tiles_.key_depth, tiles_.value_depth);
     const std::size_t end = size * (part + 1) / unit.parts;
-    if (tiles_.loops != nullptr) tiles_.loops->begin();
+    const UnitInUse in_use(tiles_.loops);
     for (std::size_t p = size * part / unit.parts; p < end; p += tiles_.group)
       run_group({unit.sequence, unit.key_head, p, std::min(tiles_.group, end - p)}, w, sums);
-    if (tiles_.loops != nullptr) tiles_.loops->end();
     if (unit.parts == 1) write_sums(unit, sums, 0, keys);
   }
 

@@ -17,8 +17,6 @@ constexpr size_t pairs_of_step = GradientLoops::pairs_of_step;
 constexpr size_t pairs_of_vector = tile_keys / depth_step * pairs_of_step;
 constexpr size_t vector_of_lane_pairs = GradientLoops::most_lane_pairs * pairs_of_step;
 
-size_t round_up(size_t n, size_t step) { return (n + step - 1) / step * step; }
-
 /// The elements from `begin` on of a row of `depth`, 0 beyond.
 F32 load_columns(const float* row, size_t begin, size_t depth) {
   if (begin + width <= depth) return F32::load(row + begin);

@@ -9,7 +9,6 @@ namespace logitkit::amx {
 namespace {
 
 constexpr size_t width = 16, lanes = panel_vectors * width, half_tile = tile_keys / 2;
-constexpr size_t round_up(size_t n, size_t step) { return (n + step - 1) / step * step; }
 
 /// How far apart the parts of packed queries, in pairs, of keys or values, and of weights are.
 constexpr size_t query_part(size_t depth) { return round_up(depth, depth_step) / 2 * lanes; }

@@ -5,6 +5,8 @@
 namespace logitkit::amx {
 namespace {
 
+static_assert(side == row_block && depth_step == depth_block, "sizes of PartLoops");
+
 /// Asks for the cache lines of an Ahead, some with each block of the depth: at once there would be
 /// more than the processor keeps track of.
 class Lines {

@@ -97,22 +97,6 @@ struct AllPartLoops {
 const PartLoops* part_loops(Isa isa);
 const PartLoops* rounded_part_loops(Isa isa);
 
-/// Holds a matrix unit for its thread, if there is one.
-class UnitInUse {
- public:
-  explicit UnitInUse(const PartLoops* unit) : unit_(unit) {
-    if (unit_ != nullptr) unit_->begin();
-  }
-  ~UnitInUse() {
-    if (unit_ != nullptr) unit_->end();
-  }
-  UnitInUse(const UnitInUse&) = delete;
-  UnitInUse& operator=(const UnitInUse&) = delete;
-
- private:
-  const PartLoops* unit_;
-};
-
 namespace amx { extern const AllPartLoops part_loops; }
 
 }  // namespace logitkit

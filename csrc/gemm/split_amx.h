@@ -15,8 +15,6 @@ constexpr size_t block_size = side * depth_step;  // elements of a tile register
 //   rows[j / 16][k / 32][part][j % 16][k % 16][k % 32 / 16].
 // So the elements k and k + 16 of a block are a pair, and no shuffle makes one.
 
-size_t round_up(size_t n, size_t step) { return (n + step - 1) / step * step; }
-
 __m512i load(const float* x, size_t n) {
   const __mmask16 first = n >= width ? 0xffff : static_cast<__mmask16>((1u << n) - 1);
   return _mm512_maskz_loadu_epi32(first, x);

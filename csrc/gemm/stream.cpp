@@ -6,6 +6,7 @@
 #include "gemm/split_group.h"
 #include "gemm/workspaces.h"
 #include "threads.h"
+#include "unit_in_use.h"
 
 namespace logitkit {
 namespace {

@@ -9,6 +9,7 @@
 #include "linear_cross_entropy/split_logits.h"
 #include "simd/flush_denormals.h"
 #include "threads.h"
+#include "unit_in_use.h"
 
 namespace logitkit {
 namespace {

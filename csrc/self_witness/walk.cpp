@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "unit_in_use.h"
+
 namespace logitkit::witness {
 namespace {
 

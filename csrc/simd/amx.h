@@ -27,6 +27,8 @@ using std::size_t;
 constexpr size_t side = 16;        // rows of a tile register, and floats of one of its rows
 constexpr size_t depth_step = 32;  // elements of bfloat16 in a row of a tile register
 
+constexpr size_t round_up(size_t n, size_t step) { return (n + step - 1) / step * step; }
+
 // All eight registers are of 16 rows of 64 bytes.
 struct alignas(64) Config {
   std::uint8_t palette, start_row, reserved[14];
