@@ -10,6 +10,7 @@
 #include "aligned.h"
 #include "expect.h"
 #include "gemm/parts.h"
+#include "unit_in_use.h"
 
 namespace logitkit::test {
 namespace {
