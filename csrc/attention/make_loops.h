@@ -8,6 +8,7 @@
 #include "attention/loops.h"
 #include "simd/exp.h"
 #include "simd/exp2.h"
+#include "simd/prefetch.h"
 
 namespace logitkit {
 namespace {
@@ -259,7 +260,7 @@ void score_few(const typename V::Element* queries, size_t rows, size_t stride,
       some[k] = keys[j + (k < n ? k : n - 1)];
       // Rows of one head usually lie one after the other.
       for (size_t d = 0; d < depth; d += 64 / sizeof(typename V::Element))
-        V::prefetch(some[k] + d + key_bytes_ahead / sizeof(typename V::Element));
+        prefetch(some[k] + d + key_bytes_ahead / sizeof(typename V::Element));
     }
     for (size_t i = 0; i < rows; ++i) {
       typename V::Element scores[V::width];
@@ -282,7 +283,7 @@ inline void weigh_few_dims(const typename V::Element* weights,
 #pragma GCC unroll 4
     for (size_t v = 0; v < vectors; ++v) {
       const size_t d = dim + v * V::width;
-      V::prefetch(values[j] + d + value_bytes_ahead / sizeof(typename V::Element));
+      prefetch(values[j] + d + value_bytes_ahead / sizeof(typename V::Element));
       sum[v] = multiply_add(weight, load_columns<V>(values[j] + d, depth - d), sum[v]);
     }
   };

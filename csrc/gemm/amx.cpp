@@ -1,6 +1,7 @@
 // Compiled with -mamx-bf16: intrinsics and our own headers only (see the note in isa.h).
 #include "gemm/parts.h"
 #include "gemm/split_amx.h"
+#include "simd/prefetch.h"
 
 namespace logitkit::amx {
 namespace {
@@ -20,7 +21,7 @@ class Lines {
 
   void ask() {
     for (size_t n = 0; n < at_once_ && rows_ > 0; ++n) {
-      _mm_prefetch(row_ + at_, _MM_HINT_T1);
+      prefetch_far(row_ + at_);
       at_ += 64;
       if (at_ < bytes_) continue;
       at_ = 0;

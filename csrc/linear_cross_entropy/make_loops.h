@@ -7,6 +7,7 @@
 #include "attention/loops.h"
 #include "linear_cross_entropy/loops.h"
 #include "simd/exp2.h"
+#include "simd/prefetch.h"
 
 namespace logitkit {
 namespace {
@@ -201,9 +202,9 @@ struct Spread {
       const size_t lanes = left < row_stride<V> ? left : row_stride<V>;
       // A few at a time, as the processor waits for no more than some 12.
       for (size_t k = 0; k < to_lines && asked < classes * vectors; ++k, ++asked)
-        V::prefetch(to + asked / vectors * depth + asked % vectors * V::width);
+        prefetch(to + asked / vectors * depth + asked % vectors * V::width);
       for (size_t k = 0; k < ahead_lines && ahead < ahead_end; ++k, ahead += 64 / sizeof(Element))
-        V::prefetch(ahead);
+        prefetch(ahead);
 #pragma GCC unroll 4
       for (size_t i = 0; i < lanes; ++i, rows += row_stride<V>) {
         const Element* gradient = opaque(of_classes + i);

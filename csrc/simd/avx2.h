@@ -53,7 +53,6 @@ struct F64 {
   void store_first(double* x, size_t n) const {
     _mm256_maskstore_pd(x, _mm256_cvtepi32_epi64(first4(n)), v);
   }
-  static void prefetch(const void* x) { _mm_prefetch(static_cast<const char*>(x), _MM_HINT_T0); }
   __m256d v;
 };
 
@@ -78,7 +77,6 @@ struct F32 {
   void stream(float* x) const { _mm256_stream_ps(x, v); }
   static void fence() { _mm_sfence(); }
   void store_first(float* x, size_t n) const { _mm256_maskstore_ps(x, first8(n), v); }
-  static void prefetch(const void* x) { _mm_prefetch(static_cast<const char*>(x), _MM_HINT_T0); }
   __m256 v;
 };
 

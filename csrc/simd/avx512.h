@@ -45,8 +45,6 @@ struct F64 {
   void store_first(double* x, size_t n) const {
     _mm512_mask_storeu_pd(x, static_cast<__mmask8>((1u << n) - 1), v);
   }
-  /// Asks for the cache line of x ahead of its use.
-  static void prefetch(const void* x) { _mm_prefetch(static_cast<const char*>(x), _MM_HINT_T0); }
   __m512d v;
 };
 
@@ -73,8 +71,6 @@ struct F32 {
   void store_first(float* x, size_t n) const {
     _mm512_mask_storeu_ps(x, static_cast<__mmask16>((1u << n) - 1), v);
   }
-  /// Asks for the cache line of x ahead of its use.
-  static void prefetch(const void* x) { _mm_prefetch(static_cast<const char*>(x), _MM_HINT_T0); }
   __m512 v;
 };
 

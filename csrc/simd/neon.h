@@ -42,7 +42,6 @@ struct F64 {
     vst1q_f64(lanes, v);
     for (size_t i = 0; i < n; ++i) x[i] = lanes[i];
   }
-  static void prefetch(const void* x) { __builtin_prefetch(x); }
   float64x2_t v;
 };
 
@@ -79,7 +78,6 @@ struct F32 {
     vst1q_f32(lanes, v);
     for (size_t i = 0; i < n; ++i) x[i] = lanes[i];
   }
-  static void prefetch(const void* x) { __builtin_prefetch(x); }
   float32x4_t v;
 };
 

@@ -46,7 +46,6 @@ struct F64 {
   void store_first(double* x, size_t n) const {
     if (n > 0) *x = v;
   }
-  static void prefetch(const void*) {}
   double v;
 };
 
@@ -68,7 +67,6 @@ struct F32 {
   void store_first(float* x, size_t n) const {
     if (n > 0) *x = v;
   }
-  static void prefetch(const void*) {}
   float v;
 };
 

@@ -8,6 +8,7 @@
 
 #include <cstddef>
 
+#include "simd/prefetch.h"
 #include "sum_exp/lanes.h"
 #include "sum_exp/log_beside_max.h"
 
@@ -121,7 +122,7 @@ class LogSoftmaxRows {
 #pragma GCC unroll 4
       for (size_t k = 0; k < group; ++k) {
         some.v[k] = chosen(V::load(x + j + k * V::width));
-        V::prefetch(x + j + k * V::width + rows * terms);
+        prefetch(x + j + k * V::width + rows * terms);
       }
       sums.add_in_range(some, true);
       between(i * terms + j);

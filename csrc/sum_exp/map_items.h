@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "simd/prefetch.h"
 #include "sum_exp/loops.h"
 #include "sum_exp/scaled_exp.h"
 #include "sum_exp/sum_items.h"
@@ -72,7 +73,7 @@ inline void map_columns(const typename V::Element* x, size_t terms, size_t row_s
     size_t c = 0;
     for (; c + V::width <= columns; c += V::width) {
       V v = V::load(x + c);
-      V::prefetch(x + c + 8 * row_step);
+      prefetch(x + c + 8 * row_step);
       maps[c / V::width].template apply<1>(&v);
       put<store>(v, y + c);
     }

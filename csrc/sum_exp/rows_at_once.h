@@ -4,6 +4,7 @@
 
 #include <cstddef>
 
+#include "simd/prefetch.h"
 #include "sum_exp/log_softmax_rows.h"
 #include "sum_exp/loops.h"
 #include "sum_exp/map_items.h"
@@ -75,7 +76,7 @@ void rows_at_once(const Block<typename V::Element>& block, typename V::Element* 
     if (store == Store::cached) {
       T* to = y + i * terms;
       batch.run(x, rows, terms, to, made + i, [to](size_t at) {
-        for (size_t k = 0; k < 4; ++k) V::prefetch(to + at + k * V::width);
+        for (size_t k = 0; k < 4; ++k) prefetch(to + at + k * V::width);
       });
       continue;
     }

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 
+#include "simd/prefetch.h"
 #include "sum_exp/lanes.h"
 #include "sum_exp/loops.h"
 #include "sum_exp/tile.h"
@@ -75,7 +76,8 @@ template <class V, class Largest, class Change>
 template <size_t count, class V, class T, class Lanes, class Change>
 [[gnu::always_inline]] inline void add_vectors(const T* x, size_t terms, Lanes& lanes,
                                                const Change& change) {
-  constexpr size_t ahead = 4096 / sizeof(T);
+  // From memory first, then from the second-level cache.
+  constexpr size_t far = 16384 / sizeof(T), near = 256 / sizeof(T);
   const auto load = [=](size_t k) {
     const T* from = x + k * V::width;
     const size_t rest = count == 8 ? V::width : terms - k * V::width;
@@ -86,7 +88,10 @@ template <size_t count, class V, class T, class Lanes, class Change>
 #pragma GCC unroll 8
   for (size_t k = 0; k < count; ++k) {
     vectors.v[k] = load(k);
-    if (count == 8 && k * V::width * sizeof(T) % 64 == 0) V::prefetch(x + k * V::width + ahead);
+    if (count == 8 && k * V::width * sizeof(T) % 64 == 0) {
+      prefetch_far(x + k * V::width + far);
+      prefetch(x + k * V::width + near);
+    }
   }
   lanes.add(vectors, load, [&] { return largest_of_row<V>(x, terms, lanes.ahead(), change); });
 }
@@ -149,7 +154,7 @@ template <size_t count, class V, class T, class Lanes, class Change>
 #pragma GCC unroll 8
     for (size_t k = 0; k < count; ++k) {
       vectors.v[k] = load(k);
-      V::prefetch(x + (k + count) * row_step + c);
+      prefetch(x + (k + count) * row_step + c);
     }
     lanes->add(vectors, load, lowest_vector<V>);
   }

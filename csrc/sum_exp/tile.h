@@ -4,6 +4,7 @@
 
 #include <cstddef>
 
+#include "simd/prefetch.h"
 #include "sum_exp/lanes.h"
 
 namespace logitkit {
@@ -37,7 +38,7 @@ inline void load_tile(const T* x, size_t rows, size_t row_step, size_t terms, V*
     for (size_t i = 0; i < V::width; ++i) {
       const T* from = x + i * row_step + j;
       block[i] = V::load(from);
-      V::prefetch(from + 2 * V::width * row_step);  // the tile after the next
+      prefetch(from + 2 * V::width * row_step);  // the tile after the next
     }
     transpose(block);
 #pragma GCC unroll 16
