@@ -224,9 +224,10 @@ def test_what_the_binding_refuses(kernel, x, axis, out, error, words):
 @pytest.mark.parametrize("kernel", MAPS)
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize(
-    ("shape", "axis"), [((2100, 1001), 1), ((1001, 2112), 0), ((999, 2113), 0)]
+    ("shape", "axis"),
+    [((2100, 1001), 1), ((1001, 2112), 0), ((999, 2113), 0), ((27000, 80), 0)],
 )
-@pytest.mark.parametrize("offset", [0, 1])
+@pytest.mark.parametrize("offset", [0, 1, 13])
 def test_results_that_pass_the_caches_are_the_same(isa, kernel, dtype, shape, axis, offset):
     # From 8 MiB on, unless they replace x: that is the other way to write them.
     x = normal(*shape, dtype=dtype)

@@ -65,19 +65,22 @@ inline void map_row(const typename V::Element* x, size_t terms, const Map& map,
   map_some<V>(x + j, terms - j, map, y + j);
 }
 
-/// y = map(x) for a strip of columns, which has a map for each vector of items.
+/// y = map(x) for a strip of columns, which has a map for its first `head` < V::width items and one
+/// for each vector of the others.
 template <class V, Store store, class Map>
-inline void map_columns(const typename V::Element* x, size_t terms, size_t row_step, size_t columns,
-                        const Map* maps, typename V::Element* y) {
+inline void map_columns(const typename V::Element* x, size_t terms, size_t row_step, size_t head,
+                        size_t columns, const Map* maps, typename V::Element* y) {
   for (size_t j = 0; j < terms; ++j, x += row_step, y += row_step) {
-    size_t c = 0;
+    const Map* map = maps;
+    map_some<V>(x, head, *map++, y);
+    size_t c = head;
     for (; c + V::width <= columns; c += V::width) {
       V v = V::load(x + c);
       prefetch(x + c + 8 * row_step);
-      maps[c / V::width].template apply<1>(&v);
+      map++->template apply<1>(&v);
       put<store>(v, y + c);
     }
-    if (c < columns) map_some<V>(x + c, columns - c, maps[c / V::width], y + c);
+    if (c < columns) map_some<V>(x + c, columns - c, *map, y + c);
   }
 }
 
@@ -88,21 +91,26 @@ inline void map_items(const Block<typename V::Element>& block, const Start& star
                       typename V::Element* y) {
   if (block.terms == 0) return;  // x and y may be null
   using Map = decltype(start(0, 0));
-  const auto some = [](size_t n) { return n < V::width ? n : V::width; };
+  const auto some = [](size_t n, size_t most) { return n < most ? n : most; };
   if (!block.has_rows()) {
-    const bool aligned = up_to_aligned<V>(y) == 0 && block.term_step % V::width == 0;
+    const size_t past = up_to_aligned<V>(y);
+    // In all rows alike; of few columns too many would be in lines that are written in two parts.
+    const bool aligned = block.term_step % V::width == 0 && block.items >= 8 * V::width;
     for (size_t c = 0; c < block.items; c += strip * V::width) {
-      const size_t rest = block.items - c;
-      const size_t columns = rest < strip * V::width ? rest : strip * V::width;
-      Map maps[strip];
-      for (size_t k = 0; k < columns; k += V::width)
-        maps[k / V::width] = start(c + k, some(columns - k));
-      const auto map = aligned ? map_columns<V, store, Map> : map_columns<V, Store::cached, Map>;
-      map(block.x + c, block.terms, block.term_step, columns, maps, y + c);
+      const size_t columns = some(block.items - c, strip * V::width);
+      const size_t head = aligned ? some(columns, past) : 0;
+      Map maps[strip + 2];
+      Map* map = maps;
+      *map++ = start(c, some(columns, V::width));
+      for (size_t k = head; k < columns; k += V::width)
+        *map++ = start(c + k, some(columns - k, V::width));
+      const auto map_strip =
+          aligned ? map_columns<V, store, Map> : map_columns<V, Store::cached, Map>;
+      map_strip(block.x + c, block.terms, block.term_step, head, columns, maps, y + c);
     }
   } else if (2 * block.terms <= V::width) {
     for (size_t i = 0; i < block.items; i += V::width) {
-      const size_t rows = some(block.items - i);
+      const size_t rows = some(block.items - i, V::width);
       V tile[V::width];
       load_tile(block.x + i * block.item_step, rows, block.item_step, block.terms, tile);
       const Map map = start(i, rows);
