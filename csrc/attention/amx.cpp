@@ -72,17 +72,26 @@ class Attending {
     NoWork none;
     score(0, none);
     for (size_t s = 0; s < count_; ++s) {
+      const bool is_last = s + 1 == count_;
       Softening<parts, with_mean> work(panel_, steps_[s], tile(s), stride(s), weights(s),
                                        factors_[s % 2]);
-      work.spread_over((s + 1 < count_ ? products_of_score(s + 1) : 0) +
-                       (s > 0 ? products_of_weigh(s - 1) : 0));
-      if (s + 1 < count_) score(s + 1, work);
-      // There is less time in the few products of one part than weights take.
-      if (parts == 1) work.finish();
-      if (s > 0) weigh(s - 1, work);
-      work.finish();
+      work.spread_over((is_last ? 0 : products_of_score(s + 1)) +
+                       (parts > 1 && s > 0 ? products_of_weigh(s - 1) : 0));
+      if (!is_last) score(s + 1, work);
+      if (parts > 1) {
+        if (s > 0) weigh(s - 1, 1, work);
+        work.finish();
+        if (is_last) weigh(s, 1, none);
+      } else {
+        // There is less time in the few products of one part than weights take, and than sums of
+        // values take to be loaded and stored: two steps share these.
+        work.finish();
+        if (s % 2 == 1)
+          weigh_two(s - 1);
+        else if (is_last)
+          weigh(s, 1, none);
+      }
     }
-    weigh(count_ - 1, none);
   }
 
  private:
@@ -115,8 +124,17 @@ class Attending {
                          blocks_between(step.begin, step.end), panel_.depth, tile(s), width, work);
   }
 
+  void weigh_two(size_t s) {
+    NoWork none;
+    if (steps_[s].vector == steps_[s + 1].vector && all_one(F32::load(factors_[(s + 1) % 2])))
+      return weigh(s, 2, none);
+    weigh(s, 1, none);
+    weigh(s + 1, 1, none);
+  }
+
+  // The values of some steps of one vector; only the first one may change the maximum.
   template <class Work>
-  void weigh(size_t s, Work& work) {
+  void weigh(size_t s, size_t count, Work& work) {
     const PackedStep& step = steps_[s];
     const size_t depth = panel_.value_depth;
     const F32 factor = F32::load(factors_[s % 2]);
@@ -131,14 +149,17 @@ class Attending {
     finish_stores();
     for (size_t d = 0; d < depth; d += dims) {
       const Values column{blocks_between(0, depth - d < dims ? depth - d : dims)};
-      const std::uint16_t* values =
-          step.values + d / dims * (tile_keys / depth_step) * Values::rows_of_step;
       if (is_first)
         column.clear();
       else
         column.load(sums + d * width, width);
-      for (size_t k = step.begin / depth_step; k < step.end / depth_step; ++k)
-        column.add(values + k * Values::rows_of_step, weights(s) + k * Values::pairs_of_step, work);
+      for (size_t t = s; t < s + count; ++t) {
+        const std::uint16_t* values =
+            steps_[t].values + d / dims * (tile_keys / depth_step) * Values::rows_of_step;
+        for (size_t k = steps_[t].begin / depth_step; k < steps_[t].end / depth_step; ++k)
+          column.add(values + k * Values::rows_of_step, weights(t) + k * Values::pairs_of_step,
+                     work);
+      }
       column.store(sums + d * width, width);
     }
     finish_stores();

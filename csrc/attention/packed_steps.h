@@ -15,9 +15,23 @@ class PackedSteps {
  public:
   const float* factors = nullptr;  // of PackedPanel, for all of them
 
-  const PackedStep* data() const { return steps_; }
-  std::size_t count() const { return count_; }
-  void clear() { count_ = tiles_ = 0; }
+  /// All of them, those of one vector after those of another, so that its queries and sums stay in
+  /// the first-level cache.
+  const PackedStep* data() {
+    std::size_t k = 0;
+    for (const OfVector& of : vectors_)
+      for (std::size_t n = 0; n < of.count; ++n) steps_[k++] = of.steps[n];
+    return steps_;
+  }
+  std::size_t count() const {
+    std::size_t sum = 0;
+    for (const OfVector& of : vectors_) sum += of.count;
+    return sum;
+  }
+  void clear() {
+    tiles_ = 0;
+    for (OfVector& of : vectors_) of.count = 0;
+  }
 
   /// Adds a packed tile of the keys from first_key on, without what no lane sees; null keys say
   /// that its scores are made.
@@ -30,7 +44,7 @@ class PackedSteps {
     ++tiles_;
     for (std::size_t v = 0; v < band.vectors(); ++v) {
       if (sees_all)
-        steps_[count_++] = {keys, values, v, 0, tile_keys, nullptr, nullptr};
+        add_step({keys, values, v, 0, tile_keys, nullptr, nullptr});
       else
         add_visible({keys, values, v, 0, 0, begins, ends});
     }
@@ -55,15 +69,25 @@ class PackedSteps {
     step.end = (static_cast<std::size_t>(end) + packed_step - 1) / packed_step * packed_step;
     if (all_begin <= static_cast<float>(step.begin) && all_end >= static_cast<float>(step.end))
       step.begins = step.ends = nullptr;
-    steps_[count_++] = step;
+    add_step(step);
   }
 
+  void add_step(const PackedStep& step) {
+    OfVector& of = vectors_[step.vector];
+    of.steps[of.count++] = step;
+  }
+
+  struct OfVector {
+    PackedStep steps[most_tiles];
+    std::size_t count = 0;
+  };
+  OfVector vectors_[panel_vectors];
   PackedStep steps_[most_tiles * panel_vectors];
   struct {
     alignas(64) float begins[max_queries];
     alignas(64) float ends[max_queries];
   } limits_[most_tiles];
-  std::size_t count_ = 0, tiles_ = 0;
+  std::size_t tiles_ = 0;
 };
 
 }  // namespace logitkit
