@@ -145,9 +145,10 @@ struct PackedSpace {
 
 /// Products of whole blocks of a matrix unit for bfloat16, whose sums are floats; of other elements
 /// as sums of `parts` of bfloat16. Panels and tiles are those of AttentionLoops<float> for vectors
-/// of 16, but panels of queries are in pairs of dimensions, pairs[part][d / 2][lane], of a depth
-/// that is rounded up to 32, and weights in pairs of keys, weights[part][j / 2][lane]. Rows are of
-/// the elements. Denormal numbers are to be flushed.
+/// of 16, but one operand of a product is packed as blocks of 16 rows, the other as pairs for one
+/// vector of columns; both lie in the order in which they are read (see simd/amx_product.h), in
+/// steps of 32 of what is summed over, in which each pair is any two, the same ones on both sides.
+/// Rows are of the elements. Denormal numbers are to be flushed.
 struct PackedLoops {
   std::size_t parts;
 
@@ -155,19 +156,18 @@ struct PackedLoops {
   void (*begin)();
   void (*end)();
 
-  /// pairs[part][d / 2][i] = rows[i][d] and rows[i][d + 1], 0 beyond `count` and `depth`. Returns
-  /// the lanes that are not to be used, one bit for each: parts do not hold their numbers.
+  /// pairs[vector][step of dimensions][part][16][lane], 0 beyond `count` and `depth`. Returns the
+  /// lanes that are not to be used, one bit for each: parts do not hold their numbers.
   std::uint64_t (*pack_queries)(const void* const* rows, std::size_t count, std::size_t depth,
                                 std::uint32_t* pairs);
 
-  /// keys[part][j][d] = rows[j][d], with a depth that is rounded up to 32 and a count that is to
-  /// 16, of tile_keys. Returns whether they are to be used.
+  /// keys[step of dimensions][part][block][key][32], 0 beyond `depth` and up to whole blocks of
+  /// keys, of which there is room for tile_keys. Returns whether they are to be used.
   bool (*pack_keys)(const void* const* rows, std::size_t count, std::size_t depth,
                     std::uint16_t* keys);
 
-  /// values[part][d][j] = rows[j][d]; both are rounded up to 32, and the row stride is tile_keys.
-  /// Returns whether they are to be used. Those of one part are where nothing is hidden: all that
-  /// is wrong with them is that they are not all finite.
+  /// values[64 dimensions][step of keys][part][block][dimension][32], 0 beyond `count` and up to
+  /// whole blocks of dimensions. Returns whether they are to be used.
   bool (*pack_values)(const void* const* rows, std::size_t count, std::size_t depth,
                       std::uint16_t* values);
 

@@ -47,9 +47,9 @@ constexpr float slack = parts == 1 ? 8.0f : 2.0f;
 
 /// The softmax of one step: its scores become weights, a few rows at a time, as the work of
 /// Column::add(). While tile registers multiply there is one port for multiply-adds and the like,
-/// of which a vector of weights takes about as many as its products take cycles; and these
-/// registers slow down for a quarter of a microsecond whenever they begin after they had nothing to
-/// do for a while. Both are to be done evenly spread over each other.
+/// of which a vector of weights takes about as many as its products take cycles. And processors
+/// with these registers stall for a quarter of a microsecond, as measured on Sapphire Rapids, when
+/// more than a hundred products follow on a pause: both are to be spread evenly over each other.
 template <size_t parts, bool with_mean>
 class Softening {
  public:
