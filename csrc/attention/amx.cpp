@@ -4,254 +4,200 @@
 
 #include "attention/operands_amx.h"
 #include "attention/softening_amx.h"
-#include "simd/amx_product.h"
 
 namespace logitkit::amx {
 namespace {
 
-template <size_t vectors>
-void scale_rows(float* tile, size_t count, const float* factors) {
-  F32 factor[vectors];
-#pragma GCC unroll 3
-  for (size_t v = 0; v < vectors; ++v) factor[v] = F32::load(factors + v * width);
-  for (size_t j = 0; j < count; ++j)
-#pragma GCC unroll 3
-    for (size_t v = 0; v < vectors; ++v) {
-      float* z = tile + j * lanes + v * width;
-      (F32::load(z) * factor[v]).store(z);
-    }
-}
+/// Of logits no digit is left out.
+template <size_t parts>
+using ScoreColumn = Column<parts, parts == 2>;
 
-template <size_t parts, size_t vectors, class Work>
-void multiply_keys(const std::uint32_t* queries, const std::uint16_t* keys, size_t begin,
-                   size_t end, size_t depth, float* tile, Work& work) {
-  const size_t stride = round_up(depth, depth_step);
-  const auto block = [&](auto rows, size_t j) {
-    clear_sums<rows.value, vectors>();
-    Product<parts>{keys + j * stride, stride, tile_part(depth), queries, lanes,
-                   query_part(depth), depth}
-        .template add<rows.value, vectors>(work);
-    store_sums<rows.value, vectors>(tile + j * lanes, lanes);
-  };
-  size_t j = begin / side * side;
-  for (; j + side < end; j += 2 * side) block(Constant<2>(), j);
-  if (j < end) block(Constant<1>(), j);
+/// The scores of one vector of lanes, with a row stride; `blocks` are of keys.
+template <size_t parts, class Work>
+void multiply_keys(const std::uint32_t* queries, const std::uint16_t* keys, unsigned blocks,
+                   size_t depth, float* tile, size_t stride, Work& work) {
+  using Keys = ScoreColumn<parts>;
+  const Keys column{blocks};
+  column.clear();
+  for (size_t d = 0; d < depth; d += depth_step)
+    column.add(keys + d / depth_step * Keys::rows_of_step,
+               queries + d / depth_step * Keys::pairs_of_step, work);
+  column.store(tile, stride);
   finish_stores();
 }
 
-template <size_t parts, size_t vectors>
-void score_vectors(const std::uint32_t* queries, const std::uint16_t* keys, size_t begin,
-                   size_t end, size_t depth, const float* factors, float* tile) {
-  NoWork none;
-  multiply_keys<parts, vectors>(queries, keys, begin, end, depth, tile, none);
-  if (factors != nullptr) scale_rows<vectors>(tile + begin * lanes, end - begin, factors);
+/// Pairs of one vector of queries.
+template <size_t parts>
+size_t query_pairs(size_t depth) {
+  return round_up(depth, depth_step) / depth_step * Column<parts>::pairs_of_step;
 }
 
 template <size_t parts>
 void score(const std::uint32_t* queries, const std::uint16_t* keys, size_t begin, size_t end,
            size_t depth, size_t first, size_t vectors, const float* factors, float* tile) {
-  queries += first * width;
-  if (factors != nullptr) factors += first * width;
-  tile += first * width;
-  if (vectors == 3)
-    score_vectors<parts, 3>(queries, keys, begin, end, depth, factors, tile);
-  else if (vectors == 2)
-    score_vectors<parts, 2>(queries, keys, begin, end, depth, factors, tile);
-  else
-    score_vectors<parts, 1>(queries, keys, begin, end, depth, factors, tile);
-}
-
-template <size_t parts>
-void soften(float* tile, size_t begin, size_t end, const float* factors,
-            const RunningSoftmax& softmax, std::uint32_t* weights) {
-  const auto run = [&](auto softening) {
-    softening.fill_around();
-    softening.finish();
-  };
-  if (softmax.mean != nullptr)
-    run(Softening<parts, 1, true>(tile, begin, end, factors, softmax, weights));
-  else
-    run(Softening<parts, 1, false>(tile, begin, end, factors, softmax, weights));
-}
-
-template <size_t vectors>
-bool all_one(const float* factor) {
-  __mmask16 changed = 0;
-  for (size_t v = 0; v < vectors; ++v)
-    changed |=
-        _mm512_cmp_ps_mask(_mm512_loadu_ps(factor + v * width), _mm512_set1_ps(1.0f), _CMP_NEQ_UQ);
-  return changed == 0;
-}
-
-template <size_t vectors>
-void rescale(const float* factor, size_t depth, float* out) {
-  if (all_one<vectors>(factor)) return;
-  F32 by[vectors];
-  for (size_t v = 0; v < vectors; ++v) by[v] = F32::load(factor + v * width);
-  for (size_t d = 0; d < depth; ++d)
-#pragma GCC unroll 3
-    for (size_t v = 0; v < vectors; ++v) {
-      float* sum = out + d * lanes + v * width;
-      (F32::load(sum) * by[v]).store(sum);
+  NoWork none;
+  for (size_t v = first; v < first + vectors; ++v) {
+    multiply_keys<parts>(queries + v * query_pairs<parts>(depth), keys, blocks_between(begin, end),
+                         depth, tile + v * width, lanes, none);
+    if (factors == nullptr) continue;
+    const F32 factor = F32::load(factors + v * width);
+    for (size_t j = begin; j < end; ++j) {
+      float* z = tile + j * lanes + v * width;
+      (F32::load(z) * factor).store(z);
     }
+  }
 }
 
-/// sums[d][i] = sum over begin <= j < end of values[d][j] times the weight, for d < depth, rounded
-/// up to 16; or added to it. after_block(rows, d) comes after each block.
-template <size_t parts, size_t vectors, bool added, class Work, class AfterBlock>
-void multiply_values(const std::uint32_t* weights, const std::uint16_t* values, size_t begin,
-                     size_t end, size_t depth, float* sums, Work& work,
-                     const AfterBlock& after_block) {
-  const auto block = [&](auto rows, size_t d) {
-    if constexpr (added)
-      load_sums<rows.value, vectors>(sums + d * lanes, lanes);
-    else
-      clear_sums<rows.value, vectors>();
-    Product<parts>{values + d * tile_keys + begin,
-                   tile_keys,
-                   tile_part(depth),
-                   weights + begin / 2 * lanes,
-                   lanes,
-                   weight_part,
-                   end - begin}
-        .template add<rows.value, vectors>(work);
-    store_sums<rows.value, vectors>(sums + d * lanes, lanes);
-    after_block(rows.value * side, d);
-  };
-  finish_stores();
-  size_t d = 0;
-  for (; d + side < depth; d += 2 * side) block(Constant<2>(), d);
-  if (d < depth) block(Constant<1>(), d);
-  finish_stores();
+inline bool all_one(F32 x) {
+  return _mm512_cmp_ps_mask(x.v, _mm512_set1_ps(1.0f), _CMP_NEQ_UQ) == 0;
 }
 
-/// The same, where the sum of so few keys begins at 0, for the error of sums over all does then not
-/// grow with their number. out = out * factor + that of a block is work for the next one.
-template <size_t vectors>
-class Adding {
+inline float* sums_of(const PackedSums& sums, size_t vector, size_t depth) {
+  return sums.values + vector * round_up(depth, side) * width;
+}
+
+/// A panel on its way over steps: the scores of the next step and the values of the last one are
+/// multiplied while the weights of one are made.
+template <size_t parts, bool with_mean>
+class Attending {
+  using Values = Column<parts>;
+  static constexpr size_t dims = blocks_of_rows * side;
+
  public:
-  Adding(const float* sums, const float* factor, float* out) : sums_(sums), out_(out) {
-    for (size_t v = 0; v < vectors; ++v) factor_[v] = F32::load(factor + v * width);
-  }
+  Attending(const PackedPanel& panel, const PackedStep* steps, size_t count,
+            const PackedSpace& space)
+      : panel_(panel), steps_(steps), count_(count), space_(space) {}
 
-  void add_until(size_t end) { end_ = end; }
-  template <size_t product>
-  [[gnu::always_inline]] void after() {
-    if (next_ < end_) step();
-  }
-  void finish() {
-    while (next_ < end_) step();
+  void run() {
+    NoWork none;
+    score(0, none);
+    for (size_t s = 0; s < count_; ++s) {
+      const bool is_last = s + 1 == count_;
+      Softening<parts, with_mean> work(panel_, steps_[s], tile(s), stride(s), weights(s),
+                                       factors_[s % 2]);
+      work.spread_over((is_last ? 0 : products_of_score(s + 1)) +
+                       (parts > 1 && s > 0 ? products_of_weigh(s - 1) : 0));
+      if (!is_last) score(s + 1, work);
+      if (parts > 1) {
+        if (s > 0) weigh(s - 1, 1, work);
+        work.finish();
+        if (is_last) weigh(s, 1, none);
+      } else {
+        // There is less time in the few products of one part than weights take, and than sums of
+        // values take to be loaded and stored: two steps share these.
+        work.finish();
+        if (s % 2 == 1)
+          weigh_two(s - 1);
+        else if (is_last)
+          weigh(s, 1, none);
+      }
+    }
   }
 
  private:
-  void step() {
-#pragma GCC unroll 3
-    for (size_t v = 0; v < vectors; ++v) {
-      const size_t at = next_ * lanes + v * width;
-      fma(F32::load(out_ + at), factor_[v], F32::load(sums_ + at)).store(out_ + at);
-    }
-    ++next_;
+  bool is_made(size_t s) const { return steps_[s].keys == nullptr; }
+  size_t stride(size_t s) const { return is_made(s) ? lanes : width; }
+  float* tile(size_t s) const {
+    return space_.tile + (is_made(s) ? steps_[s].vector * width : s % 2 * tile_keys * width);
+  }
+  std::uint32_t* weights(size_t s) const {
+    return space_.weights + s % 2 * (tile_keys / depth_step) * Values::pairs_of_step;
+  }
+  float* sums(size_t vector) const { return sums_of(*space_.sums, vector, panel_.value_depth); }
+
+  size_t products_of_score(size_t s) const {
+    const PackedStep& step = steps_[s];
+    return is_made(s) ? 0
+                      : (step.end - step.begin) / side * ScoreColumn<parts>::products *
+                            (round_up(panel_.depth, depth_step) / depth_step);
+  }
+  size_t products_of_weigh(size_t s) const {
+    return round_up(panel_.value_depth, side) / side * Values::products *
+           ((steps_[s].end - steps_[s].begin) / depth_step);
   }
 
-  const float* sums_;
-  float* out_;
-  size_t next_ = 0, end_ = 0;
-  F32 factor_[vectors];
+  template <class Work>
+  void score(size_t s, Work& work) const {
+    const PackedStep& step = steps_[s];
+    if (is_made(s)) return;
+    multiply_keys<parts>(panel_.queries + step.vector * query_pairs<parts>(panel_.depth), step.keys,
+                         blocks_between(step.begin, step.end), panel_.depth, tile(s), width, work);
+  }
+
+  void weigh_two(size_t s) {
+    NoWork none;
+    if (steps_[s].vector == steps_[s + 1].vector && all_one(F32::load(factors_[(s + 1) % 2])))
+      return weigh(s, 2, none);
+    weigh(s, 1, none);
+    weigh(s + 1, 1, none);
+  }
+
+  // The values of some steps of one vector; only the first one may change the maximum.
+  template <class Work>
+  void weigh(size_t s, size_t count, Work& work) {
+    const PackedStep& step = steps_[s];
+    const size_t depth = panel_.value_depth;
+    const F32 factor = F32::load(factors_[s % 2]);
+    float* sums = this->sums(step.vector);
+    bool& begun = space_.sums->begun[step.vector];
+    const bool is_first = !begun;
+    begun = true;
+    if (is_first)
+      factor.store(space_.sums->totals + step.vector * width);
+    else if (!all_one(factor))
+      rescale(factor, step.vector);
+    finish_stores();
+    for (size_t d = 0; d < depth; d += dims) {
+      const Values column{blocks_between(0, depth - d < dims ? depth - d : dims)};
+      if (is_first)
+        column.clear();
+      else
+        column.load(sums + d * width, width);
+      for (size_t t = s; t < s + count; ++t) {
+        const std::uint16_t* values =
+            steps_[t].values + d / dims * (tile_keys / depth_step) * Values::rows_of_step;
+        for (size_t k = steps_[t].begin / depth_step; k < steps_[t].end / depth_step; ++k)
+          column.add(values + k * Values::rows_of_step, weights(t) + k * Values::pairs_of_step,
+                     work);
+      }
+      column.store(sums + d * width, width);
+    }
+    finish_stores();
+  }
+
+  void rescale(F32 factor, size_t vector) {
+    float *total = space_.sums->totals + vector * width, *sums = this->sums(vector);
+    (F32::load(total) * factor).store(total);
+    for (size_t k = 0; k < round_up(panel_.value_depth, side) * width; k += width)
+      (F32::load(sums + k) * factor).store(sums + k);
+  }
+
+  const PackedPanel& panel_;
+  const PackedStep* const steps_;
+  const size_t count_;
+  const PackedSpace& space_;
+  alignas(64) float factors_[2][width];
 };
 
-template <size_t parts, size_t vectors>
-void weigh_vectors(const std::uint32_t* weights, const std::uint16_t* values, size_t begin,
-                   size_t end, size_t depth, const float* factor, float* sums, float* out) {
-  Adding<vectors> adding(sums, factor, out);
-  multiply_values<parts, vectors, false>(
-      weights, values, begin / depth_step * depth_step, end, depth, sums, adding,
-      [&](size_t rows, size_t d) { adding.add_until(d + rows); });
-  adding.finish();
-}
-
-template <size_t parts>
-void weigh(const std::uint32_t* weights, const std::uint16_t* values, size_t begin, size_t end,
-           size_t depth, size_t first, size_t vectors, const float* factor, float* sums,
-           float* out) {
-  weights += first * width;
-  factor += first * width;
-  sums += first * width;
-  out += first * width;
-  if (vectors == 3)
-    weigh_vectors<parts, 3>(weights, values, begin, end, depth, factor, sums, out);
-  else if (vectors == 2)
-    weigh_vectors<parts, 2>(weights, values, begin, end, depth, factor, sums, out);
-  else
-    weigh_vectors<parts, 1>(weights, values, begin, end, depth, factor, sums, out);
-}
-
-/// The products of one half of the keys run while the other half is softened.
-template <size_t parts, size_t vectors, bool with_mean>
-void attend_lanes(const PackedPanel& panel, const std::uint16_t* keys, const std::uint16_t* values,
-                  const PackedSpace& space) {
-  using Work = Softening<parts, vectors, with_mean>;
-  const size_t depth = panel.depth, value_depth = panel.value_depth;
-  const RunningSoftmax& softmax = panel.softmax;
-  NoWork none;
-  if (keys != nullptr)
-    multiply_keys<parts, vectors>(panel.queries, keys, 0, half_tile, depth, space.tile, none);
-  Work first(space.tile, 0, half_tile, panel.factors, softmax, space.weights);
-  if (keys != nullptr)
-    multiply_keys<parts, vectors>(panel.queries, keys, half_tile, tile_keys, depth, space.tile,
-                                  first);
-  first.finish();
-  alignas(64) float factor[vectors * width];
-  for (size_t v = 0; v < vectors * width; v += width)
-    F32::load(softmax.factor + v).store(factor + v);
-  Work second(space.tile, half_tile, tile_keys, panel.factors, softmax, space.weights);
-  const auto nothing = [](size_t, size_t) {};
-  if constexpr (parts == 3) {
-    multiply_values<parts, vectors, false>(space.weights, values, 0, half_tile, value_depth,
-                                           space.sums, second, nothing);
-    second.finish();
-    rescale<vectors>(softmax.factor, value_depth, space.sums);
-    for (size_t v = 0; v < vectors * width; v += width)
-      (F32::load(factor + v) * F32::load(softmax.factor + v)).store(factor + v);
-    Adding<vectors> adding(space.sums, factor, panel.out);
-    multiply_values<parts, vectors, true>(
-        space.weights, values, half_tile, tile_keys, value_depth, space.sums, adding,
-        [&](size_t rows, size_t d) { adding.add_until(d + rows); });
-    adding.finish();
-  } else {  // weights are rounded: sums may be, too
-    // There is less time in the few products of one part than sums take to be read twice.
-    if (parts == 1) second.finish();
-    rescale<vectors>(factor, value_depth, panel.out);
-    size_t begin = 0;
-    if (parts == 2 || !all_one<vectors>(softmax.factor)) {
-      multiply_values<parts, vectors, true>(space.weights, values, 0, half_tile, value_depth,
-                                            panel.out, second, nothing);
-      second.finish();
-      rescale<vectors>(softmax.factor, value_depth, panel.out);
-      begin = half_tile;
-    }
-    multiply_values<parts, vectors, true>(space.weights, values, begin, tile_keys, value_depth,
-                                          panel.out, none, nothing);
+void add_sums(const PackedPanel& panel, PackedSums& sums) {
+  for (size_t v = 0; v < panel_vectors; ++v) {
+    if (!sums.begun[v]) continue;
+    sums.begun[v] = false;
+    const F32 total = F32::load(sums.totals + v * width);
+    const float* values = sums_of(sums, v, panel.value_depth);
+    float* out = panel.out + v * width;
+    for (size_t d = 0; d < panel.value_depth; ++d)
+      fma(F32::load(out + d * lanes), total, F32::load(values + d * width)).store(out + d * lanes);
   }
 }
 
-template <size_t parts, size_t vectors>
-void attend_vectors(const PackedPanel& panel, const std::uint16_t* keys,
-                    const std::uint16_t* values, const PackedSpace& space) {
-  if (panel.softmax.mean != nullptr)
-    attend_lanes<parts, vectors, true>(panel, keys, values, space);
-  else
-    attend_lanes<parts, vectors, false>(panel, keys, values, space);
-}
-
 template <size_t parts>
-void attend(const PackedPanel& panel, const std::uint16_t* keys, const std::uint16_t* values,
-            size_t vectors, const PackedSpace& space) {
-  if (vectors == 3)
-    attend_vectors<parts, 3>(panel, keys, values, space);
-  else if (vectors == 2)
-    attend_vectors<parts, 2>(panel, keys, values, space);
+void attend(const PackedPanel& panel, const PackedStep* steps, size_t count,
+            const PackedSpace& space) {
+  if (panel.softmax.mean != nullptr)
+    Attending<parts, true>(panel, steps, count, space).run();
   else
-    attend_vectors<parts, 1>(panel, keys, values, space);
+    Attending<parts, false>(panel, steps, count, space).run();
 }
 
 void narrow(const float* from, size_t n, std::uint16_t* to) {
@@ -272,9 +218,8 @@ constexpr PackedLoops make_loops(void (*narrow)(const float*, size_t, std::uint1
           pack_keys<Operand>,
           pack_values<Operand>,
           score<parts>,
-          soften<parts>,
-          weigh<parts>,
           attend<parts>,
+          add_sums,
           narrow};
 }
 

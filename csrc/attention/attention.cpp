@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "attention/logit_tiles.h"
+#include "attention/packed_steps.h"
 #include "gemm/workspaces.h"
 #include "simd/flush_denormals.h"
 #include "threads.h"
@@ -29,6 +30,7 @@ constexpr std::size_t part_keys = 32 * tile_keys;
 template <class T>
 class Forward {
   using Tiles = LogitTiles<T>;
+  using Steps = PackedSteps<packed_tiles>;
 
  public:
   Forward(const AttentionInput<T>& input, const AttentionOutput<T>& output, Isa isa)
@@ -201,21 +203,32 @@ class Forward {
   void add_keys(const Sequence& s, std::size_t key_head, std::int64_t begin, std::int64_t end,
                 Panel& panel, typename Tiles::Space& w) const {
     constexpr auto step = static_cast<std::int64_t>(tile_keys);
+    Steps steps;
     for (std::int64_t key = begin; key < end; key += step) {
       const auto count = static_cast<std::size_t>(
           std::min<std::int64_t>(step, static_cast<std::int64_t>(s.keys) - key));
       const Segments segments = tiles_.cut(panel, key, count);
       if (segments.count == 0 || !tiles_.load_terms(s, panel, key, count, w)) continue;
       tiles_.load_keys(s, panel, key_head, static_cast<std::size_t>(key), count, w);
-      if (panel.packed && attend_packed_tile(s, panel, key, count, segments, w)) continue;
-      tiles_.make_tile(s, panel, key, count, segments, w);
+      const bool is_made =
+          !panel.packed || panel.odd_lanes != 0 || tiles_.late_factors(panel, w) == nullptr;
+      if (is_made) {
+        add_steps(panel, steps, w);
+        tiles_.make_tile(s, panel, key, count, segments, w);
+      }
       if (tiles_.weighs_packed(panel, w)) {
-        add_packed_tile(panel, segments, w);
+        const typename Tiles::PackedTile& tile = *w.now_packed;
+        steps.factors = tiles_.late_factors(panel, w);
+        steps.add(panel.band, key, count, is_made ? nullptr : tile.keys, tile.values);
+        if (is_made) add_steps(panel, steps, w);
       } else {
+        add_packed_sums(panel, w);
         if (panel.packed) tiles_.unpack_values(count, w);
         add_tile(panel, count, segments, w);
       }
     }
+    add_steps(panel, steps, w);
+    add_packed_sums(panel, w);
   }
 
   // Adds to one state of a panel another, over other keys.
@@ -277,52 +290,26 @@ class Forward {
     }
   }
 
-  // The same by PackedLoops.
-  void add_packed_tile(Panel& panel, const Segments& segments, typename Tiles::Space& w) const {
+  // The same by PackedLoops for some tiles, but for add_packed_sums().
+  void add_steps(Panel& panel, Steps& steps, typename Tiles::Space& w) const {
     if constexpr (sizeof(T) == sizeof(float)) {
-      const PackedLoops& loops = *tiles_.packed_loops;
-      const float* factors = tiles_.late_factors(panel, w);
-      for (std::size_t v = 0; v < panel.band.vectors(); ++v) {
-        const std::size_t begin = panel.band.begins[v], lane = v * tiles_.loops.width;
-        if (begin == panel.band.ends[v]) continue;
-        loops.soften(w.tile + lane, begin, panel.band.ends[v],
-                     factors == nullptr ? nullptr : factors + lane, softmax_of(panel).from(lane),
-                     w.weights.data() + lane);
-      }
-      for (std::size_t k = 0; k < segments.count; ++k) {
-        const Segment& g = segments.data[k];
-        loops.weigh(w.weights.data(), w.now_packed->values, g.begin, g.end, in_.value_dim, g.first,
-                    g.vectors, panel.factor, w.sums.data(), panel.state.sums);
-      }
+      if (steps.count() == 0) return;
+      tiles_.packed_loops->attend(packed(panel, steps.factors), steps.data(), steps.count(),
+                                  {w.tile, w.weights.data(), &w.packed_sums});
+      steps.clear();
     }
   }
 
-  // Makes a tile and adds it, both at a time where they can be, if all of its keys are in the band
-  // of all queries and PackedLoops may use it; false otherwise.
-  bool attend_packed_tile(const Sequence& s, Panel& panel, std::int64_t first, std::size_t count,
-                          const Segments& segments, typename Tiles::Space& w) const {
-    if constexpr (sizeof(T) == sizeof(float)) {
-      const Segment& g = segments.data[0];
-      if (count < tile_keys || segments.count > 1 || g.end - g.begin < tile_keys ||
-          g.vectors < panel.band.vectors() || !tiles_.weighs_packed(panel, w))
-        return false;
-      const float* factors = tiles_.late_factors(panel, w);
-      const bool is_made = factors == nullptr || panel.odd_lanes != 0;
-      if (is_made) tiles_.make_tile(s, panel, first, count, segments, w);
-      const PackedPanel packed = {panel.pairs,       in_.head_dim,     factors,
-                                  softmax_of(panel), panel.state.sums, in_.value_dim};
-      const typename Tiles::PackedTile& tile = *w.now_packed;
-      tiles_.packed_loops->attend(packed, is_made ? nullptr : tile.keys, tile.values, g.vectors,
-                                  {w.tile, w.weights.data(), w.sums.data()});
-      return true;
-    }
-    return false;
+  void add_packed_sums(Panel& panel, typename Tiles::Space& w) const {
+    if constexpr (sizeof(T) == sizeof(float))
+      if (panel.packed) tiles_.packed_loops->add_sums(packed(panel, nullptr), w.packed_sums);
   }
 
-  template <class AnyPanel>
-  RunningSoftmax softmax_of(const AnyPanel& panel) const {
+  PackedPanel packed(const Panel& panel, const float* factors) const {
     const State& state = panel.state;
-    return {state.top, state.max, state.sum, with_mean_ ? state.mean : nullptr, panel.factor};
+    return {panel.pairs, in_.head_dim,
+            factors,     {state.top, state.max, state.sum, with_mean_ ? state.mean : nullptr},
+            state.sums,  in_.value_dim};
   }
 
   void finish(const PanelTask& task, Workspace& w) const {

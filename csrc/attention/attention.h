@@ -85,14 +85,14 @@ struct AttentionOutput {
 ///              (2 s + 16 u) max |value|, entropy within (2 s + 16 u) (1 + log n) of n keys.
 ///              An out of a half type is rounded then; with Isa::amx the weights of bfloat16
 ///              are rounded to bfloat16, too, which adds 2^-8 max |value|, and those of float16
-///              to 16 digits, which adds 2^-16 max |value|
+///              to 16 digits, which with what their products leave out adds 2^-15 max |value|
 ///   Specials:  rows that see nothing: out 0, logsumexp -inf (or the sink), entropy 0,
 ///              max_logit -inf. NaN and infinities in keys and values that a row does not see
 ///              do not reach it. Denormal numbers count as 0.
 ///   Bits:      those of a row depend on its sequence, the heads that share its keys and the
 ///              instruction set, not on other sequences and heads or on `threads`. With Isa::amx
-///              also on whether hidden keys and values of the same 64 are finite, below 2^40 and,
-///              of values, not all below 2^-40.
+///              also on whether hidden keys of the same 64, and values of the same 512, are finite,
+///              below 2^40 and, of values, not all below 2^-40.
 ///   Memory:    half a MiB for each thread at 64 dimensions, up to three with Isa::amx;
 ///              O(head_dim + value_dim).
 template <class T>

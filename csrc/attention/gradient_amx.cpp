@@ -4,14 +4,12 @@
 
 #include "attention/exp2_flushed_amx.h"
 #include "attention/gradient_loops.h"
-#include "simd/amx.h"
+#include "simd/amx_product.h"
 
 namespace logitkit::amx {
 namespace {
 
 constexpr size_t width = 16, lanes = panel_vectors * width;
-constexpr size_t block = side * depth_step, pair_block = side * width;  // of a tile register
-constexpr size_t blocks_of_rows = 4;
 constexpr size_t rows_of_step = GradientLoops::rows_of_step;
 constexpr size_t pairs_of_step = GradientLoops::pairs_of_step;
 constexpr size_t pairs_of_vector = tile_keys / depth_step * pairs_of_step;
@@ -116,101 +114,9 @@ void pack_lanes(const float* first, const float* second, size_t depth, std::uint
     }
 }
 
-/// Up to four blocks of rows times one vector of pairs. The numbers of tile registers are part of
-/// instructions: 0 to 3 hold sums, 4 to 6 the parts of the pairs of a step, and each block of rows
-/// comes into 7 once. There are 15 loads for 24 products, 12 of them of rows that lie one after the
-/// other: these products run at the peak even where rows come from the second-level cache. Blocks
-/// are those whose bits are set.
-struct Column {
-  unsigned blocks;
-
-  template <size_t n, class F>
-  void each(const F& f) const {
-    if (blocks & (1u << n)) f(Index<n>());
-    if constexpr (n + 1 < blocks_of_rows) each<n + 1>(f);
-  }
-  template <size_t n>
-  struct Index {
-    static constexpr size_t value = n;
-  };
-
-  void clear() const {
-    _tile_zero(0);
-    _tile_zero(1);
-    _tile_zero(2);
-    _tile_zero(3);
-  }
-  void store(float* to, size_t stride) const {
-    each<0>([&](auto n) {
-      float* at = to + n.value * side * stride;
-      const auto bytes = static_cast<long>(stride * sizeof(float));
-      if constexpr (n.value == 0) _tile_stored(0, at, bytes);
-      if constexpr (n.value == 1) _tile_stored(1, at, bytes);
-      if constexpr (n.value == 2) _tile_stored(2, at, bytes);
-      if constexpr (n.value == 3) _tile_stored(3, at, bytes);
-    });
-  }
-
-  /// Adds sums to memory. They begin at 0, for their error does then not grow with the number of
-  /// tiles where all that is summed has one sign.
-  void store_added(float* to, size_t stride) const {
-    alignas(64) float sums[blocks_of_rows * side * width];
-    store(sums, width);
-    finish_stores();
-    each<0>([&](auto n) {
-      for (size_t j = n.value * side; j < (n.value + 1) * side; ++j)
-        (F32::load(to + j * stride) + F32::load(sums + j * width)).store(to + j * stride);
-    });
-  }
-
-  /// Adds one step: the low parts of rows times the high ones of pairs, then middle ones times
-  /// middle and high ones, then high ones times all.
-  void add(const std::uint16_t* rows, const std::uint32_t* pairs) const {
-    _tile_loadd(4, pairs, 64);
-    each<0>([&](auto n) {
-      _tile_loadd(7, rows + n.value * block, 64);
-      multiply<n.value, 0>();
-    });
-    _tile_loadd(5, pairs + pair_block, 64);
-    each<0>([&](auto n) {
-      _tile_loadd(7, rows + (blocks_of_rows + n.value) * block, 64);
-      multiply<n.value, 1>();
-      multiply<n.value, 0>();
-    });
-    _tile_loadd(6, pairs + 2 * pair_block, 64);
-    each<0>([&](auto n) {
-      _tile_loadd(7, rows + (2 * blocks_of_rows + n.value) * block, 64);
-      multiply<n.value, 2>();
-      multiply<n.value, 1>();
-      multiply<n.value, 0>();
-    });
-  }
-
-  template <size_t sum, size_t part>
-  static void multiply() {
-    if constexpr (sum == 0 && part == 0) _tile_dpbf16ps(0, 7, 4);
-    if constexpr (sum == 0 && part == 1) _tile_dpbf16ps(0, 7, 5);
-    if constexpr (sum == 0 && part == 2) _tile_dpbf16ps(0, 7, 6);
-    if constexpr (sum == 1 && part == 0) _tile_dpbf16ps(1, 7, 4);
-    if constexpr (sum == 1 && part == 1) _tile_dpbf16ps(1, 7, 5);
-    if constexpr (sum == 1 && part == 2) _tile_dpbf16ps(1, 7, 6);
-    if constexpr (sum == 2 && part == 0) _tile_dpbf16ps(2, 7, 4);
-    if constexpr (sum == 2 && part == 1) _tile_dpbf16ps(2, 7, 5);
-    if constexpr (sum == 2 && part == 2) _tile_dpbf16ps(2, 7, 6);
-    if constexpr (sum == 3 && part == 0) _tile_dpbf16ps(3, 7, 4);
-    if constexpr (sum == 3 && part == 1) _tile_dpbf16ps(3, 7, 5);
-    if constexpr (sum == 3 && part == 2) _tile_dpbf16ps(3, 7, 6);
-  }
-};
-
-/// The bits of the blocks with rows from `begin` to `end`.
-unsigned blocks_between(size_t begin, size_t end) {
-  return (1u << round_up(end, side) / side) - (1u << begin / side);
-}
-
 void score(const std::uint16_t* keys, const std::uint32_t* queries, size_t depth, size_t begin,
            size_t end, float* tile) {
-  const Column column{blocks_between(begin, end)};
+  const Column<3> column{blocks_between(begin, end)};
   finish_stores();
   column.clear();
   for (size_t step = 0; step * depth_step < depth; ++step)
@@ -225,7 +131,7 @@ void weigh(const std::uint16_t* columns, const std::uint32_t* gradients, size_t 
            size_t end, float* out) {
   constexpr size_t dims = blocks_of_rows * side;
   for (size_t d = 0; d < depth; d += dims) {
-    const Column column{blocks_between(0, depth - d < dims ? depth - d : dims)};
+    const Column<3> column{blocks_between(0, depth - d < dims ? depth - d : dims)};
     column.clear();
     for (size_t step = begin / depth_step; step * depth_step < end; ++step)
       column.add(columns + step * rows_of_step, gradients + step * pairs_of_step);
@@ -240,14 +146,14 @@ constexpr size_t most_lane_pairs = GradientLoops::most_lane_pairs;
 /// keys of each pair.
 void spread(const std::uint16_t* weights, const unsigned (&blocks)[most_lane_pairs],
             const std::uint32_t* rows, size_t depth, float* out) {
-  Column all{0};
+  Column<3> all{0};
   for (const unsigned of_pair : blocks) all.blocks |= of_pair;
   const size_t stride = round_up(depth, width);
   for (size_t d = 0; d < depth; d += width) {
     all.clear();
     for (size_t k = 0; k < most_lane_pairs; ++k)
       if (blocks[k] != 0)
-        Column{blocks[k]}.add(weights + k * rows_of_step, rows + k * pairs_of_step);
+        Column<3>{blocks[k]}.add(weights + k * rows_of_step, rows + k * pairs_of_step);
     all.store_added(out + d, stride);
     rows += vector_of_lane_pairs;
   }

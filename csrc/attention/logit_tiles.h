@@ -52,7 +52,7 @@ class LogitTiles {
     std::uint32_t* pairs;
     float* pair_factors;
     std::uint64_t odd_lanes;  // whose scores are made of `queries`: their factors are 1
-    bool scales_late;         // whether these factors are for soften(), which wants positive ones
+    bool scales_late;         // whether these factors are positive and come after all but the band
   };
 
   /// A tile of keys and values for PackedLoops, and whether these may use them.
@@ -79,9 +79,10 @@ class LogitTiles {
           positions(arena.take(tiles.lanes)),
           factors(arena.take(tiles.lanes)),
           packed_keys(tiles.packed_size(tiles.in.head_dim) * packed_tiles),
-          packed_values(tiles.packed_size(tiles.in.value_dim) * packed_tiles),
+          packed_values(tiles.packed_value_size() * packed_tiles),
           weights(tiles.parts() * tile_keys / 2 * tiles.lanes),
-          sums(tiles.packed_loops != nullptr ? tiles.panel_size(tiles.in.value_dim) : 0) {
+          sums(tiles.packed_loops != nullptr ? tiles.panel_size(tiles.in.value_dim) : 0),
+          packed_sums{sums.data(), {}} {
       std::fill_n(zeros, std::max(tiles.in.head_dim, tiles.in.value_dim), T{0});
     }
     T *tile, *terms, *more_terms;  // [key][lane]
@@ -95,6 +96,7 @@ class LogitTiles {
     Aligned<std::uint16_t> packed_keys, packed_values;
     Aligned<std::uint32_t> weights;
     Aligned<float> sums;
+    PackedSums packed_sums;
     PackedTile packed[packed_tiles];
     PackedTile* now_packed = nullptr;
     bool has_tile_terms = false;               // `terms` holds those of the tile
@@ -197,7 +199,7 @@ class LogitTiles {
     if (tile.loaded) return;
     tile.loaded = true;
     tile.keys = w.packed_keys.data() + slot * packed_size(in.head_dim);
-    tile.values = w.packed_values.data() + slot * packed_size(in.value_dim);
+    tile.values = w.packed_values.data() + slot * packed_value_size();
     for_each_run(s, first, count,
                  [&](std::size_t batch, std::size_t row, std::size_t j, std::size_t run) {
                    for (std::size_t k = 0; k < run; ++k) {
@@ -348,9 +350,9 @@ class LogitTiles {
     return panel.packed && w.now_packed->plain_values;
   }
 
-  /// Of such a tile: what soften() multiplies by, or null.
+  /// What PackedLoops multiply the logits of such a tile by, or null.
   const float* late_factors(const Panel& panel, const Space& w) const {
-    return panel.scales_late && w.now_packed->plain_keys && !hides(panel, w) &&
+    return panel.scales_late && w.now_packed->plain_keys && !w.has_tile_terms &&
                    weighs_packed(panel, w)
                ? panel.pair_factors
                : nullptr;
@@ -409,6 +411,9 @@ class LogitTiles {
   static std::size_t whole_blocks(std::size_t dim) { return (dim + 31) / 32 * 32; }
   std::size_t parts() const { return packed_loops != nullptr ? packed_loops->parts : 0; }
   std::size_t packed_size(std::size_t dim) const { return parts() * tile_keys * whole_blocks(dim); }
+  std::size_t packed_value_size() const {
+    return parts() * tile_keys * ((in.value_dim + 63) / 64 * 64);
+  }
   std::size_t packed_panel_size(std::size_t dim) const {
     return parts() * whole_blocks(dim) / 2 * lanes;
   }
@@ -476,7 +481,7 @@ class LogitTiles {
       const void* rows[max_queries];
       query_rows(s, panel, rows);
       panel.odd_lanes = packed_loops->pack_queries(rows, panel.count, in.head_dim, panel.pairs);
-      std::fill_n(panel.pair_factors, lanes, 0.0f);
+      std::fill_n(panel.pair_factors, lanes, 1.0f);
       fill_factors(s, panel, panel.pair_factors);
       for (std::size_t i = 0; i < panel.count; ++i) {
         // What parts do not hold must stay small.

@@ -100,19 +100,14 @@ struct AllAttentionLoops {
   void (*narrow_float16)(const float* from, std::size_t n, std::uint16_t* to);
 };
 
-/// What a panel knows of the keys that it has seen, each [lane], from any lane on: the largest
-/// logit, what is subtracted of logits, two sums (see AttentionLoops::soften(); the second may be
-/// null), and what sums of values are yet to be multiplied by.
+/// What a panel knows of the keys that it has seen, each [lane]: the largest logit, what is
+/// subtracted of logits, and two sums (see AttentionLoops::soften(); the second may be null).
 struct RunningSoftmax {
-  float *top, *max, *sum, *mean, *factor;
-
-  RunningSoftmax from(std::size_t lane) const {
-    return {top + lane, max + lane, sum + lane, mean == nullptr ? nullptr : mean + lane,
-            factor + lane};
-  }
+  float *top, *max, *sum, *mean;
 };
 
-/// A panel for PackedLoops::attend(): its queries, factors, and sums of values.
+/// A panel for PackedLoops::attend(): its queries, what their scores are multiplied by, positive or
+/// null for 1, and sums of values.
 struct PackedPanel {
   const std::uint32_t* queries;
   std::size_t depth;
@@ -122,18 +117,38 @@ struct PackedPanel {
   std::size_t value_depth;
 };
 
-/// What PackedLoops::attend() works in: scores, weights, and sums of values.
+/// A step of PackedLoops::attend(): a vector of lanes, and the keys of a packed tile from `begin`
+/// to `end`, in multiples of packed_step, that it sees. Null keys are scored: the tile was made.
+/// Lane i sees those from begins[i] to ends[i], and where these are null all of them.
+struct PackedStep {
+  const std::uint16_t *keys, *values;
+  std::size_t vector, begin, end;
+  const float *begins, *ends;
+};
+constexpr std::size_t packed_step = 32;
+
+/// Sums of values over some steps, values[vector][d][lane] with a depth that is rounded up to 16.
+/// Those before the steps are to be multiplied by `totals`. There is nothing of vectors that were
+/// not begun.
+struct PackedSums {
+  float* values;
+  alignas(64) float totals[max_queries];
+  bool begun[panel_vectors] = {};
+};
+
+/// What PackedLoops::attend() works in: scores, weights, and sums.
 struct PackedSpace {
   float* tile;
   std::uint32_t* weights;
-  float* sums;
+  PackedSums* sums;
 };
 
 /// Products of whole blocks of a matrix unit for bfloat16, whose sums are floats; of other elements
 /// as sums of `parts` of bfloat16. Panels and tiles are those of AttentionLoops<float> for vectors
-/// of 16, but panels of queries are in pairs of dimensions, pairs[part][d / 2][lane], of a depth
-/// that is rounded up to 32, and weights in pairs of keys, weights[part][j / 2][lane]. Rows are of
-/// the elements. Denormal numbers are to be flushed.
+/// of 16, but one operand of a product is packed as blocks of 16 rows, the other as pairs for one
+/// vector of columns; both lie in the order in which they are read (see simd/amx_product.h), in
+/// steps of 32 of what is summed over, in which each pair is any two, the same ones on both sides.
+/// Rows are of the elements. Denormal numbers are to be flushed.
 struct PackedLoops {
   std::size_t parts;
 
@@ -141,19 +156,18 @@ struct PackedLoops {
   void (*begin)();
   void (*end)();
 
-  /// pairs[part][d / 2][i] = rows[i][d] and rows[i][d + 1], 0 beyond `count` and `depth`. Returns
-  /// the lanes that are not to be used, one bit for each: parts do not hold their numbers.
+  /// pairs[vector][step of dimensions][part][16][lane], 0 beyond `count` and `depth`. Returns the
+  /// lanes that are not to be used, one bit for each: parts do not hold their numbers.
   std::uint64_t (*pack_queries)(const void* const* rows, std::size_t count, std::size_t depth,
                                 std::uint32_t* pairs);
 
-  /// keys[part][j][d] = rows[j][d], with a depth that is rounded up to 32 and a count that is to
-  /// 16, of tile_keys. Returns whether they are to be used.
+  /// keys[step of dimensions][part][block][key][32], 0 beyond `depth` and up to whole blocks of
+  /// keys, of which there is room for tile_keys. Returns whether they are to be used.
   bool (*pack_keys)(const void* const* rows, std::size_t count, std::size_t depth,
                     std::uint16_t* keys);
 
-  /// values[part][d][j] = rows[j][d]; both are rounded up to 32, and the row stride is tile_keys.
-  /// Returns whether they are to be used. Those of one part are where nothing is hidden: all that
-  /// is wrong with them is that they are not all finite.
+  /// values[64 dimensions][step of keys][part][block][dimension][32], 0 beyond `count` and up to
+  /// whole blocks of dimensions. Returns whether they are to be used.
   bool (*pack_values)(const void* const* rows, std::size_t count, std::size_t depth,
                       std::uint16_t* values);
 
@@ -163,24 +177,15 @@ struct PackedLoops {
                 std::size_t end, std::size_t depth, std::size_t first, std::size_t vectors,
                 const float* factors, float* tile);
 
-  /// AttentionLoops::soften() of the rows from `begin` to `end` of the tile times factors, which
-  /// are positive, or null for 1; but it begins at the tile's first row, and so do the weights,
-  /// with zeros around that make blocks of 32. One part is rounded to bfloat16, two are to 16
-  /// digits. The sum is of what was not rounded. What the tile holds then is unspecified. `max` is
-  /// at most 8 less than `top` for one part and 2 for more: it does not move more often than that.
-  void (*soften)(float* tile, std::size_t begin, std::size_t end, const float* factors,
-                 const RunningSoftmax& softmax, std::uint32_t* weights);
+  /// What AttentionLoops do with scores, soften() and weigh(), in `count` steps one after another,
+  /// of scores that it makes or finds, but for add_sums(). Weights of one part are rounded to
+  /// bfloat16, of two to 16 digits; their sum is of what was not rounded. `max` is at most 8 less
+  /// than `top` for one part and 2 for more: it does not move more often than that.
+  void (*attend)(const PackedPanel& panel, const PackedStep* steps, std::size_t count,
+                 const PackedSpace& space);
 
-  /// out[d][i] = out[d][i] * factor[i] + sum over begin <= j < end of values[d][j] times the
-  /// weight, for d < depth, rounded up to 16. What is added is left in `sums`.
-  void (*weigh)(const std::uint32_t* weights, const std::uint16_t* values, std::size_t begin,
-                std::size_t end, std::size_t depth, std::size_t first, std::size_t vectors,
-                const float* factor, float* sums, float* out);
-
-  /// The three of them for all of tile_keys keys, which all lanes of the first `vectors` see, at
-  /// the same time where they can. Null keys are scored: the tile is made.
-  void (*attend)(const PackedPanel& panel, const std::uint16_t* keys, const std::uint16_t* values,
-                 std::size_t vectors, const PackedSpace& space);
+  /// Adds the sums to those of the panel, and begins anew.
+  void (*add_sums)(const PackedPanel& panel, PackedSums& sums);
 
   /// n numbers to bfloat16, to nearest, ties to even; null for other elements.
   void (*narrow)(const float* from, std::size_t n, std::uint16_t* to);

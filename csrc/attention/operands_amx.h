@@ -3,17 +3,12 @@
 #pragma once
 
 #include "attention/loops.h"
-#include "simd/amx.h"
+#include "simd/amx_product.h"
 
 namespace logitkit::amx {
 namespace {
 
-constexpr size_t width = 16, lanes = panel_vectors * width, half_tile = tile_keys / 2;
-
-/// How far apart the parts of packed queries, in pairs, of keys or values, and of weights are.
-constexpr size_t query_part(size_t depth) { return round_up(depth, depth_step) / 2 * lanes; }
-constexpr size_t tile_part(size_t depth) { return round_up(depth, depth_step) * tile_keys; }
-constexpr size_t weight_part = tile_keys / 2 * lanes;
+constexpr size_t width = 16, lanes = panel_vectors * width;
 
 inline __mmask32 first_of_32(size_t n) { return n >= 32 ? ~__mmask32{0} : (__mmask32{1} << n) - 1; }
 inline __mmask16 first_of_16(size_t n) {
@@ -21,45 +16,47 @@ inline __mmask16 first_of_16(size_t n) {
 }
 inline __m512i zeros() { return _mm512_setzero_si512(); }
 
-/// Each kind of operand has load(), 32 elements as parts with zeros beyond the first n, and the
-/// largest magnitudes seen so far; all_plain() of them says whether products of the parts are
-/// within an error of float32 of those of the elements, and sums of such that the values of a tile
-/// make.
+/// Each kind of operand is packed as parts of bfloat16, and keeps the largest magnitudes seen;
+/// all_plain() of them says whether products of the parts are within an error of float32 of those
+/// of the elements, and plain_values() whether sums of such that the values of a tile make are.
 struct Bfloat16 {
   using Element = std::uint16_t;
   static constexpr size_t parts = 1;
 
-  static void load(const Element* x, size_t n, __m512i (&to)[parts], __m512i& most) {
-    to[0] = _mm512_maskz_loadu_epi16(first_of_32(n), x);
-    most = _mm512_max_epu16(most, _mm512_and_si512(to[0], _mm512_set1_epi16(0x7fff)));
+  /// 32 elements with zeros beyond the first n.
+  static __m512i load(const void* row, size_t d, size_t n) {
+    return _mm512_maskz_loadu_epi16(first_of_32(n), static_cast<const Element*>(row) + d);
   }
-  static bool all_plain(__m512i most) { return below(most, 60); }  // products before their scale
+  static __m512i largest(__m512i most, __m512i x) {
+    return _mm512_max_epu16(most, _mm512_and_si512(x, _mm512_set1_epi16(0x7fff)));
+  }
+  static bool all_plain(__m512i most) { return odd_lanes(most) == 0; }
+  /// One bit for each 32 bits that hold something else.
+  static __mmask16 odd_lanes(__m512i most) {
+    const __mmask32 large = from(most, 60);  // products before their scale
+    return _mm512_test_epi32_mask(_mm512_movm_epi16(large), _mm512_movm_epi16(large));
+  }
   // 0 times what is not finite is not 0, and weights are up to 2^8.
-  static bool plain_values(__m512i most) { return below(most, 100); }
+  static bool plain_values(__m512i most) { return from(most, 100) == 0; }
 
  private:
-  static bool below(__m512i most, int exponent) {
+  static __mmask32 from(__m512i most, int exponent) {
     const auto power = static_cast<short>((127 + exponent) << 7);
-    return _mm512_cmpge_epu16_mask(most, _mm512_set1_epi16(power)) == 0;
+    return _mm512_cmpge_epu16_mask(most, _mm512_set1_epi16(power));
   }
 };
 
-/// Floats that are loaded as two vectors. Infinity has no parts, and products of numbers from 2^40
-/// on, or sums of numbers that are all below 2^-40, may leave the range in which parts and their
-/// products are normal: what is flushed to 0 of the others is below 2^-46 of anything.
-template <size_t parts>
+/// Floats. Infinity has no parts, and products of numbers from 2^40 on, or sums of numbers that are
+/// all below 2^-40, may leave the range in which parts and their products are normal: what is
+/// flushed to 0 of the others is below 2^-46 of anything.
 struct Floats {
-  static void split_up(F32 low, F32 high, __m512i (&to)[parts], __m512i& most) {
+  static __m512i largest(__m512i most, F32 x) {
     const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
-    const Parts a = split(low), b = split(high);
-    to[0] = upper_halves(a.high, b.high);
-    to[1] = upper_halves(a.middle, b.middle);
-    if constexpr (parts > 2) to[2] = upper_halves(a.low, b.low);
-    most = _mm512_max_epu32(most, _mm512_and_si512(_mm512_castps_si512(low.v), magnitude));
-    most = _mm512_max_epu32(most, _mm512_and_si512(_mm512_castps_si512(high.v), magnitude));
+    return _mm512_max_epu32(most, _mm512_and_si512(_mm512_castps_si512(x.v), magnitude));
   }
-  static bool all_plain(__m512i most) {
-    return _mm512_cmpge_epu32_mask(most, bits_of(0x1p40f)) == 0;
+  static bool all_plain(__m512i most) { return odd_lanes(most) == 0; }
+  static __mmask16 odd_lanes(__m512i most) {
+    return _mm512_cmpge_epu32_mask(most, bits_of(0x1p40f));
   }
   static bool plain_values(__m512i most) {
     return all_plain(most) && (_mm512_test_epi32_mask(most, most) == 0 ||
@@ -68,116 +65,169 @@ struct Floats {
 
  private:
   static __m512i bits_of(float x) { return _mm512_castps_si512(_mm512_set1_ps(x)); }
-  static __m512i upper_halves(__m512i a, __m512i b) {
-    const __m512i pairs =
-        _mm512_set_epi32(0x003f003d, 0x003b0039, 0x00370035, 0x00330031, 0x002f002d, 0x002b0029,
-                         0x00270025, 0x00230021, 0x001f001d, 0x001b0019, 0x00170015, 0x00130011,
-                         0x000f000d, 0x000b0009, 0x00070005, 0x00030001);
-    return _mm512_permutex2var_epi16(a, pairs, b);
-  }
 };
 
 /// 11 digits are two parts.
-struct Float16 : Floats<2> {
+struct Float16 : Floats {
   using Element = std::uint16_t;
   static constexpr size_t parts = 2;
 
-  static void load(const Element* x, size_t n, __m512i (&to)[parts], __m512i& most) {
-    const __m512i all = _mm512_maskz_loadu_epi16(first_of_32(n), x);
-    split_up({_mm512_cvtph_ps(_mm512_castsi512_si256(all))},
-             {_mm512_cvtph_ps(_mm512_extracti64x4_epi64(all, 1))}, to, most);
+  /// 16 elements with zeros beyond the first n.
+  static F32 load(const void* row, size_t d, size_t n) {
+    return {_mm512_cvtph_ps(
+        _mm256_maskz_loadu_epi16(first_of_16(n), static_cast<const Element*>(row) + d))};
   }
 };
 
-struct Float32 : Floats<3> {
+struct Float32 : Floats {
   using Element = float;
   static constexpr size_t parts = 3;
 
-  static void load(const Element* x, size_t n, __m512i (&to)[parts], __m512i& most) {
-    const F32 low = {_mm512_maskz_loadu_ps(first_of_16(n), x)};
-    const F32 high = {n > width ? _mm512_maskz_loadu_ps(first_of_16(n - width), x + width)
-                                : _mm512_setzero_ps()};
-    split_up(low, high, to, most);
+  static F32 load(const void* row, size_t d, size_t n) {
+    return {_mm512_maskz_loadu_ps(first_of_16(n), static_cast<const Element*>(row) + d)};
   }
 };
 
-/// The row j of `count` rows from the element d of `depth` on; zeros beyond.
+/// The elements d to d + 15 of a row of `depth`; zeros beyond.
 template <class Operand>
-void load_row(const void* const* rows, size_t j, size_t count, size_t d, size_t depth,
-              __m512i (&to)[Operand::parts], __m512i& most) {
-  if (j < count) {
-    Operand::load(static_cast<const typename Operand::Element*>(rows[j]) + d, depth - d, to, most);
-  } else {
-    for (__m512i& part : to) part = zeros();
-  }
+F32 load_floats(const void* row, size_t d, size_t depth) {
+  return d < depth ? Operand::load(row, d, depth - d) : F32::all(0);
 }
 
+/// A vector of pairs as parts: those of rows[part] and pairs[part] of Column.
+template <size_t parts>
+void store_rows(F32 first, F32 second, std::uint16_t* rows) {
+  const Parts a = split(first), b = split(second);
+  constexpr size_t next = blocks_of_rows * block;
+  if constexpr (parts > 2) _mm512_store_si512(rows, pair(a.low, b.low));
+  _mm512_store_si512(rows + (parts - 2) * next, pair(a.middle, b.middle));
+  _mm512_store_si512(rows + (parts - 1) * next, pair(a.high, b.high));
+}
+template <size_t parts>
+void store_pairs_exactly(F32 first, F32 second, std::uint32_t* pairs) {
+  const Parts a = split(first), b = split(second);
+  _mm512_store_si512(pairs, pair(a.high, b.high));
+  _mm512_store_si512(pairs + pair_block, pair(a.middle, b.middle));
+  if constexpr (parts > 2) _mm512_store_si512(pairs + 2 * pair_block, pair(a.low, b.low));
+}
+
+/// 16 rows of floats from `first` on, of `count`, and from the column d on, transposed.
+template <class Operand>
+void load_transposed(const void* const* rows, size_t first, size_t count, size_t d, size_t depth,
+                     F32 (&x)[side]) {
+#pragma GCC unroll 16
+  for (size_t k = 0; k < side; ++k)
+    x[k] = first + k < count ? load_floats<Operand>(rows[first + k], d, depth) : F32::all(0);
+  transpose(x);
+}
+
+/// Of floats the dimensions d and d + 16 of each 32 are pairs, of bfloat16 those that lie so.
 template <class Operand>
 std::uint64_t pack_queries(const void* const* rows, size_t count, size_t depth,
                            std::uint32_t* pairs) {
   std::uint64_t odd = 0;
   for (size_t i = 0; i < count; i += width) {
-    __m512i most[width] = {};
+    __m512i most = zeros();  // of each lane
     for (size_t d = 0; d < depth; d += depth_step) {
-      F32 blocks[Operand::parts][width];
-      for (size_t k = 0; k < width; ++k) {
-        __m512i row[Operand::parts];
-        load_row<Operand>(rows, i + k, count, d, depth, row, most[k]);
-        for (size_t p = 0; p < Operand::parts; ++p) blocks[p][k].v = _mm512_castsi512_ps(row[p]);
+      if constexpr (Operand::parts == 1) {
+        F32 x[side];
+        for (size_t k = 0; k < side; ++k)
+          x[k].v = _mm512_castsi512_ps(i + k < count ? Operand::load(rows[i + k], d, depth - d)
+                                                     : zeros());
+        transpose(x);
+        for (size_t k = 0; k < side; ++k) {
+          most = Operand::largest(most, _mm512_castps_si512(x[k].v));
+          _mm512_store_ps(pairs + k * width, x[k].v);
+        }
+      } else {
+        F32 x[side], y[side];
+        load_transposed<Operand>(rows, i, count, d, depth, x);
+        load_transposed<Operand>(rows, i, count, d + side, depth, y);
+        for (size_t k = 0; k < side; ++k) {
+          most = Operand::largest(Operand::largest(most, x[k]), y[k]);
+          store_pairs_exactly<Operand::parts>(x[k], y[k], pairs + k * width);
+        }
       }
-      for (size_t p = 0; p < Operand::parts; ++p) {
-        transpose(blocks[p]);
-        for (size_t k = 0; k < width; ++k)
-          _mm512_store_ps(pairs + p * query_part(depth) + (d / 2 + k) * lanes + i, blocks[p][k].v);
-      }
+      pairs += Column<Operand::parts>::pairs_of_step;
     }
-    for (size_t k = 0; k < width; ++k)
-      if (!Operand::all_plain(most[k])) odd |= std::uint64_t{1} << (i + k);
+    odd |= std::uint64_t{Operand::odd_lanes(most)} << i;
   }
   return odd;
 }
 
 template <class Operand>
 bool pack_keys(const void* const* rows, size_t count, size_t depth, std::uint16_t* keys) {
-  const size_t stride = round_up(depth, depth_step);
   __m512i most = zeros();
   for (size_t j = 0; j < round_up(count, side); ++j)
     for (size_t d = 0; d < depth; d += depth_step) {
-      __m512i row[Operand::parts];
-      load_row<Operand>(rows, j, count, d, depth, row, most);
-      for (size_t p = 0; p < Operand::parts; ++p)
-        _mm512_store_si512(keys + p * tile_part(depth) + j * stride + d, row[p]);
+      std::uint16_t* to = keys + d / depth_step * Column<Operand::parts>::rows_of_step +
+                          j / side * block + j % side * depth_step;
+      if constexpr (Operand::parts == 1) {
+        const __m512i row = j < count ? Operand::load(rows[j], d, depth - d) : zeros();
+        most = Operand::largest(most, row);
+        _mm512_store_si512(to, row);
+      } else {
+        const size_t columns = j < count ? depth : 0;
+        const void* row = rows[j < count ? j : 0];
+        const F32 first = load_floats<Operand>(row, d, columns);
+        const F32 second = load_floats<Operand>(row, d + side, columns);
+        most = Operand::largest(Operand::largest(most, first), second);
+        store_rows<Operand::parts>(first, second, to);
+      }
     }
   return Operand::all_plain(most);
 }
 
+/// The dimension d of 32 keys from the key j on, where Column finds it as a row.
+template <class Operand>
+std::uint16_t* row_of_values(std::uint16_t* values, size_t d, size_t j) {
+  constexpr size_t dims = blocks_of_rows * side;
+  return values +
+         (d / dims * (tile_keys / depth_step) + j / depth_step) *
+             Column<Operand::parts>::rows_of_step +
+         d % dims / side * block + d % side * depth_step;
+}
+
+/// The keys j and j + 16 of each 32 are pairs.
 template <class Operand>
 bool pack_values(const void* const* rows, size_t count, size_t depth, std::uint16_t* values) {
   __m512i most = zeros();
-  for (size_t j = 0; j < count; j += depth_step)
-    for (size_t d = 0; d < depth; d += depth_step) {
-      // Pairs of the dimensions 8 k to 8 k + 3, and of 8 k + 4 to 8 k + 7.
-      F32 low[Operand::parts][side], high[Operand::parts][side];
-      for (size_t k = 0; k < side; ++k) {
-        __m512i even[Operand::parts], odd[Operand::parts];
-        load_row<Operand>(rows, j + 2 * k, count, d, depth, even, most);
-        load_row<Operand>(rows, j + 2 * k + 1, count, d, depth, odd, most);
-        for (size_t p = 0; p < Operand::parts; ++p) {
-          low[p][k].v = _mm512_castsi512_ps(_mm512_unpacklo_epi16(even[p], odd[p]));
-          high[p][k].v = _mm512_castsi512_ps(_mm512_unpackhi_epi16(even[p], odd[p]));
+  for (size_t j = 0; j < count; j += depth_step) {
+    if constexpr (Operand::parts == 1) {
+      for (size_t d = 0; d < depth; d += depth_step) {
+        // Pairs of the dimensions 8 k to 8 k + 3, and of 8 k + 4 to 8 k + 7.
+        F32 low[side], high[side];
+        const auto row = [&](size_t key) {
+          const __m512i x = key < count ? Operand::load(rows[key], d, depth - d) : zeros();
+          most = Operand::largest(most, x);
+          return x;
+        };
+        for (size_t k = 0; k < side; ++k) {
+          const __m512i first = row(j + k), second = row(j + side + k);
+          low[k].v = _mm512_castsi512_ps(_mm512_unpacklo_epi16(first, second));
+          high[k].v = _mm512_castsi512_ps(_mm512_unpackhi_epi16(first, second));
+        }
+        transpose(low);
+        transpose(high);
+        for (size_t k = 0; k < side; ++k) {
+          const size_t at = d + k / 4 * 8 + k % 4;
+          _mm512_store_ps(row_of_values<Operand>(values, at, j), low[k].v);
+          _mm512_store_ps(row_of_values<Operand>(values, at + 4, j), high[k].v);
         }
       }
-      for (size_t p = 0; p < Operand::parts; ++p) {
-        transpose(low[p]);
-        transpose(high[p]);
+    } else {
+      for (size_t d = 0; d < depth; d += side) {
+        F32 x[side], y[side];
+        load_transposed<Operand>(rows, j, count, d, depth, x);
+        load_transposed<Operand>(rows, j + side, count, d, depth, y);
+        std::uint16_t* to = row_of_values<Operand>(values, d, j);
         for (size_t k = 0; k < side; ++k) {
-          std::uint16_t* to =
-              values + p * tile_part(depth) + (d + k / 4 * 8 + k % 4) * tile_keys + j;
-          _mm512_store_ps(to, low[p][k].v);
-          _mm512_store_ps(to + 4 * tile_keys, high[p][k].v);
+          most = Operand::largest(Operand::largest(most, x[k]), y[k]);
+          store_rows<Operand::parts>(x[k], y[k], to + k * depth_step);
         }
       }
     }
+  }
   return Operand::plain_values(most);
 }
 

@@ -72,7 +72,7 @@ class PanelBand {
   /// many segments it has: none if nothing is.
   std::size_t segments(std::int64_t first_key, std::size_t count, Segment* segments) {
     const auto last_key = first_key + static_cast<std::int64_t>(count);
-    if (first_key >= all_begin_ && last_key <= all_end_) {  // the common case
+    if (sees_all(first_key, last_key)) {  // the common case
       partial_ = false;
       for (std::size_t v = 0; v < vectors_; ++v) begins[v] = 0, ends[v] = count;
       segments[0] = {0, count, 0, vectors_};
@@ -124,6 +124,11 @@ class PanelBand {
   /// its segments, and the rows that each vector has.
   bool partial() const { return partial_; }
   std::size_t begins[panel_vectors], ends[panel_vectors];
+
+  /// Whether all lanes see all of the keys [first_key, last_key).
+  bool sees_all(std::int64_t first_key, std::int64_t last_key) const {
+    return first_key >= all_begin_ && last_key <= all_end_;
+  }
 
   /// The keys that a lane sees, from first_key on, for AttentionLoops::hide().
   template <class T>

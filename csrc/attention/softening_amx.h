@@ -3,6 +3,7 @@
 
 #include "attention/exp2_flushed_amx.h"
 #include "attention/operands_amx.h"
+#include "simd/amx_product.h"
 #include "simd/exp2.h"
 
 namespace logitkit::amx {
@@ -36,8 +37,7 @@ void store_pairs(F32 even, F32 odd, std::uint32_t* to) {
   __m512i low[parts], high[parts];
   split_weights(even, low);
   split_weights(odd, high);
-  for (size_t p = 0; p < parts; ++p)
-    _mm512_store_si512(to + p * weight_part, pair(low[p], high[p]));
+  for (size_t p = 0; p < parts; ++p) _mm512_store_si512(to + p * pair_block, pair(low[p], high[p]));
 }
 
 /// The running maximum stays until it is so much exceeded, for sums are seldom to be rescaled then:
@@ -45,149 +45,146 @@ void store_pairs(F32 even, F32 odd, std::uint32_t* to) {
 template <size_t parts>
 constexpr float slack = parts == 1 ? 8.0f : 2.0f;
 
-/// PackedLoops::soften() for `vectors` vectors of lanes, a few rows of one at a time, so that it
-/// can be the work of Product::add(). While tile registers multiply there is one port for
-/// multiply-adds and the like, which a vector of weights takes ten times: those of half a tile fit
-/// beside the products of the other half, evenly spread.
-template <size_t parts, size_t vectors, bool with_mean>
+/// The softmax of one step: its scores become weights, a few rows at a time, as the work of
+/// Column::add(). While tile registers multiply there is one port for multiply-adds and the like,
+/// of which a vector of weights takes about as many as its products take cycles. And processors
+/// with these registers stall for a quarter of a microsecond, as measured on Sapphire Rapids, when
+/// more than a hundred products follow on a pause: both are to be spread evenly over each other.
+template <size_t parts, bool with_mean>
 class Softening {
  public:
-  /// What all rows depend on. `factor` and `max` are final.
-  Softening(float* tile, size_t begin, size_t end, const float* factors,
-            const RunningSoftmax& softmax, std::uint32_t* weights)
-      : tile_(tile), begin_(begin), end_(end), next_(begin), softmax_(softmax), weights_(weights) {
-    const F32 zero = F32::all(0);
-    F32 tops[vectors];
-    find_largest(tops);
-    for (size_t v = 0; v < vectors; ++v) {
-      const size_t lane = v * width;
-      by_[v] = factors != nullptr ? F32::load(factors + lane) : F32::all(1);
-      const F32 before = F32::load(softmax.max + lane);
-      const F32 top = max(F32::load(softmax.top + lane), tops[v] * by_[v]);
-      const F32 now = select(greater(top, before + F32::all(slack<parts>)), top, before);
-      top.store(softmax.top + lane);
-      now.store(softmax.max + lane);
-      minus_[v] = zero - now;
-      change_[v] = before - now;
-      const __mmask16 huge =
-          _mm512_cmp_ps_mask(_mm512_abs_ps(now.v), _mm512_set1_ps(0x1p24f), _CMP_GE_OQ);
-      if (factors != nullptr && huge != 0) multiply_lanes(v, huge);
-      exp2(change_[v]).store(softmax.factor + lane);
+  /// Scores have the row stride `stride`; weights lie as Column wants pairs, in which the keys
+  /// k and k + 16 of 32 are one; `factor` gets what older sums are to be multiplied by.
+  Softening(const PackedPanel& panel, const PackedStep& step, float* tile, size_t stride,
+            std::uint32_t* weights, float* factor)
+      : step_(step),
+        lane_(step.vector * width),
+        softmax_(panel.softmax),
+        tile_(tile),
+        stride_(stride),
+        weights_(weights),
+        factor_(factor),
+        next_(step.begin),
+        by_(panel.factors != nullptr ? F32::load(panel.factors + lane_) : F32::all(1)),
+        has_factors_(panel.factors != nullptr) {}
+
+  /// Says beside how many products it is done.
+  void spread_over(size_t products) {
+    products_ = products;
+    parts_of_work_ = 1 + (step_.end - step_.begin) / rows_at_once;
+  }
+  [[gnu::always_inline]] void after() {
+    due_ += parts_of_work_;
+    while (due_ >= products_) {
+      due_ -= products_;
+      do_some();
     }
   }
-
-  /// Weights of 0 before `begin` and after `end` in blocks of 32, of the first vector.
-  void fill_around() const {
-    const F32 zero = F32::all(0);
-    for (size_t j = begin_ / depth_step * depth_step; j < begin_; j += 2) store(zero, zero, j);
-    for (size_t j = round_up(end_, 2); j < round_up(end_, depth_step); j += 2) store(zero, zero, j);
-  }
-
-  /// Some of what remains.
-  [[gnu::noinline]] void step() {
-    if (now_ == vectors) return;
-    if (next_ + 2 * step_pairs <= end_) soften_pairs<step_pairs>();
-    if (next_ + 2 * step_pairs <= end_) return;
-    while (next_ + 2 <= end_) soften_pairs<1>();
-    finish_vector();
-  }
-  template <size_t product>
-  [[gnu::always_inline]] void after() {
-    // For each vector half a tile of 64 dimensions has 24, 16 or 4 products, and 8, 8 or 4 steps.
-    if constexpr (product % parts == 0) step();
-  }
   void finish() {
-    while (now_ < vectors) step();
+    while (!done_) do_some();
   }
 
  private:
-  static constexpr float no_power = -256.0f;
-  static constexpr size_t step_pairs = parts == 1 ? 4 : 2;
+  static constexpr float no_power = -256.0f, lowest = -0x1.fffffep+127f;
+  static constexpr size_t rows_at_once = parts == 1 ? 8 : 4;
 
-  void find_largest(F32 (&tops)[vectors]) const {
-    F32 odd[vectors];
-    for (size_t v = 0; v < vectors; ++v) tops[v] = odd[v] = F32::all(-0x1.fffffep+127f);
-    size_t j = begin_;
-    for (; j + 2 <= end_; j += 2)
-#pragma GCC unroll 3
-      for (size_t v = 0; v < vectors; ++v) {
-        tops[v] = max(tops[v], row(j, v));
-        odd[v] = max(odd[v], row(j + 1, v));
-      }
-    for (size_t v = 0; v < vectors; ++v) {
-      if (j < end_) odd[v] = max(odd[v], row(j, v));
-      tops[v] = max(tops[v], odd[v]);
+  [[gnu::noinline]] void do_some() {
+    if (done_) return;
+    if (!found_) return find_largest();
+    soften_rows();
+    if (next_ == step_.end) finish_sums();
+  }
+
+  // `factor` and `max` are final then.
+  void find_largest() {
+    found_ = true;
+    if (step_.begins != nullptr) hide();
+    F32 tops[4];
+    for (F32& top : tops) top = F32::all(lowest);
+    for (size_t j = step_.begin; j < step_.end; j += 4)
+#pragma GCC unroll 4
+      for (size_t k = 0; k < 4; ++k) tops[k] = max(tops[k], F32::load(row(j + k)));
+    const F32 largest = max(max(tops[0], tops[1]), max(tops[2], tops[3]));
+    const F32 before = F32::load(softmax_.max + lane_);
+    const F32 top = max(F32::load(softmax_.top + lane_), largest * by_);
+    const F32 now = select(greater(top, before + F32::all(slack<parts>)), top, before);
+    top.store(softmax_.top + lane_);
+    now.store(softmax_.max + lane_);
+    minus_ = F32::all(0) - now;
+    change_ = before - now;
+    const __mmask16 huge =
+        _mm512_cmp_ps_mask(_mm512_abs_ps(now.v), _mm512_set1_ps(0x1p24f), _CMP_GE_OQ);
+    if (has_factors_ && huge != 0) multiply_lanes(huge);
+    exp2(change_).store(factor_);
+  }
+
+  // What a lane does not see.
+  void hide() {
+    const F32 begin = F32::load(step_.begins + lane_), end = F32::load(step_.ends + lane_);
+    for (size_t j = step_.begin; j < step_.end; ++j) {
+      const F32 key = F32::all(static_cast<float>(j));
+      const __mmask16 hidden = _mm512_cmp_ps_mask(key.v, begin.v, _CMP_LT_OQ) |
+                               _mm512_cmp_ps_mask(key.v, end.v, _CMP_GE_OQ);
+      _mm512_mask_storeu_ps(row(j), hidden, _mm512_set1_ps(-__builtin_inff()));
     }
   }
 
   // The shift is a rounded product. Where its last digit is not small, others are to be rounded as
   // well, for one that is not could be larger by up to half of that digit.
-  void multiply_lanes(size_t v, __mmask16 which) {
-    for (size_t j = begin_; j < end_; ++j) {
-      float* z = tile_ + j * lanes + v * width;
-      _mm512_mask_storeu_ps(z, which, (F32::load(z) * by_[v]).v);
-    }
-    by_[v].v = _mm512_mask_mov_ps(by_[v].v, which, _mm512_set1_ps(1.0f));
+  void multiply_lanes(__mmask16 which) {
+    for (size_t j = step_.begin; j < step_.end; ++j)
+      _mm512_mask_storeu_ps(row(j), which, (F32::load(row(j)) * by_).v);
+    by_.v = _mm512_mask_mov_ps(by_.v, which, _mm512_set1_ps(1.0f));
   }
 
-  F32 row(size_t j, size_t v) const { return F32::load(tile_ + j * lanes + v * width); }
+  float* row(size_t j) const { return tile_ + j * stride_; }
 
-  // The weights of `rows` rows, and their sums.
-  template <size_t rows>
-  [[gnu::always_inline]] void soften_rows(F32 (&p)[rows]) {
-    F32 z[rows];
+  // The weights of a few rows, half of them 16 rows after the others, and their sums.
+  void soften_rows() {
+    constexpr size_t pairs = rows_at_once / 2;
+    F32 z[rows_at_once], p[rows_at_once];
 #pragma GCC unroll 8
-    for (size_t k = 0; k < rows; ++k)
-      p[k] = z[k] = fma(row(next_ + k, now_), by_[now_], minus_[now_]);
+    for (size_t k = 0; k < rows_at_once; ++k)
+      p[k] = z[k] = fma(F32::load(row(next_ + k % pairs + k / pairs * side)), by_, minus_);
     exp2_flushed(p);
 #pragma GCC unroll 8
-    for (size_t k = 0; k < rows; ++k) {
+    for (size_t k = 0; k < rows_at_once; ++k) {
       sum_[k % 2] = sum_[k % 2] + p[k];
       // See soften() of make_loops.h.
       if constexpr (with_mean)
         mean_[k % 2] = fma(p[k], max(F32::all(no_power), z[k]), mean_[k % 2]);
     }
-  }
-
-  template <size_t pairs>
-  [[gnu::always_inline]] void soften_pairs() {
-    F32 p[2 * pairs];
-    soften_rows(p);
+    std::uint32_t* to = weights_ + next_ / depth_step * Column<parts>::pairs_of_step;
 #pragma GCC unroll 4
-    for (size_t k = 0; k < pairs; ++k) store(p[2 * k], p[2 * k + 1], next_ + 2 * k);
-    next_ += 2 * pairs;
+    for (size_t k = 0; k < pairs; ++k)
+      store_pairs<parts>(p[k], p[pairs + k], to + (next_ + k) % side * width);
+    next_ += pairs;
+    if (next_ % side == 0) next_ += side;
   }
 
-  // The last row of a vector, if their number is odd, and its sums.
-  void finish_vector() {
-    if (next_ < end_) {
-      F32 last[1];
-      soften_rows(last);
-      store(last[0], F32::all(0), next_);
-    }
-    const size_t lane = now_ * width;
-    const F32 old_sum = F32::load(softmax_.sum + lane);
-    const F32 rescale = F32::load(softmax_.factor + lane);
+  void finish_sums() {
+    const F32 old_sum = F32::load(softmax_.sum + lane_), rescale = F32::load(factor_);
     if constexpr (with_mean) {
       const F32 moved =
-          fma(max(F32::all(no_power), change_[now_]), old_sum, F32::load(softmax_.mean + lane));
-      fma(moved, rescale, mean_[0] + mean_[1]).store(softmax_.mean + lane);
+          fma(max(F32::all(no_power), change_), old_sum, F32::load(softmax_.mean + lane_));
+      fma(moved, rescale, mean_[0] + mean_[1]).store(softmax_.mean + lane_);
     }
-    fma(old_sum, rescale, sum_[0] + sum_[1]).store(softmax_.sum + lane);
-    sum_[0] = sum_[1] = mean_[0] = mean_[1] = F32::all(0);
-    next_ = begin_;
-    ++now_;
+    fma(old_sum, rescale, sum_[0] + sum_[1]).store(softmax_.sum + lane_);
+    done_ = true;
   }
 
-  void store(F32 even, F32 odd, size_t j) const {
-    store_pairs<parts>(even, odd, weights_ + j / 2 * lanes + now_ * width);
-  }
-
-  float* tile_;
-  size_t begin_, end_, now_ = 0, next_;
-  RunningSoftmax softmax_;
-  std::uint32_t* weights_;
-  F32 by_[vectors], minus_[vectors], change_[vectors], sum_[2] = {}, mean_[2] = {};
+  const PackedStep step_;
+  const size_t lane_;
+  const RunningSoftmax softmax_;
+  float* const tile_;
+  const size_t stride_;
+  std::uint32_t* const weights_;
+  float* const factor_;
+  size_t products_ = 1, parts_of_work_ = 0, due_ = 0;
+  size_t next_;  // row
+  F32 by_, minus_, change_, sum_[2] = {}, mean_[2] = {};
+  const bool has_factors_;
+  bool found_ = false, done_ = false;
 };
 
 }  // namespace

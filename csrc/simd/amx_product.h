@@ -1,4 +1,4 @@
-// Products of matrices in tile registers. Include only from amx.cpp files.
+// Products of matrices in tile registers. Include only from amx.cpp files and their like.
 #pragma once
 
 #include "simd/amx.h"
@@ -6,137 +6,147 @@
 namespace logitkit::amx {
 namespace {
 
-template <size_t n>
-struct Constant {
-  static constexpr size_t value = n;
-};
+constexpr size_t blocks_of_rows = 4;
+constexpr size_t block = side * depth_step;  // elements of a tile register
+constexpr size_t pair_block = side * side;   // the same in pairs
 
-/// Sums of 16 or 32 rows by 1 to 3 vectors of floats stay in registers: the numbers of tile
-/// registers are part of instructions, and 0 to 2 hold those of the first 16 rows, 3 to 5 the
-/// others.
-template <size_t rows, size_t vectors>
-void clear_sums() {
-  static_assert(rows <= 2 && vectors <= 3);
-  _tile_zero(0);
-  if constexpr (vectors > 1) _tile_zero(1);
-  if constexpr (vectors > 2) _tile_zero(2);
-  if constexpr (rows > 1) _tile_zero(3);
-  if constexpr (rows > 1 && vectors > 1) _tile_zero(4);
-  if constexpr (rows > 1 && vectors > 2) _tile_zero(5);
-}
-
-/// Sums from and to memory where a row begins `stride` floats after the last one.
-template <size_t rows, size_t vectors>
-void load_sums(const float* from, size_t stride) {
-  const float* next = from + side * stride;
-  const auto bytes = static_cast<long>(stride * sizeof(float));
-  _tile_loadd(0, from, bytes);
-  if constexpr (vectors > 1) _tile_loadd(1, from + side, bytes);
-  if constexpr (vectors > 2) _tile_loadd(2, from + 2 * side, bytes);
-  if constexpr (rows > 1) _tile_loadd(3, next, bytes);
-  if constexpr (rows > 1 && vectors > 1) _tile_loadd(4, next + side, bytes);
-  if constexpr (rows > 1 && vectors > 2) _tile_loadd(5, next + 2 * side, bytes);
-}
-
-template <size_t rows, size_t vectors>
-void store_sums(float* to, size_t stride) {
-  float* next = to + side * stride;
-  const auto bytes = static_cast<long>(stride * sizeof(float));
-  _tile_stored(0, to, bytes);
-  if constexpr (vectors > 1) _tile_stored(1, to + side, bytes);
-  if constexpr (vectors > 2) _tile_stored(2, to + 2 * side, bytes);
-  if constexpr (rows > 1) _tile_stored(3, next, bytes);
-  if constexpr (rows > 1 && vectors > 1) _tile_stored(4, next + side, bytes);
-  if constexpr (rows > 1 && vectors > 2) _tile_stored(5, next + 2 * side, bytes);
+/// The bits of the blocks with rows from `begin` to `end`.
+inline unsigned blocks_between(size_t begin, size_t end) {
+  return (1u << round_up(end, side) / side) - (1u << begin / side);
 }
 
 /// What is done while tile registers multiply: nothing.
 struct NoWork {
-  template <size_t product>
   void after() {}
 };
 
-/// A matrix of bfloat16 times another, added to the sums: `a` has 16 or 32 rows of `depth`
-/// elements; `b` has 1 to 3 vectors of columns, and its rows 2 k and 2 k + 1 stand in pairs, as
-/// row k. The depth is rounded up to 32, beyond which one of the two is 0 and the other finite.
-/// Both are sums of `parts` matrices, the larger parts first (see split()): the part i of a and
-/// the part j of b are multiplied if i + j <= 2, which leaves out less than a rounding.
-template <size_t parts>
-struct Product {
-  const std::uint16_t* a;
-  size_t a_stride, a_part;  // elements from one row, and from one part, to the next
-  const std::uint32_t* b;
-  size_t b_stride, b_part;  // pairs
-  size_t depth;
+/// Up to four blocks of 16 rows times one vector of pairs, of matrices that are sums of `parts` of
+/// bfloat16 (see split()): the part i of one and the part j of the other are multiplied if
+/// i + j < parts, or all of them. Rows lie as rows[part][block][row][32 elements], the smallest
+/// part first, and pairs as pairs[part][16 pairs of elements][column], the largest part first, for
+/// each step of 32 elements.
+///
+/// The numbers of tile registers are part of instructions: 0 to 3 hold sums, 4 to 6 the parts of
+/// the pairs of a step, and each block of rows comes into 7 once. Of three parts there are 15 loads
+/// for 24 products, 12 of them of rows that lie one after the other: these products run at the peak
+/// even where rows come from the second-level cache. Blocks are those whose bits are set.
+template <size_t parts, bool all = false>
+struct Column {
+  static constexpr size_t rows_of_step = parts * blocks_of_rows * block;
+  static constexpr size_t pairs_of_step = parts * pair_block;
+  static constexpr size_t products = all ? parts * parts : parts * (parts + 1) / 2;  // of a block
 
-  /// Sums are of rows * 16 rows. The processor does other work while tile registers multiply if it
-  /// stands among these instructions: work.after<k>() comes after the product k of each 32 elements
-  /// of depth.
-  template <size_t rows, size_t vectors, class Work>
-  void add(Work& work) const {
-    for (size_t d = 0; d < depth; d += depth_step) add_steps<rows, vectors, 0, 0>(d, work);
+  unsigned blocks;
+
+  template <size_t n, class F>
+  void each(const F& f) const {
+    if (blocks & (1u << n)) f(Index<n>());
+    if constexpr (n + 1 < blocks_of_rows) each<n + 1>(f);
   }
-  template <size_t rows, size_t vectors>
-  void add() const {
+  template <size_t n>
+  struct Index {
+    static constexpr size_t value = n;
+  };
+
+  void clear() const {
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+  }
+  /// Sums from and to memory where a row begins `stride` floats after the last one.
+  void load(const float* from, size_t stride) const {
+    each<0>([&](auto n) {
+      const float* at = from + n.value * side * stride;
+      const auto bytes = static_cast<long>(stride * sizeof(float));
+      if constexpr (n.value == 0) _tile_loadd(0, at, bytes);
+      if constexpr (n.value == 1) _tile_loadd(1, at, bytes);
+      if constexpr (n.value == 2) _tile_loadd(2, at, bytes);
+      if constexpr (n.value == 3) _tile_loadd(3, at, bytes);
+    });
+  }
+  void store(float* to, size_t stride) const {
+    each<0>([&](auto n) {
+      float* at = to + n.value * side * stride;
+      const auto bytes = static_cast<long>(stride * sizeof(float));
+      if constexpr (n.value == 0) _tile_stored(0, at, bytes);
+      if constexpr (n.value == 1) _tile_stored(1, at, bytes);
+      if constexpr (n.value == 2) _tile_stored(2, at, bytes);
+      if constexpr (n.value == 3) _tile_stored(3, at, bytes);
+    });
+  }
+
+  /// Adds sums to memory. They begin at 0, for their error does then not grow with the number of
+  /// tiles where all that is summed has one sign.
+  void store_added(float* to, size_t stride) const {
+    alignas(64) float sums[blocks_of_rows * side * side];
+    store(sums, side);
+    finish_stores();
+    each<0>([&](auto n) {
+      for (size_t j = n.value * side; j < (n.value + 1) * side; ++j)
+        (F32::load(to + j * stride) + F32::load(sums + j * side)).store(to + j * stride);
+    });
+  }
+
+  /// Adds one step, products of small parts first. The processor does other work while tile
+  /// registers multiply if it stands among these instructions: work.after() comes after each
+  /// product.
+  template <class Work>
+  void add(const std::uint16_t* rows, const std::uint32_t* pairs, Work& work) const {
+    add_part<0>(rows, pairs, work);
+  }
+  void add(const std::uint16_t* rows, const std::uint32_t* pairs) const {
     NoWork none;
-    add<rows, vectors>(none);
+    add(rows, pairs, none);
   }
 
  private:
-  // A tile of a is loaded in each turn, those of the smallest part first, and multiplied by all
-  // tiles of b that it meets, on the way back in every second turn: the first one of most turns
-  // is still there then. There is less than one load for a product and a sixth.
-  template <size_t rows, size_t vectors, size_t turn>
-  struct Turn {
-    static constexpr size_t part = parts - 1 - turn / rows, row = turn % rows;
-    static constexpr size_t tiles = vectors * (parts < 3 - part ? parts : 3 - part);
-    static constexpr bool back = turn % 2 == 1;
-    static constexpr size_t tile(size_t step) { return back ? tiles - 1 - step : step; }
-  };
-  template <size_t rows, size_t vectors, size_t turn>
-  static constexpr bool finds_first() {
+  // The rows of the part parts - 1 - turn.
+  template <size_t turn, class Work>
+  void add_part(const std::uint16_t* rows, const std::uint32_t* pairs, Work& work) const {
+    constexpr size_t meets = all ? parts : turn + 1;  // parts of pairs
     if constexpr (turn == 0) {
-      return false;
-    } else {
-      using Last = Turn<rows, vectors, turn - 1>;
-      return Last::tile(Last::tiles - 1) == Turn<rows, vectors, turn>::tile(0);
+      load_pairs<0, meets>(pairs);
+    } else if constexpr (!all) {
+      load_pairs<turn, meets>(pairs);
     }
+    each<0>([&](auto n) {
+      _tile_loadd(7, rows + (turn * blocks_of_rows + n.value) * block, 64);
+      multiply_parts<n.value, meets>(work);
+    });
+    if constexpr (turn + 1 < parts) add_part<turn + 1>(rows, pairs, work);
   }
 
-  template <size_t rows, size_t vectors, size_t turn>
-  static constexpr size_t products_before() {
-    if constexpr (turn == 0)
-      return 0;
-    else
-      return products_before<rows, vectors, turn - 1>() + Turn<rows, vectors, turn - 1>::tiles;
+  template <size_t part, size_t end>
+  static void load_pairs(const std::uint32_t* pairs) {
+    if constexpr (part == 0) _tile_loadd(4, pairs, 64);
+    if constexpr (part == 1) _tile_loadd(5, pairs + pair_block, 64);
+    if constexpr (part == 2) _tile_loadd(6, pairs + 2 * pair_block, 64);
+    if constexpr (part + 1 < end) load_pairs<part + 1, end>(pairs);
   }
 
-  template <size_t rows, size_t vectors, size_t turn, size_t step, class Work>
-  void add_steps(size_t d, Work& work) const {
-    using Now = Turn<rows, vectors, turn>;
-    constexpr size_t tile = Now::tile(step), vector = tile % vectors;
-    if constexpr (step == 0)
-      _tile_loadd(6, a + Now::part * a_part + Now::row * side * a_stride + d,
-                  static_cast<long>(a_stride * sizeof(std::uint16_t)));
-    if constexpr (step > 0 || !finds_first<rows, vectors, turn>())
-      _tile_loadd(7, b + tile / vectors * b_part + d / 2 * b_stride + vector * side,
-                  static_cast<long>(b_stride * sizeof(std::uint32_t)));
-    multiply<Now::row * 3 + vector>();
-    work.template after<products_before<rows, vectors, turn>() + step>();
-    if constexpr (step + 1 < Now::tiles)
-      add_steps<rows, vectors, turn, step + 1>(d, work);
-    else if constexpr (turn + 1 < rows * parts)
-      add_steps<rows, vectors, turn + 1, 0>(d, work);
+  // With the parts of pairs before `end`, the last one first.
+  template <size_t sum, size_t end, class Work>
+  static void multiply_parts(Work& work) {
+    multiply<sum, end - 1>();
+    work.after();
+    if constexpr (end > 1) multiply_parts<sum, end - 1>(work);
   }
 
-  template <size_t sum>
+  template <size_t sum, size_t part>
   static void multiply() {
-    if constexpr (sum == 0) _tile_dpbf16ps(0, 6, 7);
-    if constexpr (sum == 1) _tile_dpbf16ps(1, 6, 7);
-    if constexpr (sum == 2) _tile_dpbf16ps(2, 6, 7);
-    if constexpr (sum == 3) _tile_dpbf16ps(3, 6, 7);
-    if constexpr (sum == 4) _tile_dpbf16ps(4, 6, 7);
-    if constexpr (sum == 5) _tile_dpbf16ps(5, 6, 7);
+    if constexpr (sum == 0 && part == 0) _tile_dpbf16ps(0, 7, 4);
+    if constexpr (sum == 0 && part == 1) _tile_dpbf16ps(0, 7, 5);
+    if constexpr (sum == 0 && part == 2) _tile_dpbf16ps(0, 7, 6);
+    if constexpr (sum == 1 && part == 0) _tile_dpbf16ps(1, 7, 4);
+    if constexpr (sum == 1 && part == 1) _tile_dpbf16ps(1, 7, 5);
+    if constexpr (sum == 1 && part == 2) _tile_dpbf16ps(1, 7, 6);
+    if constexpr (sum == 2 && part == 0) _tile_dpbf16ps(2, 7, 4);
+    if constexpr (sum == 2 && part == 1) _tile_dpbf16ps(2, 7, 5);
+    if constexpr (sum == 2 && part == 2) _tile_dpbf16ps(2, 7, 6);
+    if constexpr (sum == 3 && part == 0) _tile_dpbf16ps(3, 7, 4);
+    if constexpr (sum == 3 && part == 1) _tile_dpbf16ps(3, 7, 5);
+    if constexpr (sum == 3 && part == 2) _tile_dpbf16ps(3, 7, 6);
   }
 };
 
