@@ -58,6 +58,8 @@ def model(tmp_path):
 
 @pytest.fixture
 def run(monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)  # the width of a terminal, such as pytest's
+
     def run(*arguments, check=None):
         monkeypatch.setattr(logitkit, "check_argmaxable", check or Check(), raising=False)
         return CliRunner().invoke(app, [str(a) for a in arguments])

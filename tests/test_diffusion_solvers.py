@@ -252,7 +252,8 @@ RANDOM = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("solver", RANDOM, ids=repr)
+# Not the whole repr, which has the address of a function.
+@pytest.mark.parametrize("solver", RANDOM, ids=lambda solver: repr(solver).partition(" at ")[0])
 def test_weak_order_of_random_solvers(solver):
     process = d.Gaussian(d.VariancePreserving())
     schedule, end = process.schedule, 0.05

@@ -119,14 +119,7 @@ def test_formula_for_gpus_is_that_of_the_kernel(loss):
         assert found.shape == want.shape
 
 
-LONG = {"combinatorial_cross_entropy", "entmax_loss"}  # formulas to trace
-
-
-@pytest.mark.parametrize(
-    "loss",
-    [pytest.param(x, marks=pytest.mark.slow if x.name in LONG else ()) for x in ROW_LOSSES],
-    ids=lambda loss: loss.name,
-)
+@pytest.mark.parametrize("loss", ROW_LOSSES, ids=lambda loss: loss.name)
 def test_opcheck(loss):
     terms = prepared(loss)
     arrays = [

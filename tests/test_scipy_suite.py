@@ -35,7 +35,7 @@ class Replaced:
             self.outcomes[name] = report.outcome if report.when == "call" else "error"
 
 suite, results = sys.argv[1:]
-pytest.main([suite, "-q", "-p", "no:cacheprovider", "-W", "error::RuntimeWarning"], plugins=[Replaced()])
+pytest.main([suite, "-q", "--tb=short", "-p", "no:cacheprovider", "-W", "error::RuntimeWarning"], plugins=[Replaced()])
 with open(results, "w") as file:
     json.dump(Replaced.outcomes, file)
 """

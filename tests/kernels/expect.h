@@ -7,6 +7,10 @@ namespace logitkit::test {
 void expect(bool holds, const char* what, const char* file = __builtin_FILE(),
             int line = __builtin_LINE());
 
+/// Whether examples are left out that differ from others in their size only, as those that an
+/// emulated processor takes minutes for.
+bool only_small();
+
 // One function for each file in this directory.
 void test_isa();
 void test_threads();

@@ -2,6 +2,7 @@
 //
 //   kernel_tests            every test
 //   kernel_tests NAME       one of them
+//   kernel_tests --small    every test, without large examples, for emulated processors
 //
 // The first line names the instruction sets that were tested. Exit status 1 if a check failed.
 
@@ -16,6 +17,7 @@ namespace {
 
 int checks = 0;
 int failures = 0;
+bool small = false;
 
 struct Test {
   const char* name;
@@ -67,6 +69,8 @@ int run(const char* wanted) {
 
 }  // namespace
 
+bool only_small() { return small; }
+
 void expect(bool holds, const char* what, const char* file, int line) {
   ++checks;
   if (holds) return;
@@ -76,4 +80,10 @@ void expect(bool holds, const char* what, const char* file, int line) {
 
 }  // namespace logitkit::test
 
-int main(int argc, char** argv) { return logitkit::test::run(argc > 1 ? argv[1] : nullptr); }
+int main(int argc, char** argv) {
+  const char* argument = argc > 1 ? argv[1] : nullptr;
+  if (argument == nullptr || std::strcmp(argument, "--small") != 0)
+    return logitkit::test::run(argument);
+  logitkit::test::small = true;
+  return logitkit::test::run(nullptr);
+}

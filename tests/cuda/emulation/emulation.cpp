@@ -20,8 +20,10 @@ namespace {
 
 enum class State { ready, in_block, in_warp, ended };
 
+using Registers = void* [5];  // as the compiler's own setjmp takes them
+
 struct Fiber {
-  ucontext_t context;
+  Registers registers;
   std::unique_ptr<unsigned char[]> stack;
   State state = State::ended;
   uint3 index;
@@ -36,7 +38,7 @@ struct Warp {
 constexpr std::size_t stack_bytes = 256 << 10;
 
 std::mutex only_one_launch;
-ucontext_t scheduler;
+Registers scheduler;
 std::vector<Fiber> fibers;
 std::vector<Warp> warps;
 unsigned count, current;
@@ -47,15 +49,49 @@ std::mt19937 order;
 
 unsigned warp_of(unsigned fiber) { return fiber / warp_size; }
 
-void enter() {
-  kernel_body(kernel_context);
-  fibers[current].state = State::ended;
-  swapcontext(&fibers[current].context, &scheduler);
+// swapcontext asks the kernel for the signals at each call, and under the address sanitizer clears
+// what it knows of the whole stack, which takes longer than all that threads compute. So fibers
+// begin with a context, once, and then jump: by functions of the compiler, which no sanitizer takes
+// for an end of the functions that are left. Their callers may not look into them for registers
+// that keep their values.
+#if defined(__clang__)
+#define EMULATION_JUMPS __attribute__((noinline, no_sanitize_address))
+#else
+#define EMULATION_JUMPS __attribute__((noipa, no_sanitize_address))
+#endif
+
+EMULATION_JUMPS void resume(Registers to) { __builtin_longjmp(to, 1); }
+
+EMULATION_JUMPS void jump(Registers from, Registers to) {
+  if (__builtin_setjmp(from) == 0) resume(to);
+}
+
+EMULATION_JUMPS void begin(Registers from, ucontext_t* to) {
+  if (__builtin_setjmp(from) == 0) setcontext(to);
 }
 
 void wait(State why) {
   fibers[current].state = why;
-  swapcontext(&fibers[current].context, &scheduler);
+  jump(fibers[current].registers, scheduler);
+}
+
+// What a fiber does: one thread of a block after the other.
+void run_threads() {
+  for (;;) {
+    wait(State::ended);
+    kernel_body(kernel_context);
+  }
+}
+
+void hire(Fiber& fiber) {
+  fiber.stack.reset(new unsigned char[stack_bytes]);
+  ucontext_t context;
+  getcontext(&context);
+  context.uc_stack.ss_sp = fiber.stack.get();
+  context.uc_stack.ss_size = stack_bytes;
+  context.uc_link = nullptr;
+  makecontext(&context, run_threads, 0);
+  begin(scheduler, &context);
 }
 
 // Wakes the warps that wait as a whole, then the block if it does.
@@ -92,15 +128,9 @@ void wake() {
 
 void run_block() {
   for (unsigned i = 0; i < count; ++i) {
-    Fiber& fiber = fibers[i];
-    getcontext(&fiber.context);
-    fiber.context.uc_stack.ss_sp = fiber.stack.get();
-    fiber.context.uc_stack.ss_size = stack_bytes;
-    fiber.context.uc_link = &scheduler;
-    makecontext(&fiber.context, enter, 0);
-    fiber.state = State::ready;
-    fiber.index = {i % block_size.x, i / block_size.x % block_size.y,
-                   i / (block_size.x * block_size.y)};
+    fibers[i].state = State::ready;
+    fibers[i].index = {i % block_size.x, i / block_size.x % block_size.y,
+                       i / (block_size.x * block_size.y)};
   }
   std::vector<unsigned> ready;
   for (;;) {
@@ -119,7 +149,7 @@ void run_block() {
     for (const unsigned i : ready) {
       current = i;
       thread_index = fibers[i].index;
-      swapcontext(&scheduler, &fibers[i].context);
+      jump(scheduler, fibers[i].registers);
     }
     wake();
   }
@@ -151,10 +181,9 @@ void run(dim3 grid, dim3 block, std::size_t shared, void (*body)(void*), void* c
   kernel_body = body;
   kernel_context = context;
   count = block.x * block.y * block.z;
-  if (fibers.size() < count) {
-    const auto had = fibers.size();
-    fibers.resize(count);
-    for (auto i = had; i < count; ++i) fibers[i].stack.reset(new unsigned char[stack_bytes]);
+  for (current = static_cast<unsigned>(fibers.size()); current < count; ++current) {
+    fibers.emplace_back();
+    hire(fibers.back());
   }
   warps.resize((count + warp_size - 1) / warp_size);
   // Of exactly this size, so that the address sanitizer sees its end.
