@@ -293,9 +293,9 @@ class Forward {
   // The same by PackedLoops for some tiles, but for add_packed_sums().
   void add_steps(Panel& panel, Steps& steps, typename Tiles::Space& w) const {
     if constexpr (sizeof(T) == sizeof(float)) {
-      if (steps.count() == 0) return;
-      tiles_.packed_loops->attend(packed(panel, steps.factors), steps.data(), steps.count(),
-                                  {w.tile, w.weights.data(), &w.packed_sums});
+      if (steps.count() > 0)
+        tiles_.packed_loops->attend(packed(panel, steps.factors), steps.data(), steps.count(),
+                                    {w.tile, w.weights.data(), &w.packed_sums});
       steps.clear();
     }
   }

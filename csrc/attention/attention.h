@@ -81,14 +81,16 @@ struct AttentionOutput {
 /// sink included; max_logit is the largest visible z, sink not included.
 ///   Error:     with u = 2^-24 for float and 2^-53 for double, and s = u (4 sqrt(head_dim)
 ///              max scale |q| |k| + 4 max |term| + 4 max slope |i + offset - j|) for the logits:
-///              logsumexp and max_logit within s + 4 u max(1, |result|), out within
-///              (2 s + 16 u) max |value|, entropy within (2 s + 16 u) (1 + log n) of n keys.
-///              An out of a half type is rounded then; with Isa::amx the weights of bfloat16
-///              are rounded to bfloat16, too, which adds 2^-8 max |value|, and those of float16
-///              to 16 digits, which with what their products leave out adds 2^-15 max |value|
+///              logsumexp and max_logit within s + 4 u max(1, |result|), and of n keys out within
+///              (2 s + (48 + n / 64) u) max |value|, entropy within (2 s + (48 + n / 64) u)
+///              (1 + log n); values of both signs err by a fraction of it. An out of a half type
+///              is rounded then; with Isa::amx the weights of bfloat16 are rounded to bfloat16,
+///              too, which adds 2^-8 max |value|, and those of float16 to 16 digits, which with
+///              what their products leave out adds 2^-15 max |value|
 ///   Specials:  rows that see nothing: out 0, logsumexp -inf (or the sink), entropy 0,
 ///              max_logit -inf. NaN and infinities in keys and values that a row does not see
-///              do not reach it. Denormal numbers count as 0.
+///              do not reach it. Denormal numbers count as 0, finite terms below -2^128 ln 2 as
+///              that.
 ///   Bits:      those of a row depend on its sequence, the heads that share its keys and the
 ///              instruction set, not on other sequences and heads or on `threads`. With Isa::amx
 ///              also on whether hidden keys of the same 64, and values of the same 512, are finite,

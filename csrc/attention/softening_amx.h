@@ -70,7 +70,7 @@ class Softening {
 
   /// Says beside how many products it is done.
   void spread_over(size_t products) {
-    products_ = products;
+    products_ = products > 0 ? products : 1;
     parts_of_work_ = 1 + (step_.end - step_.begin) / rows_at_once;
   }
   [[gnu::always_inline]] void after() {
