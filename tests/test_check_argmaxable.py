@@ -1,5 +1,6 @@
 """The laws of logitkit.check_argmaxable, with Qhull and HiGHS as oracles."""
 
+import dataclasses
 import itertools
 import time
 
@@ -473,6 +474,18 @@ def test_exact():
     assert len(report.undecided) == 0
     assert set(report.proof.tolist()) == {2}
     assert report.verify(exact=True)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 100.0])
+def test_exact_reports_hold_by_enclosures_too(scale):
+    # Whose lower bounds of the slack are below what rational arithmetic states.
+    pytest.importorskip("flint")
+    weight, bias = planted(300, 16, 40, seed=29), scale * generator(30).normal(size=300)
+    report = check_argmaxable(weight, bias, exact=True)
+    assert report.unargmaxable.size > 20
+    assert report.verify()
+    assert report.verify(exact=True)
+    assert not dataclasses.replace(report, slack=report.slack * (1 + 1e-6) + 1e-9 * scale).verify()
 
 
 def test_report_survives_a_file(tmp_path):

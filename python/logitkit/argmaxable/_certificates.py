@@ -23,6 +23,8 @@ class SupportProof:
         Convex coefficients (nan where there are none).
     residual, slack, depth : ndarray of float64, shape (g,)
         As in `Certificate`.
+    slack_width : ndarray of float64, shape (g,)
+        How much more than `slack`, a lower bound, the slack of an enclosure may be; else 0.
     below_rounding : ndarray of bool, shape (g,)
         As in `Certificate`; False where no rounding was given.
     proof : ndarray of int8, shape (g,)
@@ -32,6 +34,7 @@ class SupportProof:
     coefficients: Array
     residual: Array
     slack: Array
+    slack_width: Array
     depth: Array
     below_rounding: NDArray[np.bool_]
     proof: NDArray[np.int8]

@@ -69,6 +69,7 @@ def prove_by_enclosure(
             proved = inside & (slack - error >= 0)
             result.proof[members[open_[proved]]] = Proof.INTERVAL
             result.slack[members[open_[proved]]] = (slack - error)[proved]
+            result.slack_width[members[open_[proved]]] = OUTWARD * (2 * error)[proved]
             if inside.any():
                 chosen = Enclosure(enclosed.value[inside], enclosed.radius[inside])
                 done = members[open_[inside]]

@@ -99,6 +99,7 @@ def prove_unargmaxable(
         np.full(g, np.nan),
         np.full(g, np.nan),
         np.zeros(g),
+        np.zeros(g),
         np.full(g, unit_roundoff is not None),
         np.zeros(g, np.int8),
     )
@@ -157,6 +158,7 @@ def _prove_exactly(
     done = members[proved]
     result.proof[done] = Proof.EXACT
     result.slack[done] = exact.slack[proved]
+    result.slack_width[done] = 0.0
     set_coefficients(group.part(proved), done, result, exact.coefficients[proved])
     return exact.refuted
 

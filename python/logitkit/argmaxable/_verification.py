@@ -190,6 +190,7 @@ def _stated(report: ArgmaxableReport, members: Index, coefficients: Array) -> Su
         coefficients,
         report.residual[members],
         report.slack[members],
+        np.zeros(members.size),
         report.depth[members],
         report.below_rounding[members],
         report.proof[members],
@@ -234,7 +235,7 @@ def _differences(
         ):
             yield k, "the coefficients are not those of the support"
         loss = 16 * NUMERICAL_TOLERANCE * float(np.abs(own) @ np.abs(gap))
-        if not stated.slack[k] <= found.slack[k] + loss or (
+        if not stated.slack[k] <= found.slack[k] + found.slack_width[k] + loss or (
             stated.slack[k] < (-loss if kind == Proof.NUMERICAL else 0.0)
         ):
             yield k, "the slack is not the one stated"
@@ -277,7 +278,8 @@ def _faults_of_box_certificates(
             strength = max(_STRENGTH[proof], _STRENGTH[everywhere])
             if not 0 < _STRENGTH[Proof(int(stated.proof[k]))] <= strength:
                 yield f"class {i}: the proof is not as strong as stated"
-            rise = max(-value, unbounded.slack[k] if everywhere != Proof.NONE else 0.0, 0.0)
+            slack = unbounded.slack[k] + unbounded.slack_width[k]
+            rise = max(-value, slack if everywhere != Proof.NONE else 0.0, 0.0)
             if not 0 <= report.bias_depth[member] <= rise * _AGREEMENT:
                 yield f"class {i}: bias_depth is not the one stated"
             if not 0 <= stated.depth[k] <= unbounded.depth[k] * (1.0 + 2.0**-10):
