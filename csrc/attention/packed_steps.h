@@ -1,6 +1,7 @@
 // The steps in which PackedLoops go over tiles.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -54,15 +55,13 @@ class PackedSteps {
   static constexpr std::size_t width = 16;
 
   void add_visible(PackedStep step) {
-    const auto least = [](float a, float b) { return a < b ? a : b; };
-    const auto most = [](float a, float b) { return a < b ? b : a; };
     float begin = tile_keys, end = 0, all_begin = 0, all_end = tile_keys;
     for (std::size_t i = step.vector * width; i < (step.vector + 1) * width; ++i) {
-      all_begin = most(all_begin, step.begins[i]);
-      all_end = least(all_end, step.ends[i]);
+      all_begin = std::max(all_begin, step.begins[i]);
+      all_end = std::min(all_end, step.ends[i]);
       if (step.begins[i] >= step.ends[i]) continue;
-      begin = least(begin, step.begins[i]);
-      end = most(end, step.ends[i]);
+      begin = std::min(begin, step.begins[i]);
+      end = std::max(end, step.ends[i]);
     }
     if (begin >= end) return;
     step.begin = static_cast<std::size_t>(begin) / packed_step * packed_step;

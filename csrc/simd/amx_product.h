@@ -105,11 +105,7 @@ struct Column {
   template <size_t turn, class Work>
   void add_part(const std::uint16_t* rows, const std::uint32_t* pairs, Work& work) const {
     constexpr size_t meets = all ? parts : turn + 1;  // parts of pairs
-    if constexpr (turn == 0) {
-      load_pairs<0, meets>(pairs);
-    } else if constexpr (!all) {
-      load_pairs<turn, meets>(pairs);
-    }
+    if constexpr (turn == 0 || !all) load_pairs<turn, meets>(pairs);
     each<0>([&](auto n) {
       _tile_loadd(7, rows + (turn * blocks_of_rows + n.value) * block, 64);
       multiply_parts<n.value, meets>(work);
