@@ -20,7 +20,7 @@ import numpy as np
 import scipy.special
 
 import logitkit
-from harness import Ratio, best_times, paired_times, print_machine
+from harness import Ratio, paired_times, print_machine
 from logitkit import _cpu, reference
 
 try:
@@ -30,8 +30,6 @@ except ModuleNotFoundError:
 
 QUICK = "--quick" in sys.argv
 ROUNDS = 3 if QUICK else 15
-MEMORY = np.zeros(2**21 if QUICK else 2**24, np.float32)  # 64 MiB: read and copied beside
-COPY = np.empty_like(MEMORY)
 
 # (shape, axis), by the bytes of float32: 40 MB and more, then 4 to 25 MB, then short rows.
 LARGE = [((1, 10**7), 1), ((4096, 4096), 1), ((4096, 4096), 0), ((256, 50257), 1)]
@@ -42,18 +40,27 @@ SHORT = [((10**5, 64), 1), ((10**5, 16), 1), ((10**5, 5), 1)]
 if torch is not None:
     torch.set_num_threads(1)
 PEERS = ["scipy", "reference"] if torch is None else ["torch", "scipy", "reference"]
-READERS = {"numpy.dot": partial(np.dot, MEMORY, MEMORY)}
-if torch is not None:
-    READERS["torch.sum"] = torch.from_numpy(MEMORY).sum
-# How fast this reads all of MEMORY, is the read bandwidth.
-READER = min(READERS, key=best_times(READERS, rounds=3 if QUICK else 15).__getitem__)
-read_memory = READERS[READER]
 
 
 def normal(shape: tuple[int, ...], dtype: type) -> np.ndarray:
     """Return logits of spread 2, the first rows of which repeat."""
     some = np.random.default_rng(0).normal(scale=2.0, size=min(10**6, int(np.prod(shape))))
     return np.resize(some, shape).astype(dtype)
+
+
+def movers(x: np.ndarray, limit: str) -> dict[str, partial[object]]:
+    """
+    Return calls that read, or copy, as many bytes as `x` has, in memory of their own.
+
+    The memory was written to: pages of fresh zeros would all be one page, in the cache.
+    """
+    memory, other = (np.ones(x.nbytes // 4, np.float32) for _ in range(2))
+    if limit == "copy":
+        return {"numpy.copyto": partial(np.copyto, other, memory)}
+    readers = {"numpy.dot": partial(np.dot, memory, memory)}
+    if torch is not None:
+        readers["torch.sum"] = partial(torch.sum, torch.from_numpy(other))
+    return readers
 
 
 def check(name: str, x: np.ndarray, axis: int, actual: np.ndarray) -> None:
@@ -99,15 +106,15 @@ def bench(name: str, shape: tuple[int, ...], axis: int, dtype: type) -> None:
         "ours": partial(ours, x, axis=axis, **outs),
         "scipy": partial(getattr(scipy.special, name), x, axis=axis),
         "reference": partial(getattr(reference, name), x, axis=axis),
-        limit: read_memory if limit == "read" else partial(np.copyto, COPY, MEMORY),
     }
+    fastest = movers(x, limit)
     if theirs is not None:
         calls["torch"] = partial(theirs, torch.from_numpy(x), axis, **torch_outs)
     if name == "logsumexp":
         calls["stats"] = partial(logitkit.softmax_stats, x, axis=axis)
-    times = paired_times(calls, rounds=ROUNDS)
-    ratios = {peer: Ratio(times[peer], times["ours"]) for peer in PEERS}
-    ratios[limit] = Ratio(times[limit] * x.nbytes, times["ours"] * MEMORY.nbytes)
+    times = paired_times({**calls, **fastest}, rounds=ROUNDS)
+    times[limit] = np.minimum.reduce([times[mover] for mover in fastest])
+    ratios = {peer: Ratio(times[peer], times["ours"]) for peer in [*PEERS, limit]}
     columns = [ratios[limit].percent() if peer == limit else str(ratios[peer]) for peer in ratios]
     missed = [
         f"{aim:.0%} of {peer}" if peer == limit else f"{aim:g} {peer}"
@@ -119,8 +126,9 @@ def bench(name: str, shape: tuple[int, ...], axis: int, dtype: type) -> None:
         columns.append(str(stats))
         missed += ["1.3 stats"] if stats.median > 1.3 and not QUICK else []
     moved = x.nbytes * (1 if limit == "read" else 2) / 1e9
+    rates = [f"{moved / np.median(times[who]):6.1f}" for who in ("ours", limit)]
     print(
-        f"  {shape!s:>15} axis {axis} {x.dtype.name} {moved / np.median(times['ours']):6.1f} GB/s",
+        f"  {shape!s:>15} axis {axis} {x.dtype.name} {rates[0]} of {rates[1]} GB/s",
         *columns,
         f"< {', '.join(missed)}" if missed else "",
         sep="  ",
@@ -181,13 +189,6 @@ def bench_denormals() -> None:
 def main() -> None:
     """Print all tables."""
     print_machine("numpy", "scipy", "torch")
-    times = paired_times(
-        {"read": read_memory, "copy": partial(np.copyto, COPY, MEMORY)}, rounds=ROUNDS
-    )
-    print(
-        f"read {MEMORY.nbytes / np.median(times['read']) / 1e9:.1f} GB/s ({READER}), "
-        f"copy {2 * MEMORY.nbytes / np.median(times['copy']) / 1e9:.1f} GB/s read and written"
-    )
     print("\nlogsumexp: time of", *PEERS, "over ours; share of read bandwidth; stats over ours")
     for group in (LARGE, MIDDLE, SHORT):
         for dtype in (np.float32, np.float64):

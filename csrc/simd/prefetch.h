@@ -4,6 +4,8 @@
 // its calls.
 #pragma once
 
+#include <cstddef>
+
 namespace logitkit {
 namespace {
 
@@ -13,6 +15,9 @@ namespace {
 /// The same in the second-level cache: for what is used thousands of cycles later. More such
 /// requests are on their way at once than the first-level cache can wait for.
 [[gnu::always_inline]] inline void prefetch_far(const void* x) { __builtin_prefetch(x, 0, 2); }
+
+/// How many bytes ahead of a walk through memory that is.
+constexpr std::size_t far_ahead = 16384;
 
 }  // namespace
 }  // namespace logitkit

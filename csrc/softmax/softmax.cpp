@@ -15,12 +15,15 @@ T* same_place(const T* at, const T* x, T* y) {
   return y + (at - x);
 }
 
-/// How results are written: in place they replace what a cache has anyway.
+/// How results are written. More than a second-level cache holds beside x is left to memory, but
+/// not in short rows, whose ends share cache lines; in place results replace what a cache has
+/// anyway.
 template <class T>
 Store store_for(const T* x, const Layout& layout, const T* y) {
-  constexpr std::size_t large = std::size_t{1} << 23;
+  constexpr std::size_t large = std::size_t{1} << 21, short_bytes = 256;
   const std::size_t size = layout.outer * layout.terms * layout.inner * sizeof(T);
-  return x != y && size >= large ? Store::streamed : Store::cached;
+  const bool is_short = layout.inner == 1 && layout.terms * sizeof(T) < short_bytes;
+  return x != y && size >= large && !is_short ? Store::streamed : Store::cached;
 }
 
 /// 1 / (2 (sum + rest) 2^-power) less the T that is next to its double, `inverse`.

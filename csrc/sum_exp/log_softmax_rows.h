@@ -122,6 +122,7 @@ class LogSoftmaxRows {
 #pragma GCC unroll 4
       for (size_t k = 0; k < group; ++k) {
         some.v[k] = chosen(V::load(x + j + k * V::width));
+        prefetch_far(x + j + k * V::width + far_ahead / sizeof(Element));
         prefetch(x + j + k * V::width + rows * terms);
       }
       sums.add_in_range(some, true);

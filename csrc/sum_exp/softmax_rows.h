@@ -94,7 +94,10 @@ class SoftmaxRows {
     V rests = all<V>(0);  // the share of t in sums of floats
     size_t j = 0, at = i * vectors_of(terms) * V::width;
     for (; j + group * V::width <= terms; j += group * V::width, at += group * V::width) {
-      for (size_t k = 0; k < group; ++k) prefetch(x + j + k * V::width + rows * terms);
+      for (size_t k = 0; k < group; ++k) {
+        prefetch_far(x + j + k * V::width + far_ahead / sizeof(Element));
+        prefetch(x + j + k * V::width + rows * terms);
+      }
       if (!add<group>(x + j, group * V::width, at, sums, rests)) return false;
       if (j / V::width % 16 == 12) flush(rests, sums);
       between(i * terms + j);

@@ -77,7 +77,7 @@ template <size_t count, class V, class T, class Lanes, class Change>
 [[gnu::always_inline]] inline void add_vectors(const T* x, size_t terms, Lanes& lanes,
                                                const Change& change) {
   // From memory first, then from the second-level cache.
-  constexpr size_t far = 16384 / sizeof(T), near = 256 / sizeof(T);
+  constexpr size_t far = far_ahead / sizeof(T), near = 256 / sizeof(T);
   const auto load = [=](size_t k) {
     const T* from = x + k * V::width;
     const size_t rest = count == 8 ? V::width : terms - k * V::width;

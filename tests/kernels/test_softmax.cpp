@@ -192,9 +192,9 @@ std::vector<T> mixed_rows(std::size_t rows, std::size_t terms) {
 
 template <class T>
 void test_rows_do_not_depend_on_each_other(Isa isa) {
-  constexpr std::size_t streamed = (std::size_t{1} << 23) / sizeof(T);
+  constexpr std::size_t streamed = (std::size_t{1} << 21) / sizeof(T);
   const Layout layouts[] = {{45, 1, 1},   {100, 3, 1},  {45, 8, 1},
-                            {77, 15, 1},  {150, 16, 1}, {streamed / 16 + 5, 16, 1},
+                            {77, 15, 1},  {150, 16, 1}, {streamed / 64 + 5, 64, 1},
                             {45, 64, 1},  {45, 67, 1},  {20, 200, 1},
                             {9, 1000, 1}, {5, 3000, 1}, {streamed / 100 + 1, 101, 1}};
   for (const Layout layout : layouts) {
