@@ -8,12 +8,14 @@
 namespace logitkit {
 namespace {
 
-constexpr std::size_t max_items = 512;       // of a block: its sums stay in the cache
+constexpr std::size_t max_rows = 512;        // of a block: its sums stay in the cache
+constexpr std::size_t max_columns = 2048;    // which the memory gives faster side by side
 constexpr std::size_t task_size = 1u << 16;  // elements of a task, some 10 microseconds
 // The terms of a segment. Where an item is cut depends on nothing but its length: its result
 // must not depend on how many there are.
 constexpr std::size_t segment_size = 1u << 14;
 
+constexpr std::size_t line_size = 64;    // in bytes, and so more than enough elements
 constexpr std::size_t many_blocks = 32;  // are tasks enough; of few, the segments are the tasks
 
 std::size_t divide_up(std::size_t a, std::size_t b) { return (a + b - 1) / b; }
@@ -22,12 +24,13 @@ std::size_t divide_up(std::size_t a, std::size_t b) { return (a + b - 1) / b; }
 template <class T>
 class Grid {
  public:
-  Grid(const T* x, const Layout& layout) : x_(x), layout_(layout) {
+  Grid(const T* x, const Layout& layout, std::size_t threads) : x_(x), layout_(layout) {
     const std::size_t terms = std::max<std::size_t>(1, layout.terms);
     // Rows are items, or where there is an inner axis, columns.
     const std::size_t items = has_rows() ? layout.outer : layout.inner;
-    const std::size_t fit = has_rows() ? std::max<std::size_t>(1, task_size / terms) : max_items;
-    items_of_block_ = std::max<std::size_t>(1, std::min({items, fit, max_items}));
+    const std::size_t most =
+        has_rows() ? std::min(max_rows, task_size / terms) : columns_of_block(items, threads);
+    items_of_block_ = std::max<std::size_t>(1, std::min(items, most));
     blocks_of_row_ = divide_up(items, items_of_block_);
     blocks_ = blocks_of_row_ * (has_rows() ? 1 : layout.outer);
     terms_of_segment_ = terms < 2 * segment_size ? terms : segment_size;
@@ -68,6 +71,14 @@ class Grid {
  private:
   bool has_rows() const { return layout_.inner == 1; }
 
+  /// Enough blocks for all threads, as long as their rows are not too short; and whole cache lines.
+  /// What a column gets depends on nothing beside it.
+  static std::size_t columns_of_block(std::size_t items, std::size_t threads) {
+    const std::size_t blocks = threads == 0 ? default_threads() : threads;
+    const std::size_t share = divide_up(divide_up(items, blocks), line_size) * line_size;
+    return std::clamp(share, max_rows, max_columns);
+  }
+
   /// The address of an element; items without terms have none, and x may be null.
   const T* at(std::size_t offset) const { return layout_.terms == 0 ? x_ : x_ + offset; }
 
@@ -82,7 +93,7 @@ class Grid {
 template <class T>
 void for_each_block(const T* x, const Layout& layout, const AllSumExpLoops& loops,
                     std::size_t threads, const BlockTask<T>& task) {
-  const Grid<T> grid(x, layout);
+  const Grid<T> grid(x, layout, threads);
   const std::size_t segments = grid.segments();
   if (segments == 1) {
     parallel_for(grid.tasks(), threads, [&](std::size_t i) {

@@ -65,23 +65,40 @@ inline void map_row(const typename V::Element* x, size_t terms, const Map& map,
   map_some<V>(x + j, terms - j, map, y + j);
 }
 
-/// y = map(x) for a strip of columns, which has a map for its first `head` < V::width items and one
-/// for each vector of the others.
+/// y = map(x) for `rows` rows of a strip of columns, which has a map for its first `head` <
+/// V::width items and one for each vector of the others.
+template <size_t rows, class V, Store store, class Map>
+[[gnu::always_inline]] inline void map_strip(const typename V::Element* x, size_t row_step,
+                                             size_t head, size_t columns, const Map* map,
+                                             typename V::Element* y) {
+  for (size_t k = 0; k < rows; ++k) map_some<V>(x + k * row_step, head, *map, y + k * row_step);
+  ++map;
+  size_t c = head;
+  for (; c + V::width <= columns; c += V::width, ++map) {
+    V v[rows];
+#pragma GCC unroll 4
+    for (size_t k = 0; k < rows; ++k) {
+      v[k] = V::load(x + k * row_step + c);
+      prefetch(x + (k + 8) * row_step + c);
+    }
+    map->template apply<rows>(v);
+#pragma GCC unroll 4
+    for (size_t k = 0; k < rows; ++k) put<store>(v[k], y + k * row_step + c);
+  }
+  for (size_t k = 0; c < columns && k < rows; ++k)
+    map_some<V>(x + k * row_step + c, columns - c, *map, y + k * row_step + c);
+}
+
+/// The same for all rows. Four at a time share what their maps take to load; but what they replace
+/// in the caches comes faster row by row.
 template <class V, Store store, class Map>
 inline void map_columns(const typename V::Element* x, size_t terms, size_t row_step, size_t head,
                         size_t columns, const Map* maps, typename V::Element* y) {
-  for (size_t j = 0; j < terms; ++j, x += row_step, y += row_step) {
-    const Map* map = maps;
-    map_some<V>(x, head, *map++, y);
-    size_t c = head;
-    for (; c + V::width <= columns; c += V::width) {
-      V v = V::load(x + c);
-      prefetch(x + c + 8 * row_step);
-      map++->template apply<1>(&v);
-      put<store>(v, y + c);
-    }
-    if (c < columns) map_some<V>(x + c, columns - c, *map, y + c);
-  }
+  size_t j = 0;
+  for (; store == Store::streamed && j + 4 <= terms; j += 4, x += 4 * row_step, y += 4 * row_step)
+    map_strip<4, V, store>(x, row_step, head, columns, maps, y);
+  for (; j < terms; ++j, x += row_step, y += row_step)
+    map_strip<1, V, store>(x, row_step, head, columns, maps, y);
 }
 
 /// y = map(x) for all items of a block. start(i, n) makes the map of items i .. i + n - 1, one
@@ -104,9 +121,9 @@ inline void map_items(const Block<typename V::Element>& block, const Start& star
       *map++ = start(c, some(columns, V::width));
       for (size_t k = head; k < columns; k += V::width)
         *map++ = start(c + k, some(columns - k, V::width));
-      const auto map_strip =
+      const auto map_columns_by =
           aligned ? map_columns<V, store, Map> : map_columns<V, Store::cached, Map>;
-      map_strip(block.x + c, block.terms, block.term_step, head, columns, maps, y + c);
+      map_columns_by(block.x + c, block.terms, block.term_step, head, columns, maps, y + c);
     }
   } else if (2 * block.terms <= V::width) {
     for (size_t i = 0; i < block.items; i += V::width) {

@@ -12,9 +12,10 @@
 namespace logitkit {
 namespace {
 
-// The vectors of a strip of columns: 2 KiB of each row at most. Wider strips suit the memory
-// better, narrower ones leave the sums in the first-level cache.
-constexpr size_t strip = 32;
+// The vectors of a strip of columns: 8 KiB of each row at most. The memory gives long pieces of
+// rows faster; wider strips would need more of a thread's stack than some systems have. The sums
+// of a narrow strip stay in the first-level cache.
+constexpr size_t strip = 128, narrow_strip = 32;
 
 template <class V>
 struct AsIs {
@@ -182,22 +183,33 @@ inline void add_columns(const T* x, size_t terms, size_t row_step, size_t column
   for (; j < terms; ++j) add_strip<1, V>(x + j * row_step, row_step, columns, lanes, change);
 }
 
+/// The sums of all items of a block of columns, by strips of `vectors`.
+template <size_t vectors, class V, class T, class Lanes, class Start, class Out, class Change>
+inline void sum_columns(const Block<T>& block, const Start& start, Out out, const Change& change) {
+  constexpr size_t most = vectors * V::width;
+  for (size_t first = 0; first < block.items; first += most) {
+    const size_t columns = block.items - first < most ? block.items - first : most;
+    const auto in_vector = [=](size_t c) {
+      return columns - c < V::width ? columns - c : V::width;
+    };
+    Lanes lanes[vectors];
+    for (size_t c = 0; c < columns; c += V::width)
+      lanes[c / V::width] = start(first + c, in_vector(c));
+    if (block.terms > 0)  // else x may be null
+      add_columns<V>(block.x + first, block.terms, block.term_step, columns, lanes, change);
+    for (size_t c = 0; c < columns; c += V::width)
+      lanes[c / V::width].store(out, first + c, in_vector(c));
+  }
+}
+
 /// The sums of all items of a block. start(i, n) makes the accumulator of items i .. i + n - 1,
 /// one in a lane, or of item i in all lanes if n = 0.
 template <class V, class T, class Lanes, class Start, class Out, class Change>
 inline void sum_items(const Block<T>& block, const Start& start, Out out, const Change& change) {
-  if (!block.has_rows()) {
-    for (size_t c = 0; c < block.items; c += strip * V::width) {
-      const size_t columns =
-          block.items - c < strip * V::width ? block.items - c : strip * V::width;
-      Lanes lanes[strip];
-      for (size_t k = 0; k < columns; k += V::width)
-        lanes[k / V::width] = start(c + k, columns - k < V::width ? columns - k : V::width);
-      if (block.terms > 0)  // else x may be null
-        add_columns<V>(block.x + c, block.terms, block.term_step, columns, lanes, change);
-      for (size_t k = 0; k < columns; k += V::width)
-        lanes[k / V::width].store(out, c + k, columns - k < V::width ? columns - k : V::width);
-    }
+  if (!block.has_rows() && block.items <= narrow_strip * V::width) {
+    sum_columns<narrow_strip, V, T, Lanes>(block, start, out, change);
+  } else if (!block.has_rows()) {
+    sum_columns<strip, V, T, Lanes>(block, start, out, change);
   } else if (block.terms <= short_row) {
     for (size_t i = 0; i < block.items; i += V::width) {
       const size_t rows = block.items - i < V::width ? block.items - i : V::width;
