@@ -66,18 +66,15 @@ class Grading {
 
   /// Says beside how many products it is done.
   void spread_over(size_t products) {
-    products_ = products > 0 ? products : 1;
+    size_t parts = 0;
     for (size_t k = pair_; k < most_lane_pairs; ++k) {
       const Range range = range_of(k);
-      parts_of_work_ += (range.end - range.begin) / depth_step * side;
+      parts += (range.end - range.begin) / keys_at_once;
     }
+    pace_.spread(parts, products);
   }
   [[gnu::always_inline]] void after() {
-    due_ += parts_of_work_;
-    while (due_ >= products_) {
-      due_ -= products_;
-      do_some();
-    }
+    pace_.after([this] { do_some(); });
   }
   void finish() {
     while (pair_ < most_lane_pairs) do_some();
@@ -87,6 +84,7 @@ class Grading {
   unsigned failed() const { return failed_; }
 
  private:
+  static constexpr size_t keys_at_once = 2;
   using Lanes = GradientLoops::Lanes;
   struct Range {
     size_t begin, end;  // in whole steps
@@ -209,7 +207,7 @@ class Grading {
   GradientLoops::Tile& tile_;
   const Graded to_;
   const float most_;
-  size_t products_ = 1, parts_of_work_ = 0, due_ = 0;
+  Pace pace_;
   size_t pair_, row_;  // what is next
   Range range_;
   bool has_slopes_ = false;
