@@ -121,6 +121,7 @@ class Backward {
                   sums.key + first * tiles_.key_depth, sums.value + first * tiles_.value_depth},
                  task.panels, w.tiles);
     }
+    if (w.tiles.splits) w.tiles.products->finish();
     for (std::size_t p = 0; p < task.panels; ++p) tiles_.finish(s, w.tiles.panels[p], w.tiles);
   }
 

@@ -2,43 +2,19 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "attention/exp2_flushed_amx.h"
 #include "attention/gradient_loops.h"
+#include "attention/grading_amx.h"
 #include "simd/amx_product.h"
 
 namespace logitkit::amx {
 namespace {
 
-constexpr size_t width = 16, lanes = panel_vectors * width;
-constexpr size_t rows_of_step = GradientLoops::rows_of_step;
-constexpr size_t pairs_of_step = GradientLoops::pairs_of_step;
-constexpr size_t pairs_of_vector = tile_keys / depth_step * pairs_of_step;
-constexpr size_t vector_of_lane_pairs = GradientLoops::most_lane_pairs * pairs_of_step;
+constexpr size_t vector_of_lane_pairs = most_lane_pairs * pairs_of_step;
 
 /// The elements from `begin` on of a row of `depth`, 0 beyond.
 F32 load_columns(const float* row, size_t begin, size_t depth) {
   if (begin + width <= depth) return F32::load(row + begin);
   return begin < depth ? F32::load_first(row + begin, depth - begin, F32::all(0)) : F32::all(0);
-}
-
-/// Both halves of a step of one row, the smallest part first, for the order of Column.
-void store_row(const Parts& first, const Parts& second, std::uint16_t* to) {
-  _mm512_store_si512(to, pair(first.low, second.low));
-  _mm512_store_si512(to + blocks_of_rows * block, pair(first.middle, second.middle));
-  _mm512_store_si512(to + 2 * blocks_of_rows * block, pair(first.high, second.high));
-}
-void store_pairs(const Parts& first, const Parts& second, std::uint32_t* to) {
-  _mm512_store_si512(to, pair(first.high, second.high));
-  _mm512_store_si512(to + pair_block, pair(first.middle, second.middle));
-  _mm512_store_si512(to + 2 * pair_block, pair(first.low, second.low));
-}
-
-__m512i magnitude(F32 x) {
-  return _mm512_and_si512(_mm512_castps_si512(x.v), _mm512_set1_epi32(0x7fffffff));
-}
-float largest_of(__m512i magnitudes) {
-  const int bits = _mm512_reduce_max_epi32(magnitudes);
-  return _mm_cvtss_f32(_mm_castsi128_ps(_mm_cvtsi32_si128(bits)));
 }
 
 float largest(const float* const* rows, size_t count, size_t depth) {
@@ -125,164 +101,82 @@ void score(const std::uint16_t* keys, const std::uint32_t* queries, size_t depth
   finish_stores();
 }
 
-/// out[d][i] += sum over keys from `begin` to `end` of keys[j][d] * gradients[j][i] for one vector
-/// of lanes.
-void weigh(const std::uint16_t* columns, const std::uint32_t* gradients, size_t depth, size_t begin,
-           size_t end, float* out) {
-  constexpr size_t dims = blocks_of_rows * side;
-  for (size_t d = 0; d < depth; d += dims) {
-    const Column<3> column{blocks_between(0, depth - d < dims ? depth - d : dims)};
-    column.clear();
-    for (size_t step = begin / depth_step; step * depth_step < end; ++step)
-      column.add(columns + step * rows_of_step, gradients + step * pairs_of_step);
-    column.store_added(out + d * lanes, lanes);
-    columns += tile_keys / depth_step * rows_of_step;
-  }
-}
+/// What the weights and gradients of a tile give, while those of another one are made.
+class Adding {
+  using Tile = GradientLoops::Tile;
+  static constexpr size_t dims = blocks_of_rows * side;
 
-constexpr size_t most_lane_pairs = GradientLoops::most_lane_pairs;
+ public:
+  Adding(const Tile& tile, Grading& work) : tile_(tile), of_(tile.space), work_(work) {}
 
-/// out[j][d] += sum over pairs of vectors of lanes of weights[j][i] * rows[i][d], for the blocks of
-/// keys of each pair.
-void spread(const std::uint16_t* weights, const unsigned (&blocks)[most_lane_pairs],
-            const std::uint32_t* rows, size_t depth, float* out) {
-  Column<3> all{0};
-  for (const unsigned of_pair : blocks) all.blocks |= of_pair;
-  const size_t stride = round_up(depth, width);
-  for (size_t d = 0; d < depth; d += width) {
-    all.clear();
-    for (size_t k = 0; k < most_lane_pairs; ++k)
-      if (blocks[k] != 0)
-        Column<3>{blocks[k]}.add(weights + k * rows_of_step, rows + k * pairs_of_step);
-    all.store_added(out + d, stride);
-    rows += vector_of_lane_pairs;
-  }
-}
-
-using Lanes = GradientLoops::Lanes;
-
-/// What two vectors of lanes have to be graded by, and where their parts go.
-struct Grading {
-  const Lanes* of[2];
-  std::uint16_t *weights, *gradients;
-  std::uint32_t* pairs;  // pairs_of_vector each
-};
-enum class Kind { plain, with_slopes, graded };
-
-/// Reads one vector of lanes. Where not all keys are seen there may be no vector, and its memory is
-/// not touched.
-template <Kind kind, bool sees_all>
-struct Reader {
-  explicit Reader(const Lanes& lanes_of) : of(lanes_of) {
-    const auto any = static_cast<__mmask16>(-(of.begin < of.end));
-    if (kind == Kind::graded) return;
-    logsumexp.v = _mm512_maskz_loadu_ps(any, of.logsumexp);
-    terms.v = _mm512_maskz_loadu_ps(any, of.terms);
-    if (kind == Kind::with_slopes) slopes.v = _mm512_maskz_loadu_ps(any, of.slopes);
+  void run() {
+    work_.spread_over(products());
+    for (size_t n = 0; n < 2 * most_lane_pairs; ++n)
+      if (tile_.blocks[n / 2] != 0 && tile_.lanes[n].begin < tile_.lanes[n].end) weigh(n);
+    spread(of_.weights(0), tile_.grad_rows, tile_.value_dim, tile_.grad_values);
+    spread(of_.gradients(0), tile_.query_rows, tile_.head_dim, tile_.grad_keys);
   }
 
-  // See grade() of make_loops.h: the same numbers, but for sums that are not finite, with which
-  // this is done again there.
-  void read(size_t key, F32& weight, F32& gradient) const {
-    const bool sees = sees_all || (of.begin <= key && key < of.end);
-    const auto seen = static_cast<__mmask16>(sees ? 0xffff : 0);
-    const size_t at = sees ? key * lanes : 0;  // in what may be null
-    gradient.v = _mm512_maskz_loadu_ps(seen, of.products + at);
-    if constexpr (kind == Kind::graded) {
-      weight.v = _mm512_maskz_loadu_ps(seen, of.logits + at);
-    } else {
-      const F32 hidden = F32::all(-__builtin_inff());
-      const F32 z = {_mm512_mask_loadu_ps(hidden.v, seen, of.logits + at)};
-      const F32 t = z - logsumexp;
-      weight = exp2_flushed(t);
-      gradient = gradient + terms;
-      if constexpr (kind == Kind::with_slopes)
-        gradient = fnma(slopes, max(F32::all(-256.0f), t), gradient);
-      gradient = weight * gradient;
+ private:
+  size_t products() const {
+    size_t blocks_of_pairs = 0, steps_of_vectors = 0;
+    for (size_t n = 0; n < 2 * most_lane_pairs; ++n) {
+      const unsigned blocks = tile_.blocks[n / 2];
+      const GradientLoops::Lanes& of = tile_.lanes[n];
+      if (n % 2 == 0) blocks_of_pairs += static_cast<size_t>(__builtin_popcount(blocks));
+      if (blocks != 0 && of.begin < of.end)
+        steps_of_vectors += round_up(of.end, depth_step) / depth_step - of.begin / depth_step;
+    }
+    const size_t key_depth = round_up(tile_.head_dim, side) / side;
+    const size_t value_depth = round_up(tile_.value_dim, side) / side;
+    return Column<3>::products *
+           (steps_of_vectors * key_depth + blocks_of_pairs * (key_depth + value_depth));
+  }
+
+  /// sums[d][i] += sum over keys of keys[j][d] * gradients[j][i] for one vector of lanes.
+  void weigh(size_t vector) {
+    const GradientLoops::Lanes& of = tile_.lanes[vector];
+    const std::uint16_t* columns = tile_.columns;
+    for (size_t d = 0; d < tile_.head_dim; d += dims) {
+      const size_t rest = tile_.head_dim - d;
+      const Column<3> column{blocks_between(0, rest < dims ? rest : dims)};
+      column.clear();
+      for (size_t step = of.begin / depth_step; step * depth_step < of.end; ++step)
+        column.add(columns + step * rows_of_step, of_.pairs(vector) + step * pairs_of_step, work_);
+      column.store_added(of.sums + d * lanes, lanes);
+      columns += tile_keys / depth_step * rows_of_step;
     }
   }
 
-  const Lanes& of;
-  F32 logsumexp, terms, slopes;
+  /// out[j][d] += sum over pairs of vectors of lanes of weights[j][i] * rows[i][d], for the blocks
+  /// of keys of each pair.
+  void spread(const std::uint16_t* weights, const std::uint32_t* rows, size_t depth, float* out) {
+    Column<3> all{0};
+    for (const unsigned of_pair : tile_.blocks) all.blocks |= of_pair;
+    const size_t stride = round_up(depth, width);
+    for (size_t d = 0; d < depth; d += width) {
+      all.clear();
+      for (size_t k = 0; k < most_lane_pairs; ++k)
+        if (tile_.blocks[k] != 0)
+          Column<3>{tile_.blocks[k]}.add(weights + k * rows_of_step, rows + k * pairs_of_step,
+                                         work_);
+      all.store_added(out + d, stride);
+      rows += vector_of_lane_pairs;
+    }
+  }
+
+  const Tile& tile_;
+  const Graded of_;
+  Grading& work_;
 };
 
-/// One step of keys; returns the largest magnitude of `most` and the gradients.
-template <Kind kind, bool sees_all>
-__m512i grade_step(const Grading& g, size_t first, __m512i most) {
-  const Reader<kind, sees_all> readers[2] = {Reader<kind, sees_all>(*g.of[0]),
-                                             Reader<kind, sees_all>(*g.of[1])};
-  for (size_t k = 0; k < side; ++k) {
-    Parts gradient[2][2];
-#pragma GCC unroll 2
-    for (size_t half = 0; half < 2; ++half) {
-      Parts weight[2];
-#pragma GCC unroll 2
-      for (size_t v = 0; v < 2; ++v) {
-        F32 p, dz;
-        readers[v].read(first + half * side + k, p, dz);
-        most = _mm512_max_epi32(most, magnitude(dz));
-        weight[v] = split(p);
-        gradient[half][v] = split(dz);
-      }
-      const size_t row = (first / side + half) * block + k * depth_step;
-      store_row(weight[0], weight[1], g.weights + row);
-      store_row(gradient[half][0], gradient[half][1], g.gradients + row);
-    }
-#pragma GCC unroll 2
-    for (size_t v = 0; v < 2; ++v)
-      store_pairs(gradient[0][v], gradient[1][v],
-                  g.pairs + v * pairs_of_vector + first / depth_step * pairs_of_step + k * width);
-  }
-  return most;
-}
-
-/// Makes the weights and gradients of the keys from `begin` to `end`, in whole steps.
-template <Kind kind>
-float grade(const Grading& g, size_t begin, size_t end) {
-  __m512i most = _mm512_setzero_si512();
-  for (size_t first = begin / depth_step * depth_step; first < end; first += depth_step) {
-    bool all = true;
-    for (const Lanes* of : g.of) all = all && of->begin <= first && first + depth_step <= of->end;
-    most = all ? grade_step<kind, true>(g, first, most) : grade_step<kind, false>(g, first, most);
-  }
-  return largest_of(most);
-}
-
-unsigned add(const GradientLoops::Tile& tile, float most) {
-  std::uint16_t *weights = tile.space, *gradients = weights + most_lane_pairs * rows_of_step;
-  auto* pairs = reinterpret_cast<std::uint32_t*>(gradients + most_lane_pairs * rows_of_step);
-  unsigned blocks[most_lane_pairs] = {}, failed = 0;
-  for (size_t k = 0; k < most_lane_pairs; ++k) {
-    const Lanes *first = tile.lanes + 2 * k, *second = first + 1;
-    if (first->begin == first->end) first = second;
-    if (first->begin == first->end) continue;
-    const bool both = second->begin < second->end;
-    const size_t begin = both && second->begin < first->begin ? second->begin : first->begin;
-    const size_t end = both && second->end > first->end ? second->end : first->end;
-    const Grading grading = {{tile.lanes + 2 * k, second},
-                             weights + k * rows_of_step,
-                             gradients + k * rows_of_step,
-                             pairs};
-    const float largest = tile.is_graded             ? grade<Kind::graded>(grading, begin, end)
-                          : first->slopes != nullptr ? grade<Kind::with_slopes>(grading, begin, end)
-                                                     : grade<Kind::plain>(grading, begin, end);
-    if (!(largest <= most)) {
-      failed |= 1u << k;
-      continue;
-    }
-    blocks[k] = blocks_between(begin, end);
-    finish_stores();
-    for (size_t v = 0; v < 2; ++v) {
-      const Lanes& of = *grading.of[v];
-      if (of.begin < of.end)
-        weigh(tile.columns, pairs + v * pairs_of_vector, tile.head_dim, of.begin, of.end, of.sums);
-    }
-  }
+unsigned add(const GradientLoops::Tile& made, GradientLoops::Tile& next, float most) {
+  Grading work(next, most);
   finish_stores();
-  spread(weights, blocks, tile.grad_rows, tile.value_dim, tile.grad_values);
-  spread(gradients, blocks, tile.query_rows, tile.head_dim, tile.grad_keys);
+  Adding(made, work).run();
+  work.finish();
   finish_stores();
-  return failed;
+  return work.failed();
 }
 
 }  // namespace

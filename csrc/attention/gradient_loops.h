@@ -21,9 +21,8 @@ struct GradientLoops {
   /// The vectors of two panels, in pairs.
   static constexpr std::size_t most_lane_pairs = 3;
 
-  /// What add() packs weights and gradients in.
-  static constexpr std::size_t space =
-      2 * most_lane_pairs * rows_of_step + 2 * 2 * 2 * pairs_of_step;
+  /// What add() packs weights and gradients of a tile in.
+  static constexpr std::size_t space = 2 * most_lane_pairs * (rows_of_step + 2 * 2 * pairs_of_step);
 
   /// One vector of lanes, and the keys that it sees. `logits`, `products` with values, and `sums`,
   /// the gradient of its queries, have the stride of tiles and panels; the others are those of
@@ -40,9 +39,10 @@ struct GradientLoops {
     const std::uint16_t* columns;                 // of the keys
     const std::uint32_t *query_rows, *grad_rows;  // by pack_lanes()
     Lanes lanes[2 * most_lane_pairs];
-    bool is_graded;  // whether logits and products are weights and gradients by now
-    std::uint16_t* space;
+    bool is_graded;                  // whether logits and products are weights and gradients by now
+    std::uint16_t* space;            // for its weights and gradients
     float *grad_keys, *grad_values;  // in rows of whole vectors
+    unsigned blocks[most_lane_pairs];  // of 16 keys with weights and gradients, one bit for each
   };
 
   /// Come before and after all others, in each thread.
@@ -73,10 +73,11 @@ struct GradientLoops {
   void (*score)(const std::uint16_t* keys, const std::uint32_t* queries, std::size_t depth,
                 std::size_t begin, std::size_t end, float* tile);
 
-  /// Makes weights and gradients of a tile, and adds what they give to the gradients of queries,
-  /// keys and values, but not for pairs of vectors of lanes with a gradient that is not `most` at
-  /// most: these are the bits of the result.
-  unsigned (*add)(const Tile& tile, float most);
+  /// Adds what the weights and gradients of the tile `made` give to the gradients of queries, keys
+  /// and values, and makes those of the tile `next`, but not for pairs of vectors of lanes with a
+  /// gradient that is not `most` at most: these are the bits of the result. Both at once, for tile
+  /// registers multiply while vectors make.
+  unsigned (*add)(const Tile& made, Tile& next, float most);
 };
 
 /// Null where the instruction set has no such products.

@@ -46,9 +46,10 @@ class GradientProducts {
         query_rows_(pairs_of_rows(head_dim)),
         grad_rows_(pairs_of_rows(value_dim)),
         keys_(rows_.take(steps(head_dim) * rows_of_step)),
-        columns_(rows_.take((head_dim + 63) / 64 * key_steps * rows_of_step)),
+        columns_{rows_.take((head_dim + 63) / 64 * key_steps * rows_of_step),
+                 rows_.take((head_dim + 63) / 64 * key_steps * rows_of_step)},
         values_(rows_.take(steps(value_dim) * rows_of_step)),
-        space_(rows_.take(GradientLoops::space)) {
+        spaces_{rows_.take(GradientLoops::space), rows_.take(GradientLoops::space)} {
     replaced_.reserve(tile_keys);
     for (std::size_t p = 0; p < panels; ++p)
       panels_.push_back({pairs_.take(query_pairs_), pairs_.take(grad_pairs_)});
@@ -144,14 +145,23 @@ class GradientProducts {
   }
 
   /// Adds what the tile gives to the gradients of the panels from p on, of keys and of values, in
-  /// rows of whole vectors. Calls f(k, v) for the vector v of the panel p + k if it may not be
-  /// split, and nothing was added.
+  /// rows of whole vectors: while the next one is made, or in finish(). Calls f(k, v) for the
+  /// vector v of the panel p + k if it may not be split, and nothing will be added.
   template <class F>
   void add(std::size_t p, const Part (&parts)[most_panels], bool is_graded, float* grad_keys,
-           float* grad_values, const F& f) const {
+           float* grad_values, const F& f) {
     const PanelRowPairs& rows = rows_of_panels_[p / most_panels];
-    GradientLoops::Tile tile = {head_dim_, value_dim_, columns_, rows.queries, rows.grad_out,
-                                {},        is_graded,  space_,   grad_keys,    grad_values};
+    GradientLoops::Tile tile = {head_dim_,
+                                value_dim_,
+                                now_columns_,
+                                rows.queries,
+                                rows.grad_out,
+                                {},
+                                is_graded,
+                                other(spaces_, last_.space),
+                                grad_keys,
+                                grad_values,
+                                {}};
     std::size_t number = 0;
     for (; lane_of(p, number).exists(); ++number) {
       const Lane lane = lane_of(p, number);
@@ -167,12 +177,20 @@ class GradientProducts {
                             part.band->ends[lane.vector],
                             part.sums + first};
     }
-    const unsigned failed = loops_.add(tile, 0x1p80f);
+    const unsigned failed = loops_.add(last_, tile, 0x1p80f);
+    last_ = tile;
     for (std::size_t k = 0; failed != 0 && k < number; ++k) {
       const Lane lane = lane_of(p, k);
       if ((failed >> k / 2 & 1u) != 0 && parts[lane.panel].band != nullptr)
         f(lane.panel, lane.vector);
     }
+  }
+
+  /// Comes after the last tile of a group.
+  void finish() {
+    GradientLoops::Tile none = {};
+    loops_.add(last_, none, 0.0f);
+    last_ = none;
   }
 
  private:
@@ -217,9 +235,17 @@ class GradientProducts {
     }
     return {most_panels, 0};
   }
+
+  // The last tile's may still be needed.
+  template <class P>
+  static P* other(P* const (&two)[2], const P* last) {
+    return two[two[0] == last ? 1 : 0];
+  }
+
   // Returns whether these rows may be split.
   bool pack(const float* const* keys, const float* const* values, std::size_t count) {
-    loops_.pack_columns(keys, count, head_dim_, columns_);
+    now_columns_ = other(columns_, last_.columns);
+    loops_.pack_columns(keys, count, head_dim_, now_columns_);
     const float largest_key = loops_.pack_rows(keys, count, head_dim_, keys_);
     const float largest_value = loops_.pack_rows(values, count, value_dim_, values_);
     return ordinary(largest_key) && ordinary(largest_value);
@@ -238,8 +264,9 @@ class GradientProducts {
   const std::size_t query_pairs_, grad_pairs_, query_rows_, grad_rows_;  // sizes
   Arena<std::uint16_t> rows_;
   Arena<std::uint32_t> pairs_;
-  std::uint16_t *keys_, *columns_, *values_;
-  std::uint16_t* space_;
+  std::uint16_t *keys_, *columns_[2], *now_columns_ = nullptr, *values_;
+  std::uint16_t* spaces_[2];
+  GradientLoops::Tile last_ = {};  // whose weights and gradients are made, but not yet added
   std::vector<PanelPairs> panels_;
   std::vector<PanelRowPairs> rows_of_panels_;
   bool loaded_ = false, usable_ = false;

@@ -70,15 +70,10 @@ class Softening {
 
   /// Says beside how many products it is done.
   void spread_over(size_t products) {
-    products_ = products > 0 ? products : 1;
-    parts_of_work_ = 1 + (step_.end - step_.begin) / rows_at_once;
+    pace_.spread(1 + (step_.end - step_.begin) / rows_at_once, products);
   }
   [[gnu::always_inline]] void after() {
-    due_ += parts_of_work_;
-    while (due_ >= products_) {
-      due_ -= products_;
-      do_some();
-    }
+    pace_.after([this] { do_some(); });
   }
   void finish() {
     while (!done_) do_some();
@@ -180,7 +175,7 @@ class Softening {
   const size_t stride_;
   std::uint32_t* const weights_;
   float* const factor_;
-  size_t products_ = 1, parts_of_work_ = 0, due_ = 0;
+  Pace pace_;
   size_t next_;  // row
   F32 by_, minus_, change_, sum_[2] = {}, mean_[2] = {};
   const bool has_factors_;

@@ -20,6 +20,27 @@ struct NoWork {
   void after() {}
 };
 
+/// Spreads the parts of some work evenly over products, beside which it is done.
+class Pace {
+ public:
+  void spread(size_t parts, size_t products) {
+    parts_ = parts;
+    products_ = products > 0 ? products : 1;
+  }
+  /// After each product: calls do_part() as often as is due.
+  template <class F>
+  [[gnu::always_inline]] void after(const F& do_part) {
+    due_ += parts_;
+    while (due_ >= products_) {
+      due_ -= products_;
+      do_part();
+    }
+  }
+
+ private:
+  size_t parts_ = 0, products_ = 1, due_ = 0;
+};
+
 /// Up to four blocks of 16 rows times one vector of pairs, of matrices that are sums of `parts` of
 /// bfloat16 (see split()): the part i of one and the part j of the other are multiplied if
 /// i + j < parts, or all of them. Rows lie as rows[part][block][row][32 elements], the smallest

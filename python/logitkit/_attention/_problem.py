@@ -95,12 +95,14 @@ def _row_scale(layout: Layout, scale: Any, n_visible: NDArray[np.int64] | None) 
     if scale.dtype.kind not in "iuf":
         raise TypeError(f"expected scale of real numbers or an AttentionScale, not {scale.dtype}")
     scale = scale.astype(layout.compute, copy=False)
+    if scale.ndim == 0:  # in a fifth of the time of broadcast_to()
+        return np.ndarray(layout.rows, layout.compute, scale, strides=(0, 0, 0))
     if scale.ndim < 2:
         if scale.ndim == 1 and len(scale) not in (1, heads):
             raise ValueError(
                 f"expected scale for each of {heads} heads, not of shape {scale.shape}"
             )
-        return np.broadcast_to(scale[:, None] if scale.ndim else scale, layout.rows)
+        return np.broadcast_to(scale[:, None], layout.rows)
     try:
         return layout.kernel_rows(scale)
     except ValueError:
