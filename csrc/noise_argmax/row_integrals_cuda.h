@@ -76,8 +76,9 @@ class RowIntegrals {
   };
 
   __device__ RowIntegrals(IntegralMemory& memory, const PanelRules& rules, const Elements& logits,
-                          std::size_t first, std::size_t classes, double scale)
-      : memory_(memory),
+                          std::size_t first, std::size_t classes, double scale, const Law& law)
+      : law_(law),
+        memory_(memory),
         rules_(rules),
         logits_(logits),
         first_(first),
@@ -94,15 +95,19 @@ class RowIntegrals {
     }
     max_ = largest(max);
     good = smallest(good);
-    double least = 0.0;
+    double least = 0.0, kept = 0.0;
     for (std::size_t j = threadIdx.x; j < classes_; j += integral_threads) {
       const double point = shifted(j);
-      if (point >= Law::lowest && point > -infinity<double>()) least = fmin(least, point);
+      if (!(point >= Law::lowest && point > -infinity<double>())) continue;
+      least = fmin(least, point);
+      kept += 1.0;
     }
     least_ = smallest(least);
+    if (Law::is_tabulated) kept_ = total(kept);
     return good == 1.0 && max_ > -infinity<double>();
   }
   __device__ double max() const { return max_; }
+  __device__ const Law& law() const { return law_; }
   /// A logit in units of the scale, the largest being 0.
   __device__ double shifted(std::size_t j) const { return (logits_[first_ + j] - max_) / scale_; }
 
@@ -114,12 +119,37 @@ class RowIntegrals {
   /// Panels for the class with this shifted logit; returns the logarithm of its integrand at
   /// the highest sample.
   __device__ double place_for_class(double logit) {
-    double top;
-    const Range range = range_of_class(logit, top);
-    begin_panels(range);
-    // Over a smooth integrand from e^-46 of its maximum to e^-46.
-    if (Law::is_smooth) fixed_width_ = (high_ - u_) / 32.0;
-    return top;
+    if constexpr (Law::is_heavy) {  // whose integrands have several maxima
+      Range range = range_of_max({1e-14, Law::least_log_prob});
+      range.high = fmax(range.high, law_.coordinate_of(law_.reach(-logit)));
+      begin_panels(range);
+      double log = -infinity<double>();
+      if (threadIdx.x < 2 * samples) {
+        const unsigned k = threadIdx.x;
+        log = log_integrand(memory_.sample_nodes[k], logit, memory_.log_max_cdfs[k]);
+      }
+      return largest(log);
+    } else {
+      double top;
+      const Range range = range_of_class(logit, top);
+      begin_panels(range);
+      // Over a smooth integrand from e^-46 of its maximum to e^-46.
+      if (Law::is_smooth) fixed_width_ = (high_ - u_) / 32.0;
+      return top;
+    }
+  }
+
+  /// What the integral of u G'(u) lacks beyond the nodes: 1 - G(v) decreases like v^-a, so that
+  /// int_u^inf v G'(v) dv = u (1 - G(u)) a / (a - 1), and G(v) like |v|^(-a n) on the other side.
+  __device__ double mean_of_tails() const {
+    if constexpr (Law::is_tabulated) {
+      constexpr unsigned last = 2 * samples - 1;
+      const double a = law_.table.tail_index, b = a * kept_;
+      return memory_.sample_nodes[0] * exp(memory_.log_max_cdfs[0]) * b / (b - 1.0) -
+             memory_.sample_nodes[last] * expm1(memory_.log_max_cdfs[last]) * a / (a - 1.0);
+    } else {
+      return 0.0;
+    }
   }
 
   /// Fills the nodes of the next tile, with weights as masses; returns how many there are.
@@ -163,7 +193,7 @@ class RowIntegrals {
         memory_.weights[threadIdx.x] = weights[first_ + begin + threadIdx.x];
       __syncthreads();
       for (unsigned j = slices.slice; slices.lane < count && j < size; j += slices.count) {
-        const double r = Law::ratio(u - memory_.points[j]);
+        const double r = law_.ratio(u - memory_.points[j]);
         sum += r;
         if (weights.data != nullptr) weighted = fma(memory_.weights[j], r, weighted);
       }
@@ -190,7 +220,7 @@ class RowIntegrals {
         const double weight = weights.data != nullptr ? weights[first_ + i] : 0.0;
         for (unsigned k = slices.slice; k < count; k += slices.count)
           sum = fma(fma(weight, memory_.by_cotangent[k], memory_.alone[k]),
-                    Law::ratio(memory_.nodes[k] - point), sum);
+                    law_.ratio(memory_.nodes[k] - point), sum);
       }
       if (slices.count > 1) {  // and there is but one round
         add_slices(slices, 0, sum);
@@ -203,10 +233,14 @@ class RowIntegrals {
   }
 
   /// log (r_i G) of the class with this logit, from log G.
-  __device__ static double log_integrand(double u, double logit, double log_max_cdf) {
-    const double density = Law::log_density(u - logit);
-    return density == -infinity<double>() ? density
-                                          : log_max_cdf - Law::log_cdf(u - logit) + density;
+  __device__ double log_integrand(double u, double logit, double log_max_cdf) const {
+    if constexpr (Law::is_tabulated) {
+      return log_max_cdf + law_.log_ratio(u - logit);
+    } else {
+      const double density = law_.log_density(u - logit);
+      return density == -infinity<double>() ? density
+                                            : log_max_cdf - law_.log_cdf(u - logit) + density;
+    }
   }
 
   // Of a number that each thread has, in all threads.
@@ -266,7 +300,7 @@ class RowIntegrals {
       const unsigned size = load_points(begin);
       __syncthreads();
       for (unsigned j = slices.slice; slices.lane < count && j < size; j += slices.count)
-        sum += Law::log_cdf(u - memory_.points[j]);
+        sum += law_.log_cdf(u - memory_.points[j]);
     }
     add_slices(slices, 0, sum);
     __syncthreads();
@@ -281,7 +315,7 @@ class RowIntegrals {
     if (threadIdx.x < count) {
       const double at = range.low + step * static_cast<double>(threadIdx.x);
       memory_.at[begin + threadIdx.x] = at;
-      memory_.sample_nodes[begin + threadIdx.x] = Law::node_at(at);
+      memory_.sample_nodes[begin + threadIdx.x] = law_.node_at(at);
     }
   }
   __device__ void evaluate(unsigned count) {
@@ -303,7 +337,7 @@ class RowIntegrals {
     double least = accuracy.floor;
     if (threadIdx.x < samples) {
       const double middle = Law::begins_at_zero ? 1.0 : 0.0;  // twice the median
-      const double tail = Law::log_cdf(middle + least_ - memory_.sample_nodes[threadIdx.x]);
+      const double tail = law_.log_cdf(middle + least_ - memory_.sample_nodes[threadIdx.x]);
       least = fmax(least, memory_.log_max_cdfs[threadIdx.x] + tail);
     }
     return fmin(largest(least), 0.0) + margin;
@@ -312,12 +346,16 @@ class RowIntegrals {
   /// The quantiles of G between which the integrals run.
   __device__ Range range_of_max(const NoiseAccuracy& accuracy) {
     double mass = accuracy.error / static_cast<double>(classes_);
+    constexpr double least_mass = 1e-60;
     // Where tails are heavy, those of classes far below the largest reach as far above it.
-    if (Law::is_heavy) mass /= 1.0 + fmin(-least_, 1e100);
-    const double lowest = Law::lower_bound(accuracy.floor + log(accuracy.error));
-    sample(0, {Law::coordinate_of(lowest), Law::coordinate_of(Law::upper_bound(mass))}, samples);
+    if (Law::is_heavy && !Law::is_tabulated) mass /= 1.0 + fmin(-least_, 1e100);
+    const double lowest = law_.lower_bound(accuracy.floor + log(accuracy.error));
+    const double highest = law_.upper_bound(Law::is_tabulated ? least_mass : mass);
+    sample(0, {law_.coordinate_of(lowest), law_.coordinate_of(highest)}, samples);
     evaluate(samples);
     const double floor = needed_floor(accuracy);
+    // The same of any tail: e^floor / error is the least probability.
+    if (Law::is_tabulated) mass = fmax(least_mass, exp(floor) * mass / accuracy.error);
     const unsigned low = find(0, samples, floor), high = find(0, samples, -mass);
     const Range lows = {memory_.at[low], memory_.at[low + 1]};
     const Range highs = {memory_.at[high], memory_.at[high + 1]};
@@ -332,11 +370,11 @@ class RowIntegrals {
   /// the samples beside the highest enclose the maximum.
   __device__ Range range_of_class(double logit, double& top) {
     constexpr double drop = 46.0;
-    double high = Law::upper_bound(exp(-drop) / static_cast<double>(classes_));
+    double high = law_.upper_bound(exp(-drop) / static_cast<double>(classes_));
     if (Law::has_breaks && Law::begins_at_zero) high = fmin(high, logit + 1.0);
     const double low =
-        Law::begins_at_zero ? Law::lower_bound(-600.0) : logit + Law::lower_bound(-drop);
-    Range range = {Law::coordinate_of(low), Law::coordinate_of(high)};
+        Law::begins_at_zero ? law_.lower_bound(-600.0) : logit + law_.lower_bound(-drop);
+    Range range = {law_.coordinate_of(low), law_.coordinate_of(high)};
     for (int pass = 0; pass < 60; ++pass) {
       sample(0, range, samples);
       evaluate(samples);
@@ -362,8 +400,8 @@ class RowIntegrals {
   __device__ void begin_panels(Range range) {
     sample(0, range, 2 * samples);
     evaluate(2 * samples);
-    low_ = u_ = Law::node_at(range.low);
-    high_ = Law::node_at(range.high);
+    low_ = u_ = law_.node_at(range.low);
+    high_ = law_.node_at(range.high);
     fixed_width_ = 0.0;
     sample_ = 0;
   }
@@ -399,18 +437,20 @@ class RowIntegrals {
     if (Law::has_breaks) find_breaks(before, after);
     const double above = after - u_;
     double width =
-        fixed_width_ > 0.0 ? fixed_width_ : Law::panel_width(u_, rate, {u_ - before, above});
+        fixed_width_ > 0.0 ? fixed_width_ : law_.panel_width(u_, rate, {u_ - before, above});
     if (above < 1.25 * width && !Law::is_heavy) width = above;
     const double end = fmin(high_, width == above ? after : u_ + width);
     change = (end - u_) * (rate + 1.0);
     return end;
   }
 
+  Law law_;
   IntegralMemory& memory_;
   const PanelRules& rules_;
   const Elements& logits_;
   std::size_t first_, classes_;
   double scale_, max_ = 0.0, least_ = 0.0;
+  double kept_ = 0.0;  // how many classes count, of a law in a table
   double low_ = 0.0, high_ = 0.0, u_ = 0.0, fixed_width_ = 0.0;
   unsigned sample_ = 0, turn_ = 0;
 };

@@ -72,36 +72,46 @@ def diffusion_update(
 def noise_argmax_workspace(rows: int, classes: int) -> int: ...
 def noise_argmax_probs(
     logits: Any,
-    law: str,
+    law: str | tuple[float, float, float, float],
     scale: float,
     out: Any,
     workspace: Any,
     *,
     is_log: bool = False,
+    polynomials: Any | None = None,
     stream: int = 0,
 ) -> None: ...
 def noise_argmax_vjp(
     logits: Any,
     cotangents: Any,
-    law: str,
+    law: str | tuple[float, float, float, float],
     scale: float,
     out: Any,
     workspace: Any,
     *,
+    polynomials: Any | None = None,
     stream: int = 0,
 ) -> None: ...
 def noise_argmax_expected_max(
-    logits: Any, law: str, scale: float, out: Any, workspace: Any, *, stream: int = 0
+    logits: Any,
+    law: str | tuple[float, float, float, float],
+    scale: float,
+    out: Any,
+    workspace: Any,
+    *,
+    polynomials: Any | None = None,
+    stream: int = 0,
 ) -> None: ...
 def noise_argmax_log_prob(
     logits: Any,
     index: Any,
-    law: str,
+    law: str | tuple[float, float, float, float],
     scale: float,
     out: Any,
     gradients: Any | None,
     workspace: Any,
     *,
+    polynomials: Any | None = None,
     stream: int = 0,
 ) -> None: ...
 def linear_topk_workspace(rows: int, classes: int, k: int) -> int: ...

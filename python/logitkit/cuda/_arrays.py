@@ -68,6 +68,27 @@ def workspace(size: int, like: Any) -> Any:
     return empty((size,), "uint8", like)
 
 
+# What `lasting` has made; a key says what, for which library, device and stream.
+_LASTING: dict[Any, Any] = {}
+_MOST_LASTING = 32
+
+
+def lasting(key: Any, make: Callable[[], Any], like: Any) -> Any:
+    """
+    Return what `make` returns, an array of NumPy, on the device of `like`; it is copied there once.
+
+    Once for each stream: on another one the copy might not be there yet, or its memory be used
+    again, when it is read.
+    """
+    stream = 0 if _is_jax(like) else _stream_of(like)
+    key = (key, type(like).__module__, str(like.device), stream)
+    if key not in _LASTING:
+        while len(_LASTING) >= _MOST_LASTING:
+            del _LASTING[next(iter(_LASTING))]
+        _LASTING[key] = namespace_of(like).asarray(make(), device=like.device)
+    return _LASTING[key]
+
+
 def queue(kernel: Callable[..., None], *args: Any, **options: Any) -> None:
     """
     Call a function of `_cuda` on the stream that the caller's library uses.
