@@ -108,7 +108,7 @@ def queue(kernel: Callable[..., None], *args: Any, **options: Any) -> None:
         return
     ready = {name: _Ready(x) if _is_jax(x) else x for name, x in options.items()}
     kernel(*(_Ready(x) if _is_jax(x) else x for x in args), **ready, stream=0)
-    kernels().synchronize(0)
+    kernels().synchronize(_Ready(first), stream=0)
 
 
 class _Ready:
