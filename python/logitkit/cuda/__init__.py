@@ -15,6 +15,7 @@ processor; they have not run on a GPU.
 from typing import Any
 
 from ._arrays import is_immutable as is_immutable
+from ._attention_arrays import attention, attention_with_stats
 from ._device import (
     BuildInfo,
     DeviceProperties,
@@ -46,6 +47,8 @@ from ._softmax import log_softmax, logsumexp, softmax, softmax_stats
 __all__ = [
     "BuildInfo",
     "DeviceProperties",
+    "attention",
+    "attention_with_stats",
     "build_info",
     "device_count",
     "device_properties",
@@ -76,10 +79,8 @@ __all__ = [
 _WITHOUT_KERNEL = [
     "ArgmaxNoise",
     "CorrelatedArgmaxNoise",
-    "attention",
     "attention_entropy_profile",
     "attention_vjp",
-    "attention_with_stats",
     "entmax",
     "entmax15",
     "entropy_temperature",

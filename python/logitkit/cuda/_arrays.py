@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from functools import wraps
+from importlib import import_module
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 
@@ -13,6 +15,24 @@ from .._lines import normalized
 from ._device import kernels
 
 _FLOATING = ("float16", "bfloat16", "float32", "float64")
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def with_wide_types(function: _Function) -> _Function:
+    """Let a function of an array make arrays of 64 bits, which JAX refuses unless it is told."""
+
+    @wraps(function)
+    def call(x: Any, *args: Any, **options: Any) -> Any:
+        if not _is_jax(x):
+            return function(x, *args, **options)
+        jax = sys.modules["jax"]
+        home = (
+            jax if hasattr(jax, "enable_x64") else import_module("jax.experimental")
+        )  # older ones
+        with home.enable_x64(True):
+            return function(x, *args, **options)
+
+    return cast(_Function, call)
 
 
 def namespace_of(x: Any) -> Any:

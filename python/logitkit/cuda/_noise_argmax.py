@@ -21,7 +21,17 @@ from ..distributions import (
 )
 from ..distributions._student_table import MOST_DF, student_polynomials
 from . import _reversed_exponential as reversed_exponential
-from ._arrays import as_floating, dense, dtype_name, empty, lasting, namespace_of, queue, workspace
+from ._arrays import (
+    as_floating,
+    dense,
+    dtype_name,
+    empty,
+    lasting,
+    namespace_of,
+    queue,
+    with_wide_types,
+    workspace,
+)
 from ._device import kernels
 from ._softmax import log_softmax, logsumexp, softmax
 
@@ -37,6 +47,7 @@ _EULER_GAMMA = 0.5772156649015329
 _LEAST = 1e-299  # the least probability that counts
 
 
+@with_wide_types
 def noise_argmax_probs(logits: Any, noise: Noise, *, scale: float = 1.0) -> Any:
     """
     Return the probabilities that classes have the largest logit and noise, on a GPU.
@@ -73,6 +84,7 @@ def noise_argmax_probs(logits: Any, noise: Noise, *, scale: float = 1.0) -> Any:
     return _probabilities(logits, noise, scale, is_log=False)
 
 
+@with_wide_types
 def noise_argmax_log_probs(logits: Any, noise: Noise, *, scale: float = 1.0) -> Any:
     """
     Return the logarithms of `noise_argmax_probs`, ``-inf`` below ``log(1e-299)``.
@@ -99,6 +111,7 @@ def noise_argmax_log_probs(logits: Any, noise: Noise, *, scale: float = 1.0) -> 
     return _probabilities(logits, noise, scale, is_log=True)
 
 
+@with_wide_types
 def noise_argmax_vjp(logits: Any, cotangent: Any, noise: Noise, *, scale: float = 1.0) -> Any:
     """
     Return the product of a cotangent with the Jacobian of `noise_argmax_probs`, which is symmetric.
@@ -151,6 +164,7 @@ def noise_argmax_vjp(logits: Any, cotangent: Any, noise: Noise, *, scale: float 
     return out.reshape(shape)
 
 
+@with_wide_types
 def noise_argmax_expected_max(logits: Any, noise: Noise, *, scale: float = 1.0) -> Any:
     """
     Return the expected maximum of logits and noise, on a GPU; its gradient is `noise_argmax_probs`.
@@ -202,6 +216,7 @@ def noise_argmax_expected_max(logits: Any, noise: Noise, *, scale: float = 1.0) 
     return out.reshape(shape[:-1])
 
 
+@with_wide_types
 def noise_argmax_log_prob(
     logits: Any, index: Any, noise: Noise, *, scale: float = 1.0, return_gradient: bool = False
 ) -> Any:
