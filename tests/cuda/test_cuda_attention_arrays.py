@@ -96,7 +96,64 @@ def test_paged_and_many_keys(device):
     check(arrays, options, lambda x: moved(x, device))
 
 
-@pytest.mark.parametrize("name", [n for n in CASES if n != "mask and bias"])
+def check_gradient(arrays, options, move):
+    """Compare the gradient, given cotangents of all that has one, and the results or not."""
+    want = logitkit.attention_with_stats(*arrays, **options)
+    incoming = [normal(*x.shape) for x in want[:3]]
+    named = dict(zip(("grad_logsumexp", "grad_entropy"), incoming[1:], strict=True))
+    exact = logitkit.attention_vjp(*arrays, incoming[0], **named, **options)
+    given = {name: move(x) for name, x in (options | named).items()}
+    result = logitkit.cuda.attention_with_stats(
+        *map(move, arrays), **{name: given[name] for name in options}
+    )
+    for more in ({}, {"result": result}):
+        found = cuda.attention_vjp(*map(move, (*arrays, incoming[0])), **given, **more)
+        for x, y in zip(found, exact, strict=True):
+            if y is None:
+                assert x is None
+                continue
+            x = host(x)
+            assert x.shape == np.shape(y)
+            assert x.dtype == y.dtype
+            largest = np.abs(y).max(initial=1.0)
+            np.testing.assert_allclose(x, y, rtol=0.0, atol=2.0**-15 * largest)
+
+
+WITH_GRADIENT = [name for name in CASES if name != "schedule of heads"]
+
+
+@pytest.mark.parametrize("name", WITH_GRADIENT)
+def test_gradients(name, device):
+    check_gradient(dense(), CASES[name], lambda x: moved(x, device))
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 9, 17), (1, 1, 17), (9, 1), (4, 1, 1), (2, 1, 9, 1)])
+def test_gradients_of_a_bias(shape, device):
+    options = {"bias": normal(*shape), "mask": normal(9, 17), "is_causal": True}
+    check_gradient(dense(), options, lambda x: moved(x, device))
+
+
+@pytest.mark.parametrize(("lead", "key_lead"), [((), ()), ((3, 2), (1,)), ((2,), (3, 1))])
+def test_gradients_of_what_is_broadcast(lead, key_lead, device):
+    options = {"bias": normal(2, 1, 9, 1) if lead or key_lead else normal(17), "scale": 0.2}
+    check_gradient(dense(lead, key_lead), options, lambda x: moved(x, device))
+
+
+def test_gradients_of_one_head_and_of_packed_batches(device):
+    arrays = normal(9, 24), normal(17, 24), normal(17, 1)
+    check_gradient(arrays, {"bias": normal(9, 17)}, lambda x: moved(x, device))
+    arrays = normal(10, 4, 24), normal(12, 2, 24), normal(12, 2, 40)
+    ends = {"cu_seqlens_q": [0, 3, 3, 10], "cu_seqlens_k": [0, 4, 5, 12]}
+    check_gradient(arrays, ends | PACKED["of rows"], lambda x: moved(x, device))
+    query, key, value = (moved(x, device) for x in dense())
+    grad = moved(normal(2, 4, 9, 40), device)
+    with pytest.raises(TypeError, match="the parameter of a schedule has no gradient"):
+        cuda.attention_vjp(query, key, value, grad, scale=EntropyInvariant())
+    with pytest.raises(ValueError, match="a paged cache has no gradients"):
+        cuda.attention_vjp(query, key, value, grad, block_table=[[0]])
+
+
+@pytest.mark.parametrize("name", CASES)
 def test_arrays_of_jax(name, device):
     jax = pytest.importorskip("jax")
     if device != "cpu" and jax.default_backend() not in ("gpu", "cuda"):
@@ -107,6 +164,8 @@ def test_arrays_of_jax(name, device):
 
     assert isinstance(cuda.attention(*map(move, dense())), jax.Array)
     check(dense(), CASES[name], move)
+    if name in WITH_GRADIENT:
+        check_gradient(dense(), CASES[name], move)
 
 
 def test_errors(device):

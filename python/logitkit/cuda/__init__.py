@@ -16,6 +16,7 @@ from typing import Any
 
 from ._arrays import is_immutable as is_immutable
 from ._attention_arrays import attention, attention_with_stats
+from ._attention_vjp import attention_vjp
 from ._device import (
     BuildInfo,
     DeviceProperties,
@@ -48,6 +49,7 @@ __all__ = [
     "BuildInfo",
     "DeviceProperties",
     "attention",
+    "attention_vjp",
     "attention_with_stats",
     "build_info",
     "device_count",
@@ -80,7 +82,6 @@ _WITHOUT_KERNEL = [
     "ArgmaxNoise",
     "CorrelatedArgmaxNoise",
     "attention_entropy_profile",
-    "attention_vjp",
     "entmax",
     "entmax15",
     "entropy_temperature",

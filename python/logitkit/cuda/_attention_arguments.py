@@ -42,10 +42,11 @@ class Arguments(NamedTuple):
 
 
 class Lowered(NamedTuple):
-    """The arguments of the kernel, and the shape of a number for each row of the caller's."""
+    """The arguments of the kernel, and shapes of the caller's: of rows, and of batches."""
 
     arguments: Arguments
     rows: tuple[int, ...]
+    lead: tuple[int, ...]
 
 
 def lowered_arguments(
@@ -80,8 +81,8 @@ def lowered_arguments(
             "arrays of CuPy by cupy.from_dlpack"
         )
     left, right = window_limits(window)
-    query, key, value, rows = _laid_out(query, key, value, packed, paged)
-    lead, compute = rows[: -1 if packed else -2], compute_name(query)
+    query, key, value, rows, lead = _laid_out(query, key, value, packed, paged)
+    compute = compute_name(query)
     xp, full = namespace_of(query), (*rows, key.shape[-2])
     visible, terms = None, []
     for name, x in (("mask", mask), ("bias", bias)):
@@ -116,7 +117,7 @@ def lowered_arguments(
         softcap=float(softcap or 0.0),
         threads=0,
     )
-    return Lowered(arguments._replace(scale=_row_scale(arguments, scale, rows)), rows)
+    return Lowered(arguments._replace(scale=_row_scale(arguments, scale, rows)), rows, lead)
 
 
 def _check_types(*arrays: Any) -> None:
@@ -130,9 +131,9 @@ def _check_types(*arrays: Any) -> None:
 
 
 def _laid_out(query: Any, key: Any, value: Any, packed: bool, paged: bool) -> Any:
-    """Return the arrays as the kernel takes them, and the shape of rows."""
+    """Return the arrays as the kernel takes them, the shape of rows, and of batches."""
     if packed:
-        return query, key, value, tuple(query.shape[:-1])
+        return query, key, value, tuple(query.shape[:-1]), ()
     single = query.ndim == 2
     query = query[None] if single else query
     if not paged:
@@ -147,7 +148,7 @@ def _laid_out(query: Any, key: Any, value: Any, packed: bool, paged: bool) -> An
         ) from None
     rows = (*lead, *query.shape[-2 if single else -3 : -1])
     query = _flat(query, lead)
-    return query, *((key, value) if paged else (_flat(key, lead), _flat(value, lead))), rows
+    return query, *((key, value) if paged else (_flat(key, lead), _flat(value, lead))), rows, lead
 
 
 def _flat(x: Any, lead: tuple[int, ...]) -> Any:
@@ -164,10 +165,15 @@ def _of_scores(name: str, x: Any, query: Any, full: Any, lead: Any) -> Any:
         kinds = "bool or floats" if name == "mask" else "floats"
         raise TypeError(f"expected {name} of {kinds}, not {x.dtype}")
     check_broadcast(name, tuple(x.shape), full)
-    if len(full) == len(lead) + 2 and x.ndim > 1:  # one head, without an axis
-        x = x.reshape((*x.shape[:-2], 1, *x.shape[-2:]))
-    x = x.reshape((*(1 for _ in range(3 - x.ndim)), *x.shape))
+    x = x.reshape(with_heads(tuple(x.shape), full, lead))
     return x.reshape((1, *x.shape[-3:])) if math.prod(x.shape[:-3]) == 1 else _flat(x, lead)
+
+
+def with_heads(shape: tuple[int, ...], full: Any, lead: Any) -> tuple[int, ...]:
+    """Return the shape of a mask or bias with the axis of heads, which one head does without."""
+    if len(full) == len(lead) + 2 and len(shape) > 1:
+        shape = (*shape[:-2], 1, *shape[-2:])
+    return (*(1 for _ in range(3 - len(shape))), *shape)
 
 
 def _row_scale(a: Arguments, scale: Any, rows: tuple[int, ...]) -> Any:
