@@ -1,5 +1,7 @@
 """Attention of arrays of any library on a GPU, against that of arrays in main memory."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -168,6 +170,36 @@ def test_arrays_of_jax(name, device):
         check_gradient(dense(), CASES[name], move)
 
 
+@pytest.mark.parametrize("library", ["torch", "jax"])
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_parts_merge(count, library, device):
+    if library == "jax":
+        jax = pytest.importorskip("jax")
+        if device != "cpu" and jax.default_backend() not in ("gpu", "cuda"):
+            pytest.skip("JAX has no GPU")
+    query, key, value = dense()
+    ends = np.linspace(0, 17, count + 1).astype(int)
+    parts = [
+        logitkit.attention_with_stats(
+            query,
+            key[:, :, a:b],
+            value[:, :, a:b],
+            mask=MASK[:, a:b],
+            sinks=normal(4) if a == 0 else None,
+        )
+        for a, b in pairwise(ends)
+    ]
+
+    def move(x):
+        return moved(x, device) if library == "torch" else jax.numpy.asarray(x)
+
+    found = cuda.merge_attention([logitkit.reference.AttentionResult(*map(move, x)) for x in parts])
+    for x, y in zip(map(host, found), logitkit.merge_attention(parts), strict=True):
+        assert x.shape == y.shape
+        assert library == "jax" or x.dtype == y.dtype
+        np.testing.assert_allclose(x, y, rtol=0.0, atol=2.0**-19)
+
+
 def test_errors(device):
     query, key, value = (moved(x, device) for x in dense())
     with pytest.raises(TypeError, match="of one type, not float32, float64 and float32"):
@@ -180,6 +212,13 @@ def test_errors(device):
         )
     with pytest.raises(TypeError, match="mask of Tensor like query"):
         cuda.attention(query, key, value, mask=MASK)
+    with pytest.raises(ValueError, match="at least one part"):
+        cuda.merge_attention([])
+    parts = [cuda.attention_with_stats(query[:, :, :n], key, value) for n in (2, 3)]
+    with pytest.raises(
+        ValueError, match=r"parts of one shape, not \(2, 4, 2, 40\), \(2, 4, 3, 40\)"
+    ):
+        cuda.merge_attention(parts)
     with pytest.raises(TypeError, match="bias of floats"):
         cuda.attention(query, key, value, bias=moved(MASK, device))
     with pytest.raises(ValueError, match="expected mask that broadcasts"):

@@ -15,7 +15,7 @@ processor; they have not run on a GPU.
 from typing import Any
 
 from ._arrays import is_immutable as is_immutable
-from ._attention_arrays import attention, attention_with_stats
+from ._attention_arrays import attention, attention_with_stats, merge_attention
 from ._attention_vjp import attention_vjp
 from ._device import (
     BuildInfo,
@@ -62,6 +62,7 @@ __all__ = [
     "linear_topk",
     "log_softmax",
     "logsumexp",
+    "merge_attention",
     "noise_argmax_expected_max",
     "noise_argmax_log_prob",
     "noise_argmax_log_probs",
@@ -90,7 +91,6 @@ _WITHOUT_KERNEL = [
     "iterative_top_k",
     "logmeanexp",
     "margin_softmax",
-    "merge_attention",
     "smooth_max",
     "sparsemax",
     "taylor_softmax",
