@@ -132,7 +132,7 @@ def result(name: str, case: Case, limits: Limits) -> str:
 def class_check(sizes: Sizes) -> str:
     """Return the line of the class check."""
     weight = sizes.normal(*sizes.classes)
-    check_argmaxable(weight)
+    check_argmaxable(weight[: max(2, len(weight) // 16)])  # loads what the first call loads
     begin = time.perf_counter()
     report = check_argmaxable(weight)
     seconds = time.perf_counter() - begin

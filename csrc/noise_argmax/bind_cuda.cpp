@@ -1,4 +1,7 @@
 #include <map>
+#include <optional>
+#include <string>
+#include <tuple>
 
 #include "cuda/device_array.h"
 #include "noise_argmax/noise_argmax_cuda.h"
@@ -7,8 +10,9 @@ namespace py = pybind11;
 
 namespace {
 
+using logitkit::NoiseLaw;
+using logitkit::NoiseTable;
 using logitkit::cuda::DeviceArray;
-using logitkit::cuda::NoiseLaw;
 
 NoiseLaw law_of(const std::string& name) {
   static const std::map<std::string, NoiseLaw> laws = {
@@ -20,10 +24,40 @@ NoiseLaw law_of(const std::string& name) {
   return found->second;
 }
 
+/// A law by its name, or (width, low, step, tail_index) of its table, whose polynomials, of log F
+/// and log (f / F), lie on the device: bytes, as not all libraries have doubles.
+class Law {
+ public:
+  Law(const py::object& law, const py::object& polynomials) {
+    if (polynomials.is_none()) {
+      law_ = law_of(law.cast<std::string>());
+      return;
+    }
+    const auto [width, low, step, tail_index] =
+        law.cast<std::tuple<double, double, double, double>>();
+    memory_.emplace(polynomials, "polynomials");
+    const auto* doubles = reinterpret_cast<const double*>(memory_->data<std::uint8_t>());
+    constexpr std::size_t of_cell = 2 * NoiseTable::terms * sizeof(double);
+    const std::size_t cells = memory_->size() / of_cell;
+    if (cells == 0 || memory_->size() != cells * of_cell) memory_->fail("is not of whole cells");
+    table_ = {width, low, step, tail_index, cells, doubles, doubles + cells * NoiseTable::terms};
+  }
+  logitkit::Noise noise() const { return {law_, memory_ ? &table_ : nullptr}; }
+
+ private:
+  NoiseLaw law_ = NoiseLaw::tabulated;
+  std::optional<DeviceArray> memory_;
+  NoiseTable table_ = {};
+};
+
 /// Rows of logits, and memory to work in.
 struct Call {
-  Call(const py::object& given, const std::string& law, double scale, const py::object& memory)
-      : logits(given, "logits"), workspace(memory, "workspace"), law(law_of(law)), scale(scale) {
+  Call(const py::object& given, const py::object& law, const py::object& polynomials, double scale,
+       const py::object& memory)
+      : logits(given, "logits"),
+        workspace(memory, "workspace"),
+        law(law, polynomials),
+        scale(scale) {
     logits.expect({-1, -1});
     if (logits.shape(1) == 0) logits.fail("has rows without classes");
     if (!(scale > 0.0) || scale > 1.7976931348623157e308)
@@ -37,7 +71,7 @@ struct Call {
     with_element(logits, [&](auto* type) {
       using S = std::remove_pointer_t<decltype(type)>;
       const logitkit::cuda::NoisyLogits<S> x = {logits.data<S>(), logits.shape(0), logits.shape(1),
-                                                law, scale};
+                                                law.noise(), scale};
       logitkit::cuda::on_device(logits.device(),
                                 [&] { return f(x, workspace.data<std::uint8_t>()); });
     });
@@ -46,17 +80,17 @@ struct Call {
   std::int64_t classes() const { return static_cast<std::int64_t>(logits.shape(1)); }
 
   DeviceArray logits, workspace;
-  NoiseLaw law;
+  Law law;
   double scale;
 };
 
 template <class S>
 using NoisyLogits = logitkit::cuda::NoisyLogits<S>;
 
-void probabilities(const py::object& logits, const std::string& law, double scale,
+void probabilities(const py::object& logits, const py::object& law, double scale,
                    const py::object& to, const py::object& memory, bool is_log,
-                   std::uintptr_t stream) {
-  const Call call(logits, law, scale, memory);
+                   const py::object& polynomials, std::uintptr_t stream) {
+  const Call call(logits, law, polynomials, scale, memory);
   const DeviceArray out(to, "out");
   out.expect({call.rows(), call.classes()});
   call.run([&](const auto& x, void* workspace) {
@@ -66,9 +100,10 @@ void probabilities(const py::object& logits, const std::string& law, double scal
   });
 }
 
-void vjp(const py::object& logits, const py::object& given, const std::string& law, double scale,
-         const py::object& to, const py::object& memory, std::uintptr_t stream) {
-  const Call call(logits, law, scale, memory);
+void vjp(const py::object& logits, const py::object& given, const py::object& law, double scale,
+         const py::object& to, const py::object& memory, const py::object& polynomials,
+         std::uintptr_t stream) {
+  const Call call(logits, law, polynomials, scale, memory);
   const DeviceArray cotangents(given, "cotangents"), out(to, "out");
   cotangents.expect({call.rows(), call.classes()});
   out.expect({call.rows(), call.classes()});
@@ -80,9 +115,10 @@ void vjp(const py::object& logits, const py::object& given, const std::string& l
   });
 }
 
-void expected_max(const py::object& logits, const std::string& law, double scale,
-                  const py::object& to, const py::object& memory, std::uintptr_t stream) {
-  const Call call(logits, law, scale, memory);
+void expected_max(const py::object& logits, const py::object& law, double scale,
+                  const py::object& to, const py::object& memory, const py::object& polynomials,
+                  std::uintptr_t stream) {
+  const Call call(logits, law, polynomials, scale, memory);
   const DeviceArray out(to, "out");
   out.expect({call.rows()});
   call.run([&](const auto& x, void* workspace) {
@@ -92,10 +128,10 @@ void expected_max(const py::object& logits, const std::string& law, double scale
   });
 }
 
-void log_prob(const py::object& logits, const py::object& given_index, const std::string& law,
+void log_prob(const py::object& logits, const py::object& given_index, const py::object& law,
               double scale, const py::object& to, const py::object& to_gradients,
-              const py::object& memory, std::uintptr_t stream) {
-  const Call call(logits, law, scale, memory);
+              const py::object& memory, const py::object& polynomials, std::uintptr_t stream) {
+  const Call call(logits, law, polynomials, scale, memory);
   const DeviceArray index(given_index, "index"), out(to, "out");
   index.expect({call.rows()});
   out.expect({call.rows()});
@@ -118,14 +154,14 @@ void bind_noise_argmax(py::module_& m) {
         py::arg("classes"));
   m.def("noise_argmax_probs", &probabilities, py::arg("logits"), py::arg("law"), py::arg("scale"),
         py::arg("out"), py::arg("workspace"), py::kw_only(), py::arg("is_log") = false,
-        py::arg("stream") = 0);
+        py::arg("polynomials") = py::none(), py::arg("stream") = 0);
   m.def("noise_argmax_vjp", &vjp, py::arg("logits"), py::arg("cotangents"), py::arg("law"),
         py::arg("scale"), py::arg("out"), py::arg("workspace"), py::kw_only(),
-        py::arg("stream") = 0);
+        py::arg("polynomials") = py::none(), py::arg("stream") = 0);
   m.def("noise_argmax_expected_max", &expected_max, py::arg("logits"), py::arg("law"),
         py::arg("scale"), py::arg("out"), py::arg("workspace"), py::kw_only(),
-        py::arg("stream") = 0);
+        py::arg("polynomials") = py::none(), py::arg("stream") = 0);
   m.def("noise_argmax_log_prob", &log_prob, py::arg("logits"), py::arg("index"), py::arg("law"),
         py::arg("scale"), py::arg("out"), py::arg("gradients"), py::arg("workspace"), py::kw_only(),
-        py::arg("stream") = 0);
+        py::arg("polynomials") = py::none(), py::arg("stream") = 0);
 }

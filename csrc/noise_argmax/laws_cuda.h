@@ -22,9 +22,10 @@ struct Breaks {
 /// What laws share whose u is its own coordinate, and that have no break points.
 struct PlainLaw {
   static constexpr bool has_breaks = false, is_heavy = false, is_smooth = false;
-  static constexpr bool begins_at_zero = false;
+  static constexpr bool begins_at_zero = false, is_tabulated = false;
   static constexpr double break_shift = 0.0;
   static constexpr double lowest = -1600.0;  // classes below cannot win
+  __device__ static bool has_mean() { return true; }
   __device__ static double coordinate_of(double u) { return u; }
   __device__ static double node_at(double coordinate) { return coordinate; }
   /// Some u with log F(u) <= log_floor, and with 1 - F(u) <= mass.
@@ -132,12 +133,63 @@ struct CauchyNoise : PlainLaw {
     return 1.0 / (pi * (x > 0.0 ? 1.0 - q : q) * fma(x, x, 1.0));
   }
   __device__ static double log_density(double x) { return -log(pi * fma(x, x, 1.0)); }
+  static constexpr double least_log_prob = -600.0;
+  __device__ static bool has_mean() { return false; }
+  __device__ static double reach(double) { return 0.0; }  // upper_bound() is enough
   __device__ static double coordinate_of(double u) { return asinh(u); }
   __device__ static double node_at(double coordinate) { return sinh(coordinate); }
   __device__ static double lower_bound(double log_floor) { return -exp(fmin(700.0, -log_floor)); }
   __device__ static double upper_bound(double mass) { return 1.0 / mass; }
   __device__ static double panel_width(double, double rate, const Breaks& breaks) {
     return fmin(10.0 / rate, 0.5 * (1.0 + fmin(breaks.below, breaks.above)));
+  }
+};
+
+/// A smooth symmetric law that is only known by its table, such as Student's.
+struct TabulatedNoise : PlainLaw {
+  static constexpr bool has_breaks = true, is_heavy = true, is_tabulated = true;  // peaks
+  static constexpr double lowest = -1.7976931348623157e308;
+  static constexpr double least_log_prob = -2e4;
+  NoiseTable table;
+
+  __device__ bool has_mean() const { return table.tail_index > 1.0; }
+  /// The value at x of the function with these polynomials. Beyond the table it is that at its
+  /// end, but for classes that are left out, of which x is infinite.
+  __device__ double value(const double* coefficients, double x) const {
+    const double cells = (asinh(x / table.width) - table.low) / table.step;
+    const double cell = fmin(fmax(floor(cells), 0.0), static_cast<double>(table.cells) - 1.0);
+    const double t = fmin(fmax(2.0 * (cells - cell) - 1.0, -1.0), 1.0);
+    const double* c = coefficients + static_cast<std::size_t>(cell) * NoiseTable::terms;
+    double sum = c[NoiseTable::terms - 1];
+#pragma unroll
+    for (int k = static_cast<int>(NoiseTable::terms) - 2; k >= 0; --k) sum = fma(sum, t, c[k]);
+    return sum;
+  }
+  __device__ double log_cdf(double x) const {
+    return x < infinity<double>() ? value(table.log_cdf, x) : 0.0;
+  }
+  __device__ double log_ratio(double x) const {
+    return x < infinity<double>() ? value(table.log_ratio, x) : -infinity<double>();
+  }
+  __device__ double ratio(double x) const { return exp(log_ratio(x)); }
+  /// The x above which a density like (distance + x)^-tail_index has e^-40 of its mass above 0.
+  __device__ double reach(double distance) const {
+    return fmin(distance * expm1(40.0 / table.tail_index), 1e150);
+  }
+  __device__ static double coordinate_of(double u) { return asinh(u); }
+  __device__ static double node_at(double coordinate) { return sinh(coordinate); }
+  __device__ double lower_bound(double log_floor) const {
+    double low = table.low, high = 0.0;  // of asinh(u / width)
+    for (int step = 0; step < 40; ++step) {
+      const double middle = 0.5 * (low + high);
+      (log_cdf(table.width * sinh(middle)) <= log_floor ? low : high) = middle;
+    }
+    return table.width * sinh(low);
+  }
+  __device__ double upper_bound(double mass) const { return -lower_bound(log(mass)); }
+  __device__ double panel_width(double, double rate, const Breaks& breaks) const {
+    const double singularity = fmin(1.0, table.width);
+    return fmin(10.0 / rate, 0.5 * (singularity + fmin(breaks.below, breaks.above)));
   }
 };
 
@@ -179,5 +231,13 @@ struct ExponentialNoise : PlainLaw {
     return fmin(10.0 / (1.0 + rate), u);
   }
 };
+
+/// The law that a kernel is for, with its table if that is what it is.
+template <class Law>
+__device__ Law law_with(const NoiseTable& table) {
+  Law law = {};
+  if constexpr (Law::is_tabulated) law.table = table;
+  return law;
+}
 
 }  // namespace logitkit::cuda

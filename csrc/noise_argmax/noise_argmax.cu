@@ -22,6 +22,7 @@ struct Task {
   NoiseAccuracy accuracy;
   PanelRules rules;
   double* integrals;  // [blocks][classes]
+  NoiseTable table;   // of a law that has one
 };
 
 /// The integrals of a row by the threads of a block.
@@ -34,7 +35,8 @@ class NoiseRow {
         row_(row),
         first_(row * task.classes),
         integrals_(task.integrals + std::size_t{blockIdx.x} * task.classes),
-        row_integrals_(memory, task.rules, task.logits, first_, task.classes, task.scale) {}
+        row_integrals_(memory, task.rules, task.logits, first_, task.classes, task.scale,
+                       law_with<Law>(task.table)) {}
 
   __device__ void compute() {
     const bool has_meaning = row_integrals_.take();
@@ -97,8 +99,9 @@ class NoiseRow {
 
   __device__ void expected_max(bool has_meaning) {
     double mean = Law::begins_at_zero && Law::has_breaks ? -0.5 : 0.0;  // uniform noise
-    if (Law::is_heavy) mean = infinity<double>();
-    if (has_meaning && !Law::is_heavy) {
+    const bool has_mean = row_integrals_.law().has_mean();
+    if (!has_mean) mean = infinity<double>();
+    if (has_meaning && has_mean) {
       row_integrals_.place(task_.accuracy);
       for (unsigned count; (count = next_masses()) != 0;) {
         row_integrals_.sum_ratios(count, Elements{nullptr, ElementType::f64});
@@ -107,6 +110,7 @@ class NoiseRow {
         mean += row_integrals_.total(
             k < count ? memory_.masses[k] * memory_.sums[k] * memory_.nodes[k] : 0.0);
       }
+      mean += row_integrals_.mean_of_tails();
     }
     if (threadIdx.x == 0)
       task_.out.set(row_, has_meaning ? row_integrals_.max() + task_.scale * mean : nan());
@@ -114,13 +118,6 @@ class NoiseRow {
 
   /// Masses of the next tile for one class: weights times its integrand over e^top.
   __device__ unsigned next_masses_of_class(double logit, double top) {
-    if (Law::is_heavy) {
-      const unsigned count = next_masses();
-      if (threadIdx.x < count)
-        memory_.masses[threadIdx.x] *= Law::ratio(memory_.nodes[threadIdx.x] - logit);
-      __syncthreads();
-      return count;
-    }
     const unsigned count = row_integrals_.next_tile();
     if (count == 0) return 0;
     row_integrals_.sum_log_cdfs(count);
@@ -139,13 +136,13 @@ class NoiseRow {
     const double logit =
         has_meaning ? row_integrals_.shifted(static_cast<std::size_t>(index)) : nan();
     const bool is_uniform = Law::begins_at_zero && Law::has_breaks;
-    const bool can_win = logit > -infinity<double>() && !(is_uniform && logit <= -1.0);
+    bool can_win = logit > -infinity<double>() && !(is_uniform && logit <= -1.0);
     double top = 0.0, total = 0.0;
     if (can_win) {
-      if (Law::is_heavy)  // whose integrands have several maxima
-        row_integrals_.place({1e-14, -600.0});
-      else
-        top = row_integrals_.place_for_class(logit);
+      top = row_integrals_.place_for_class(logit);
+      can_win = top > -infinity<double>();
+    }
+    if (can_win) {
       for (unsigned count; (count = next_masses_of_class(logit, top)) != 0;) {
         const double mass = threadIdx.x < count ? memory_.masses[threadIdx.x] : 0.0;
         total += row_integrals_.total(mass);
@@ -240,6 +237,7 @@ Task task_for(const NoisyLogits<S>& x, Wanted wanted, void* workspace) {
   task.wanted = wanted;
   task.accuracy = is_double ? NoiseAccuracy{1e-11, -690.0} : NoiseAccuracy{1e-7, -90.0};
   task.rules = panel_rules();
+  if (x.noise.table != nullptr) task.table = *x.noise.table;
   task.integrals = static_cast<double*>(workspace);
   return task;
 }
@@ -253,6 +251,7 @@ cudaError_t run(const Task& task, NoiseLaw law, cudaStream_t stream) {
     case NoiseLaw::cauchy: return launch(&noise_rows<CauchyNoise>, how, task);
     case NoiseLaw::uniform: return launch(&noise_rows<UniformNoise>, how, task);
     case NoiseLaw::exponential: return launch(&noise_rows<ExponentialNoise>, how, task);
+    case NoiseLaw::tabulated: return launch(&noise_rows<TabulatedNoise>, how, task);
   }
   return cudaErrorInvalidValue;
 }
@@ -269,7 +268,7 @@ cudaError_t noise_argmax(const NoisyLogits<S>& x, bool logarithms, S* out, void*
   Task task =
       task_for(x, logarithms ? Wanted::log_probabilities : Wanted::probabilities, workspace);
   task.out = elements(out);
-  return run(task, x.law, stream);
+  return run(task, x.noise.law, stream);
 }
 
 template <class S>
@@ -278,7 +277,7 @@ cudaError_t noise_argmax_vjp(const NoisyLogits<S>& x, const S* cotangents, S* gr
   Task task = task_for(x, Wanted::vjp, workspace);
   task.cotangents = elements(cotangents);
   task.out = elements(gradients);
-  return run(task, x.law, stream);
+  return run(task, x.noise.law, stream);
 }
 
 template <class S>
@@ -286,7 +285,7 @@ cudaError_t noise_argmax_expected_max(const NoisyLogits<S>& x, S* values, void* 
                                       cudaStream_t stream) {
   Task task = task_for(x, Wanted::expected_max, workspace);
   task.out = elements(values);
-  return run(task, x.law, stream);
+  return run(task, x.noise.law, stream);
 }
 
 template <class S>
@@ -296,7 +295,7 @@ cudaError_t noise_argmax_log_prob(const NoisyLogits<S>& x, const std::int64_t* i
   task.index = index;
   task.out = elements(log_probs);
   task.gradients = elements(gradients);
-  return run(task, x.law, stream);
+  return run(task, x.noise.law, stream);
 }
 
 template cudaError_t noise_argmax(const NoisyLogits<float>&, bool, float*, void*, cudaStream_t);

@@ -3,8 +3,10 @@
 // All functions take dense rows of n >= 1 logits on the device, each with a finite maximum; -inf
 // leaves a class out. The work is done in double, by one block of threads for each row, whose
 // classes are all evaluated at all nodes: O(n nodes), some hundred nodes, and some for each class
-// whose logit lies within the integrals of Laplace, uniform or Cauchy noise. 0 < scale < inf. The
-// bits of a row do not depend on the others.
+// whose logit lies within the integrals of Laplace, uniform, Cauchy or tabulated noise. 0 < scale <
+// inf. The bits of a row do not depend on the others. Names are those of noise_argmax.h, for arrays
+// on the device: of Noise and its table the two structs lie on the host, the polynomials on the
+// device.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -13,18 +15,16 @@
 #include <cstdint>
 
 #include "cuda/element.h"
+#include "noise_argmax/loops.h"
 
 namespace logitkit::cuda {
-
-/// The laws with kernels here; those of logitkit::NoiseLaw but for tables.
-enum class NoiseLaw { normal, logistic, laplace, cauchy, uniform, exponential };
 
 /// Rows of logits and their noise; S is float, double, __half or __nv_bfloat16.
 template <class S>
 struct NoisyLogits {
   const S* logits;
   std::size_t rows, classes;
-  NoiseLaw law;
+  Noise noise;
   double scale;
 };
 
@@ -46,7 +46,7 @@ cudaError_t noise_argmax_vjp(const NoisyLogits<S>& x, const S* cotangents, S* gr
                              void* workspace, cudaStream_t stream);
 
 /// values[row] = E max(mu + scale * noise), whose gradient is the probabilities; infinite for
-/// Cauchy noise.
+/// Cauchy noise, and for tails as heavy.
 ///   Error:    1e-9 (scale + |value|) in double, 1e-6 in float
 template <class S>
 cudaError_t noise_argmax_expected_max(const NoisyLogits<S>& x, S* values, void* workspace,

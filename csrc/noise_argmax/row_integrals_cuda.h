@@ -5,45 +5,9 @@
 // where nodes lie, from the same numbers; quadrature.h says why they lie there.
 #pragma once
 
-#include <cuda_runtime.h>
-
-#include <cstddef>
-#include <cstdint>
-
-#include "cuda/warp.h"
-#include "noise_argmax/laws_cuda.h"
+#include "noise_argmax/row_sums_cuda.h"
 
 namespace logitkit::cuda {
-
-constexpr unsigned integral_threads = 256;
-constexpr unsigned tile_nodes = 128;
-constexpr unsigned samples = 48;  // with which the ends of the integrals are found
-
-/// Elements of a type that is known when the kernel runs.
-enum class ElementType { f32, f64, f16, bf16 };
-struct Elements {
-  void* data;
-  ElementType type;
-
-  __device__ double operator[](std::size_t j) const {
-    switch (type) {
-      case ElementType::f32: return static_cast<const float*>(data)[j];
-      case ElementType::f64: return static_cast<const double*>(data)[j];
-      case ElementType::f16: return load(static_cast<const __half*>(data)[j]);
-      default: return load(static_cast<const __nv_bfloat16*>(data)[j]);
-    }
-  }
-  __device__ void set(std::size_t j, double x) const {
-    switch (type) {
-      case ElementType::f32: static_cast<float*>(data)[j] = static_cast<float>(x); break;
-      case ElementType::f64: static_cast<double*>(data)[j] = x; break;
-      case ElementType::f16:
-        static_cast<__half*>(data)[j] = stored<__half>(static_cast<float>(x));
-        break;
-      default: static_cast<__nv_bfloat16*>(data)[j] = stored<__nv_bfloat16>(static_cast<float>(x));
-    }
-  }
-};
 
 /// The Gauss-Legendre rules with 4, 8 and 16 nodes from -1 to 1, one after the other.
 struct PanelRules {
@@ -56,55 +20,18 @@ struct NoiseAccuracy {
   double floor;  // the logarithm of the least probability that matters
 };
 
-/// What the threads of a block share.
-struct IntegralMemory {
-  double points[integral_threads], weights[integral_threads];  // of a tile of classes
-  double partial[2][integral_threads];
-  double nodes[tile_nodes], masses[tile_nodes];
-  double sums[tile_nodes], weighted[tile_nodes];
-  double by_cotangent[tile_nodes], alone[tile_nodes];  // factors of integrate()
-  double at[2 * samples], sample_nodes[2 * samples], log_max_cdfs[2 * samples];
-  double logs[samples];
-  double of_warp[2][integral_threads / warp_size];
-};
-
 template <class Law>
-class RowIntegrals {
+class RowIntegrals : public RowSums<Law> {
  public:
   struct Range {
     double low, high;  // coordinates
   };
+  using RowSums<Law>::largest, RowSums<Law>::smallest, RowSums<Law>::shifted;
+  using RowSums<Law>::log_integrand;
 
   __device__ RowIntegrals(IntegralMemory& memory, const PanelRules& rules, const Elements& logits,
-                          std::size_t first, std::size_t classes, double scale)
-      : memory_(memory),
-        rules_(rules),
-        logits_(logits),
-        first_(first),
-        classes_(classes),
-        scale_(scale) {}
-
-  /// Finds the largest and the least logit that count. Returns whether the row has a meaning.
-  __device__ bool take() {
-    double max = -infinity<double>(), good = 1.0;
-    for (std::size_t j = threadIdx.x; j < classes_; j += integral_threads) {
-      const double logit = logits_[first_ + j];
-      if (!(logit < infinity<double>())) good = 0.0;
-      max = fmax(max, logit);
-    }
-    max_ = largest(max);
-    good = smallest(good);
-    double least = 0.0;
-    for (std::size_t j = threadIdx.x; j < classes_; j += integral_threads) {
-      const double point = shifted(j);
-      if (point >= Law::lowest && point > -infinity<double>()) least = fmin(least, point);
-    }
-    least_ = smallest(least);
-    return good == 1.0 && max_ > -infinity<double>();
-  }
-  __device__ double max() const { return max_; }
-  /// A logit in units of the scale, the largest being 0.
-  __device__ double shifted(std::size_t j) const { return (logits_[first_ + j] - max_) / scale_; }
+                          std::size_t first, std::size_t classes, double scale, const Law& law)
+      : RowSums<Law>(memory, logits, first, classes, scale, law), rules_(rules) {}
 
   /// Panels that suit all classes with a probability above exp(accuracy.floor).
   __device__ void place(const NoiseAccuracy& accuracy) {
@@ -114,12 +41,37 @@ class RowIntegrals {
   /// Panels for the class with this shifted logit; returns the logarithm of its integrand at
   /// the highest sample.
   __device__ double place_for_class(double logit) {
-    double top;
-    const Range range = range_of_class(logit, top);
-    begin_panels(range);
-    // Over a smooth integrand from e^-46 of its maximum to e^-46.
-    if (Law::is_smooth) fixed_width_ = (high_ - u_) / 32.0;
-    return top;
+    if constexpr (Law::is_heavy) {  // whose integrands have several maxima
+      Range range = range_of_max({1e-14, Law::least_log_prob});
+      range.high = fmax(range.high, law_.coordinate_of(law_.reach(-logit)));
+      begin_panels(range);
+      double log = -infinity<double>();
+      if (threadIdx.x < 2 * samples) {
+        const unsigned k = threadIdx.x;
+        log = log_integrand(memory_.sample_nodes[k], logit, memory_.log_max_cdfs[k]);
+      }
+      return largest(log);
+    } else {
+      double top;
+      const Range range = range_of_class(logit, top);
+      begin_panels(range);
+      // Over a smooth integrand from e^-46 of its maximum to e^-46.
+      if (Law::is_smooth) fixed_width_ = (high_ - u_) / 32.0;
+      return top;
+    }
+  }
+
+  /// What the integral of u G'(u) lacks beyond the nodes: 1 - G(v) decreases like v^-a, so that
+  /// int_u^inf v G'(v) dv = u (1 - G(u)) a / (a - 1), and G(v) like |v|^(-a n) on the other side.
+  __device__ double mean_of_tails() const {
+    if constexpr (Law::is_tabulated) {
+      constexpr unsigned last = 2 * samples - 1;
+      const double a = law_.table.tail_index, b = a * kept_;
+      return memory_.sample_nodes[0] * exp(memory_.log_max_cdfs[0]) * b / (b - 1.0) -
+             memory_.sample_nodes[last] * expm1(memory_.log_max_cdfs[last]) * a / (a - 1.0);
+    } else {
+      return 0.0;
+    }
   }
 
   /// Fills the nodes of the next tile, with weights as masses; returns how many there are.
@@ -148,131 +100,9 @@ class RowIntegrals {
     return count;
   }
 
-  /// memory.sums[k] = log G of the first nodes.
-  __device__ void sum_log_cdfs(unsigned count) { log_cdf_sums(memory_.nodes, count, memory_.sums); }
-
-  /// memory.sums[k] = sum_j r_j, memory.weighted[k] = sum_j weights[j] r_j at the first nodes; null
-  /// weights are not read, and the second sums are zero.
-  [[gnu::noinline]] __device__ void sum_ratios(unsigned count, const Elements& weights) {
-    const Slices slices(count, tile_nodes);
-    double sum = 0.0, weighted = 0.0;
-    const double u = memory_.nodes[slices.lane < count ? slices.lane : 0];
-    for (std::size_t begin = 0; begin < classes_; begin += integral_threads) {
-      const unsigned size = load_points(begin);
-      if (weights.data != nullptr && threadIdx.x < size)
-        memory_.weights[threadIdx.x] = weights[first_ + begin + threadIdx.x];
-      __syncthreads();
-      for (unsigned j = slices.slice; slices.lane < count && j < size; j += slices.count) {
-        const double r = Law::ratio(u - memory_.points[j]);
-        sum += r;
-        if (weights.data != nullptr) weighted = fma(memory_.weights[j], r, weighted);
-      }
-    }
-    add_slices(slices, 0, sum);
-    add_slices(slices, 1, weighted);
-    __syncthreads();
-    if (threadIdx.x < count) {
-      memory_.sums[threadIdx.x] = sum_of_slices(slices, 0, threadIdx.x);
-      memory_.weighted[threadIdx.x] = sum_of_slices(slices, 1, threadIdx.x);
-    }
-    __syncthreads();
-  }
-
-  /// integrals[i] += sum_k (weights[i] by_cotangent[k] + alone[k]) r_i(nodes[k]).
-  [[gnu::noinline]] __device__ void integrate(unsigned count, const Elements& weights,
-                                              double* integrals) {
-    const Slices slices(classes_, integral_threads);
-    for (std::size_t begin = 0; begin < classes_; begin += slices.width) {
-      const std::size_t i = begin + slices.lane;
-      double sum = 0.0;
-      if (i < classes_) {
-        const double point = shifted(i);
-        const double weight = weights.data != nullptr ? weights[first_ + i] : 0.0;
-        for (unsigned k = slices.slice; k < count; k += slices.count)
-          sum = fma(fma(weight, memory_.by_cotangent[k], memory_.alone[k]),
-                    Law::ratio(memory_.nodes[k] - point), sum);
-      }
-      if (slices.count > 1) {  // and there is but one round
-        add_slices(slices, 0, sum);
-        __syncthreads();
-        if (slices.slice == 0) sum = sum_of_slices(slices, 0, slices.lane);
-      }
-      if (slices.slice == 0 && i < classes_) integrals[i] += sum;
-    }
-    __syncthreads();
-  }
-
-  /// log (r_i G) of the class with this logit, from log G.
-  __device__ static double log_integrand(double u, double logit, double log_max_cdf) {
-    const double density = Law::log_density(u - logit);
-    return density == -infinity<double>() ? density
-                                          : log_max_cdf - Law::log_cdf(u - logit) + density;
-  }
-
-  // Of a number that each thread has, in all threads.
-  __device__ double largest(double x) {
-    return reduce(x, [](double a, double b) { return fmax(a, b); });
-  }
-  __device__ double smallest(double x) {
-    return reduce(x, [](double a, double b) { return fmin(a, b); });
-  }
-  __device__ double total(double x) {
-    return reduce(x, [](double a, double b) { return a + b; });
-  }
-
  private:
-  template <class Merge>
-  __device__ double reduce(double x, const Merge& merge) {
-    turn_ ^= 1;  // memory that is not read any more, as a barrier has passed since
-    return reduce_block<integral_threads>(x, memory_.of_warp[turn_], merge);
-  }
-
-  /// Threads as `width` lanes, one for each of `items` if they are so few, times slices.
-  struct Slices {
-    unsigned width, count, lane, slice;
-    __device__ Slices(std::size_t items, unsigned most) : width(warp_size) {
-      while (width < most && width < items) width *= 2;
-      count = integral_threads / width;
-      lane = threadIdx.x % width;
-      slice = threadIdx.x / width;
-    }
-  };
-  __device__ void add_slices(const Slices& slices, unsigned which, double sum) {
-    memory_.partial[which][slices.slice * slices.width + slices.lane] = sum;
-  }
-  __device__ double sum_of_slices(const Slices& slices, unsigned which, unsigned lane) const {
-    double sum = 0.0;
-    for (unsigned s = 0; s < slices.count; ++s)
-      sum += memory_.partial[which][s * slices.width + lane];
-    return sum;
-  }
-
-  /// Puts the shifted logits from `begin` on into memory; the next barrier makes them visible.
-  __device__ unsigned load_points(std::size_t begin) {
-    const std::size_t rest = classes_ - begin;
-    const unsigned size = rest < integral_threads ? static_cast<unsigned>(rest) : integral_threads;
-    __syncthreads();
-    if (threadIdx.x < size) memory_.points[threadIdx.x] = shifted(begin + threadIdx.x);
-    return size;
-  }
-
-  [[gnu::noinline]] __device__ void log_cdf_sums(const double* nodes, unsigned count,
-                                                 double* sums) {
-    __syncthreads();
-    const Slices slices(count, tile_nodes);
-    double sum = 0.0;
-    const double u = nodes[slices.lane < count ? slices.lane : 0];
-    for (std::size_t begin = 0; begin < classes_; begin += integral_threads) {
-      const unsigned size = load_points(begin);
-      __syncthreads();
-      for (unsigned j = slices.slice; slices.lane < count && j < size; j += slices.count)
-        sum += Law::log_cdf(u - memory_.points[j]);
-    }
-    add_slices(slices, 0, sum);
-    __syncthreads();
-    if (threadIdx.x < count) sums[threadIdx.x] = sum_of_slices(slices, 0, threadIdx.x);
-    __syncthreads();
-  }
+  using RowSums<Law>::law_, RowSums<Law>::memory_, RowSums<Law>::classes_, RowSums<Law>::least_;
+  using RowSums<Law>::kept_, RowSums<Law>::log_cdf_sums;
 
   /// Coordinates of equal distance from `begin` on, whose log G evaluate() gives.
   __device__ void sample(unsigned begin, Range range, unsigned count) {
@@ -281,7 +111,7 @@ class RowIntegrals {
     if (threadIdx.x < count) {
       const double at = range.low + step * static_cast<double>(threadIdx.x);
       memory_.at[begin + threadIdx.x] = at;
-      memory_.sample_nodes[begin + threadIdx.x] = Law::node_at(at);
+      memory_.sample_nodes[begin + threadIdx.x] = law_.node_at(at);
     }
   }
   __device__ void evaluate(unsigned count) {
@@ -303,7 +133,7 @@ class RowIntegrals {
     double least = accuracy.floor;
     if (threadIdx.x < samples) {
       const double middle = Law::begins_at_zero ? 1.0 : 0.0;  // twice the median
-      const double tail = Law::log_cdf(middle + least_ - memory_.sample_nodes[threadIdx.x]);
+      const double tail = law_.log_cdf(middle + least_ - memory_.sample_nodes[threadIdx.x]);
       least = fmax(least, memory_.log_max_cdfs[threadIdx.x] + tail);
     }
     return fmin(largest(least), 0.0) + margin;
@@ -312,12 +142,16 @@ class RowIntegrals {
   /// The quantiles of G between which the integrals run.
   __device__ Range range_of_max(const NoiseAccuracy& accuracy) {
     double mass = accuracy.error / static_cast<double>(classes_);
+    constexpr double least_mass = 1e-60;
     // Where tails are heavy, those of classes far below the largest reach as far above it.
-    if (Law::is_heavy) mass /= 1.0 + fmin(-least_, 1e100);
-    const double lowest = Law::lower_bound(accuracy.floor + log(accuracy.error));
-    sample(0, {Law::coordinate_of(lowest), Law::coordinate_of(Law::upper_bound(mass))}, samples);
+    if (Law::is_heavy && !Law::is_tabulated) mass /= 1.0 + fmin(-least_, 1e100);
+    const double lowest = law_.lower_bound(accuracy.floor + log(accuracy.error));
+    const double highest = law_.upper_bound(Law::is_tabulated ? least_mass : mass);
+    sample(0, {law_.coordinate_of(lowest), law_.coordinate_of(highest)}, samples);
     evaluate(samples);
     const double floor = needed_floor(accuracy);
+    // The same of any tail: e^floor / error is the least probability.
+    if (Law::is_tabulated) mass = fmax(least_mass, exp(floor) * mass / accuracy.error);
     const unsigned low = find(0, samples, floor), high = find(0, samples, -mass);
     const Range lows = {memory_.at[low], memory_.at[low + 1]};
     const Range highs = {memory_.at[high], memory_.at[high + 1]};
@@ -332,11 +166,11 @@ class RowIntegrals {
   /// the samples beside the highest enclose the maximum.
   __device__ Range range_of_class(double logit, double& top) {
     constexpr double drop = 46.0;
-    double high = Law::upper_bound(exp(-drop) / static_cast<double>(classes_));
+    double high = law_.upper_bound(exp(-drop) / static_cast<double>(classes_));
     if (Law::has_breaks && Law::begins_at_zero) high = fmin(high, logit + 1.0);
     const double low =
-        Law::begins_at_zero ? Law::lower_bound(-600.0) : logit + Law::lower_bound(-drop);
-    Range range = {Law::coordinate_of(low), Law::coordinate_of(high)};
+        Law::begins_at_zero ? law_.lower_bound(-600.0) : logit + law_.lower_bound(-drop);
+    Range range = {law_.coordinate_of(low), law_.coordinate_of(high)};
     for (int pass = 0; pass < 60; ++pass) {
       sample(0, range, samples);
       evaluate(samples);
@@ -362,8 +196,8 @@ class RowIntegrals {
   __device__ void begin_panels(Range range) {
     sample(0, range, 2 * samples);
     evaluate(2 * samples);
-    low_ = u_ = Law::node_at(range.low);
-    high_ = Law::node_at(range.high);
+    low_ = u_ = law_.node_at(range.low);
+    high_ = law_.node_at(range.high);
     fixed_width_ = 0.0;
     sample_ = 0;
   }
@@ -399,20 +233,16 @@ class RowIntegrals {
     if (Law::has_breaks) find_breaks(before, after);
     const double above = after - u_;
     double width =
-        fixed_width_ > 0.0 ? fixed_width_ : Law::panel_width(u_, rate, {u_ - before, above});
+        fixed_width_ > 0.0 ? fixed_width_ : law_.panel_width(u_, rate, {u_ - before, above});
     if (above < 1.25 * width && !Law::is_heavy) width = above;
     const double end = fmin(high_, width == above ? after : u_ + width);
     change = (end - u_) * (rate + 1.0);
     return end;
   }
 
-  IntegralMemory& memory_;
   const PanelRules& rules_;
-  const Elements& logits_;
-  std::size_t first_, classes_;
-  double scale_, max_ = 0.0, least_ = 0.0;
   double low_ = 0.0, high_ = 0.0, u_ = 0.0, fixed_width_ = 0.0;
-  unsigned sample_ = 0, turn_ = 0;
+  unsigned sample_ = 0;
 };
 
 }  // namespace logitkit::cuda

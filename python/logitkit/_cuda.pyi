@@ -18,7 +18,7 @@ architectures: str
 def device_count() -> int: ...
 def device_properties(device: int) -> _Properties: ...
 def versions() -> _Versions: ...
-def synchronize(stream: int) -> None: ...
+def synchronize(array: Any, *, stream: int = 0) -> None: ...
 def softmax_workspace(outer: int, terms: int, inner: int) -> int: ...
 def logsumexp(x: Any, out: Any, workspace: Any, *, stream: int = 0) -> None: ...
 def softmax(x: Any, y: Any, workspace: Any, *, is_log: bool = False, stream: int = 0) -> None: ...
@@ -72,36 +72,46 @@ def diffusion_update(
 def noise_argmax_workspace(rows: int, classes: int) -> int: ...
 def noise_argmax_probs(
     logits: Any,
-    law: str,
+    law: str | tuple[float, float, float, float],
     scale: float,
     out: Any,
     workspace: Any,
     *,
     is_log: bool = False,
+    polynomials: Any | None = None,
     stream: int = 0,
 ) -> None: ...
 def noise_argmax_vjp(
     logits: Any,
     cotangents: Any,
-    law: str,
+    law: str | tuple[float, float, float, float],
     scale: float,
     out: Any,
     workspace: Any,
     *,
+    polynomials: Any | None = None,
     stream: int = 0,
 ) -> None: ...
 def noise_argmax_expected_max(
-    logits: Any, law: str, scale: float, out: Any, workspace: Any, *, stream: int = 0
+    logits: Any,
+    law: str | tuple[float, float, float, float],
+    scale: float,
+    out: Any,
+    workspace: Any,
+    *,
+    polynomials: Any | None = None,
+    stream: int = 0,
 ) -> None: ...
 def noise_argmax_log_prob(
     logits: Any,
     index: Any,
-    law: str,
+    law: str | tuple[float, float, float, float],
     scale: float,
     out: Any,
     gradients: Any | None,
     workspace: Any,
     *,
+    polynomials: Any | None = None,
     stream: int = 0,
 ) -> None: ...
 def linear_topk_workspace(rows: int, classes: int, k: int) -> int: ...

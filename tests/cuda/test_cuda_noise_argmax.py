@@ -5,6 +5,7 @@ import pytest
 from scipy import special
 
 from logitkit import _cpu, cuda, reference
+from logitkit.cuda import _device, _noise_argmax
 from logitkit.distributions import (
     Cauchy,
     Exponential,
@@ -17,6 +18,7 @@ from logitkit.distributions import (
     Uniform,
     _integrals,
 )
+from logitkit.distributions._student_table import student_table
 
 torch = pytest.importorskip("torch")
 
@@ -28,6 +30,7 @@ NOISES = {
     "cauchy": Cauchy(),
     "uniform": Uniform(),
     "exponential": Exponential(),
+    "student": StudentT(2.5),
 }
 TYPES = (torch.float32, torch.float64)
 # The contract in csrc/noise_argmax/noise_argmax_cuda.h.
@@ -45,6 +48,10 @@ def logits(*shape, spread=1.0, seed=0):
     """Return numbers that both types have."""
     x = np.random.default_rng([seed, *shape]).normal(scale=spread, size=shape)
     return x.astype(np.float32).astype(np.float64)
+
+
+def on_processor(law):
+    return student_table(2.5) if law == "student" else getattr(_cpu.NoiseLaw, law)
 
 
 def tensor(x, dtype, device):
@@ -93,7 +100,7 @@ def test_values_are_within_contract(law, n, spread, dtype, device):
 def log_prob_on_processor(x, index, law, scale=1.0):
     out, gradients = np.empty(len(x)), np.empty_like(x)
     index = np.asarray(index, np.uintp)
-    _cpu.noise_argmax_log_prob(x, index, getattr(_cpu.NoiseLaw, law), scale, out, gradients)
+    _cpu.noise_argmax_log_prob(x, index, on_processor(law), scale, out, gradients)
     return out, gradients
 
 
@@ -125,7 +132,7 @@ def test_one_class_is_within_contract(law, n, spread, dtype, device):
 def test_many_classes_are_those_of_the_processor(law, n, spread, device):
     x = logits(2, n, spread=0.3 if law == "uniform" else spread)
     x[1, 2] = -INF
-    of_law = getattr(_cpu.NoiseLaw, law)
+    of_law = on_processor(law)
     z, noise = tensor(x, torch.float64, device), NOISES[law]
     want = np.empty_like(x)
     _cpu.noise_argmax_probs(x, of_law, 1.0, want)
@@ -200,6 +207,70 @@ def test_more_rows_than_blocks(device):
     x = tensor(logits(540, 2), torch.float32, device)
     p = cuda.noise_argmax_probs(x, Logistic())
     assert torch.equal(p[525:], cuda.noise_argmax_probs(x[525:], Logistic()))
+
+
+@pytest.mark.parametrize("df", [0.1, 1.0, 1.5, 30.0, 1e4])
+@pytest.mark.parametrize(("n", "spread"), [(2, 6.0), (40, 12.0)])
+def test_degrees_of_freedom(df, n, spread, device):
+    x, noise, index = logits(2, n, spread=spread), StudentT(df), np.array([n - 1, n // 2])
+    x[1, 0] = -INF
+    z = tensor(x, torch.float64, device)
+    want, found = _integrals.probs(x, noise, 1.0), host(cuda.noise_argmax_probs(z, noise))
+    counts = want > 1e-30
+    assert np.max(np.abs(found[counts] / want[counts] - 1.0)) <= 2e-9
+    assert found[1, 0] == 0.0
+    logs, slopes = cuda.noise_argmax_log_prob(
+        z, torch.from_numpy(index).to(device), noise, return_gradient=True
+    )
+    want = _integrals.log_prob(x, index.astype(np.uintp), noise, 1.0)
+    assert np.all(np.abs(host(logs) - want) <= 2e-12 * np.maximum(1.0, np.abs(want)))
+    want = _integrals.score(x, index.astype(np.uintp), noise, 1.0)
+    largest = np.max(np.abs(want), axis=-1, keepdims=True)
+    assert np.all(np.abs(host(slopes) - want) <= 2e-9 * largest)
+    want, found = (
+        _integrals.expected_max(x, noise, 1.0),
+        host(cuda.noise_argmax_expected_max(z, noise)),
+    )
+    if df <= 1.0:
+        assert np.all(found == INF)
+    else:
+        assert np.all(np.abs(found - want) <= 2e-9 * (1.0 + np.abs(want)))
+
+
+def test_student_of_one_degree_is_cauchy(device):
+    z = tensor(logits(3, 20, spread=5.0), torch.float64, device)
+    found, want = (host(cuda.noise_argmax_probs(z, noise)) for noise in (StudentT(1.0), Cauchy()))
+    assert np.max(np.abs(found / want - 1.0)) <= 2e-9
+
+
+@pytest.mark.parametrize(
+    ("df", "gap"), [(1000.0, 60.0), (1000.0, 300.0), (300.0, 1e4), (1e4, 200.0)]
+)
+def test_far_tails_of_student(df, gap, device):
+    # Gauss-Legendre rules over what matters of the integrand of the class that is behind.
+    noise, (t, w) = StudentT(df), np.polynomial.legendre.leggauss(16)
+    edges = np.sinh(np.linspace(-np.arcsinh(1e7), np.arcsinh(1e7), 2000))
+    edges = np.unique([*edges, *(edges - gap)])  # fine at both peaks
+    half = 0.5 * np.diff(edges)[:, None]
+    u, w = (edges[:-1, None] + half * (1.0 + t)).ravel(), (half * w).ravel()
+    logs = noise.log_cdf(u) + noise.log_pdf(u + gap)
+    want = special.logsumexp(logs, b=w)
+    z = tensor([[0.0, -gap]], torch.float64, device)
+    found, slopes = cuda.noise_argmax_log_prob(z, [1], noise, return_gradient=True)
+    assert want < -600.0
+    # The oracle's distribution function itself is not better.
+    assert abs(host(found)[0] - want) <= 1e-11 * abs(want)
+    assert torch.isfinite(slopes).all()
+    assert slopes[0, 1] == -slopes[0, 0] > 0.0
+
+
+def test_a_table_is_copied_to_the_gpu_once(device):
+    x = torch.zeros((1, 2), device=device)
+    law, first = _noise_argmax._law(StudentT(7.5), x)
+    again = _noise_argmax._law(StudentT(7.5), x.double())
+    assert again[0] == law
+    assert again[1] is first
+    assert first.device == x.device
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
@@ -278,8 +349,18 @@ def test_rows_without_a_reversed_exponential_maximum_are_nan(device):
 
 def test_errors(device):
     x = torch.zeros((2, 3), device=device)
-    with pytest.raises(TypeError, match="StudentT noise has no CUDA kernel"):
-        cuda.noise_argmax_probs(x, StudentT(3.0))
+    with pytest.raises(TypeError, match=r"StudentT\(df=20000.0\) noise has no CUDA kernel"):
+        cuda.noise_argmax_probs(x, StudentT(2e4))
+    for polynomials in (0, 2 * 10 * 8 + 1):
+        with pytest.raises(ValueError, match="polynomials is not of whole cells"):
+            _device.kernels().noise_argmax_probs(
+                x,
+                (1.0, -1.0, 0.5, 3.0),
+                1.0,
+                x,
+                x,
+                polynomials=torch.zeros(polynomials, dtype=torch.uint8, device=device),
+            )
     with pytest.raises(ValueError, match="0 < scale < inf"):
         cuda.noise_argmax_probs(x, Normal(), scale=0.0)
     with pytest.raises(ValueError, match="at least one class"):

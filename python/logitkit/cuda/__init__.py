@@ -15,6 +15,8 @@ processor; they have not run on a GPU.
 from typing import Any
 
 from ._arrays import is_immutable as is_immutable
+from ._attention_arrays import attention, attention_with_stats, merge_attention
+from ._attention_vjp import attention_vjp
 from ._device import (
     BuildInfo,
     DeviceProperties,
@@ -46,6 +48,9 @@ from ._softmax import log_softmax, logsumexp, softmax, softmax_stats
 __all__ = [
     "BuildInfo",
     "DeviceProperties",
+    "attention",
+    "attention_vjp",
+    "attention_with_stats",
     "build_info",
     "device_count",
     "device_properties",
@@ -57,6 +62,7 @@ __all__ = [
     "linear_topk",
     "log_softmax",
     "logsumexp",
+    "merge_attention",
     "noise_argmax_expected_max",
     "noise_argmax_log_prob",
     "noise_argmax_log_probs",
@@ -76,10 +82,7 @@ __all__ = [
 _WITHOUT_KERNEL = [
     "ArgmaxNoise",
     "CorrelatedArgmaxNoise",
-    "attention",
     "attention_entropy_profile",
-    "attention_vjp",
-    "attention_with_stats",
     "entmax",
     "entmax15",
     "entropy_temperature",
@@ -88,7 +91,6 @@ _WITHOUT_KERNEL = [
     "iterative_top_k",
     "logmeanexp",
     "margin_softmax",
-    "merge_attention",
     "smooth_max",
     "sparsemax",
     "taylor_softmax",

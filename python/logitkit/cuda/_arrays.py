@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from functools import wraps
+from importlib import import_module
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 
@@ -13,6 +15,24 @@ from .._lines import normalized
 from ._device import kernels
 
 _FLOATING = ("float16", "bfloat16", "float32", "float64")
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def with_wide_types(function: _Function) -> _Function:
+    """Let a function of an array make arrays of 64 bits, which JAX refuses unless it is told."""
+
+    @wraps(function)
+    def call(x: Any, *args: Any, **options: Any) -> Any:
+        if not _is_jax(x):
+            return function(x, *args, **options)
+        jax = sys.modules["jax"]
+        home = (
+            jax if hasattr(jax, "enable_x64") else import_module("jax.experimental")
+        )  # older ones
+        with home.enable_x64(True):
+            return function(x, *args, **options)
+
+    return cast(_Function, call)
 
 
 def namespace_of(x: Any) -> Any:
@@ -68,6 +88,27 @@ def workspace(size: int, like: Any) -> Any:
     return empty((size,), "uint8", like)
 
 
+# What `lasting` has made; a key says what, for which library, device and stream.
+_LASTING: dict[Any, Any] = {}
+_MOST_LASTING = 32
+
+
+def lasting(key: Any, make: Callable[[], Any], like: Any) -> Any:
+    """
+    Return what `make` returns, an array of NumPy, on the device of `like`; it is copied there once.
+
+    Once for each stream: on another one the copy might not be there yet, or its memory be used
+    again, when it is read.
+    """
+    stream = 0 if _is_jax(like) else _stream_of(like)
+    key = (key, type(like).__module__, str(like.device), stream)
+    if key not in _LASTING:
+        while len(_LASTING) >= _MOST_LASTING:
+            del _LASTING[next(iter(_LASTING))]
+        _LASTING[key] = namespace_of(like).asarray(make(), device=like.device)
+    return _LASTING[key]
+
+
 def queue(kernel: Callable[..., None], *args: Any, **options: Any) -> None:
     """
     Call a function of `_cuda` on the stream that the caller's library uses.
@@ -87,7 +128,7 @@ def queue(kernel: Callable[..., None], *args: Any, **options: Any) -> None:
         return
     ready = {name: _Ready(x) if _is_jax(x) else x for name, x in options.items()}
     kernel(*(_Ready(x) if _is_jax(x) else x for x in args), **ready, stream=0)
-    kernels().synchronize(0)
+    kernels().synchronize(_Ready(first), stream=0)
 
 
 class _Ready:

@@ -15,6 +15,7 @@ from ._arrays import (
     empty,
     namespace_of,
     queue,
+    with_wide_types,
 )
 from ._device import kernels
 from ._random import row_ids
@@ -23,6 +24,7 @@ _INF = float("inf")
 _TYPES = ("float16", "bfloat16", "float32", "float64")
 
 
+@with_wide_types
 def diffusion_update(
     x: Any,
     y: Any = None,

@@ -5,11 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 from ..reference import LargestScores
-from ._arrays import as_floating, compute_name, dense, dtype_name, empty, namespace_of, queue
+from ._arrays import (
+    as_floating,
+    compute_name,
+    dense,
+    dtype_name,
+    empty,
+    namespace_of,
+    queue,
+    with_wide_types,
+)
 from ._arrays import workspace as bytes_on_device
 from ._device import kernels
 
 
+@with_wide_types
 def linear_argmax(
     x: Any, weight: Any, bias: Any = None, /, *, exact: bool = False
 ) -> LargestScores:
@@ -60,6 +70,7 @@ def linear_argmax(
     return LargestScores(largest.values[:, 0], largest.indices[:, 0])
 
 
+@with_wide_types
 def linear_topk(
     x: Any, weight: Any, bias: Any = None, /, *, k: int, exact: bool = False
 ) -> LargestScores:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from ..distributions import (
     Cauchy,
     Exponential,
@@ -14,10 +16,22 @@ from ..distributions import (
     Noise,
     Normal,
     ReversedExponential,
+    StudentT,
     Uniform,
 )
+from ..distributions._student_table import MOST_DF, student_polynomials
 from . import _reversed_exponential as reversed_exponential
-from ._arrays import as_floating, dense, dtype_name, empty, namespace_of, queue, workspace
+from ._arrays import (
+    as_floating,
+    dense,
+    dtype_name,
+    empty,
+    lasting,
+    namespace_of,
+    queue,
+    with_wide_types,
+    workspace,
+)
 from ._device import kernels
 from ._softmax import log_softmax, logsumexp, softmax
 
@@ -33,6 +47,7 @@ _EULER_GAMMA = 0.5772156649015329
 _LEAST = 1e-299  # the least probability that counts
 
 
+@with_wide_types
 def noise_argmax_probs(logits: Any, noise: Noise, *, scale: float = 1.0) -> Any:
     """
     Return the probabilities that classes have the largest logit and noise, on a GPU.
@@ -43,7 +58,8 @@ def noise_argmax_probs(logits: Any, noise: Noise, *, scale: float = 1.0) -> Any:
         Logits. ``-inf`` leaves a class out.
     noise : Noise
         A law with a kernel or a closed form: `Normal`, `Logistic`, `Laplace`, `Cauchy`, `Uniform`,
-        `Exponential`, `Gumbel` or `ReversedExponential`.
+        `Exponential`, `StudentT` of at most 10,000 degrees of freedom, `Gumbel` or
+        `ReversedExponential`.
     scale : float, optional
         The scale of the noise, positive and finite.
 
@@ -68,6 +84,7 @@ def noise_argmax_probs(logits: Any, noise: Noise, *, scale: float = 1.0) -> Any:
     return _probabilities(logits, noise, scale, is_log=False)
 
 
+@with_wide_types
 def noise_argmax_log_probs(logits: Any, noise: Noise, *, scale: float = 1.0) -> Any:
     """
     Return the logarithms of `noise_argmax_probs`, ``-inf`` below ``log(1e-299)``.
@@ -94,6 +111,7 @@ def noise_argmax_log_probs(logits: Any, noise: Noise, *, scale: float = 1.0) -> 
     return _probabilities(logits, noise, scale, is_log=True)
 
 
+@with_wide_types
 def noise_argmax_vjp(logits: Any, cotangent: Any, noise: Noise, *, scale: float = 1.0) -> Any:
     """
     Return the product of a cotangent with the Jacobian of `noise_argmax_probs`, which is symmetric.
@@ -132,10 +150,21 @@ def noise_argmax_vjp(logits: Any, cotangent: Any, noise: Noise, *, scale: float 
         return _narrow(found, good, x).reshape(shape)
     out = empty(tuple(x.shape), dtype_name(x), x)
     if x.shape[0]:
-        queue(kernels().noise_argmax_vjp, x, g, _law(noise), float(scale), out, _memory(x))
+        law, polynomials = _law(noise, x)
+        queue(
+            kernels().noise_argmax_vjp,
+            x,
+            g,
+            law,
+            float(scale),
+            out,
+            _memory(x),
+            polynomials=polynomials,
+        )
     return out.reshape(shape)
 
 
+@with_wide_types
 def noise_argmax_expected_max(logits: Any, noise: Noise, *, scale: float = 1.0) -> Any:
     """
     Return the expected maximum of logits and noise, on a GPU; its gradient is `noise_argmax_probs`.
@@ -145,7 +174,8 @@ def noise_argmax_expected_max(logits: Any, noise: Noise, *, scale: float = 1.0) 
     logits : array on a GPU, shape (..., n)
         Logits. ``-inf`` leaves a class out.
     noise : Noise
-        The law, as in `noise_argmax_probs`; infinite for Cauchy noise.
+        The law, as in `noise_argmax_probs`; infinite for Cauchy noise, and Student's with one
+        degree of freedom or less.
     scale : float, optional
         The scale of the noise, positive and finite.
 
@@ -173,10 +203,20 @@ def noise_argmax_expected_max(logits: Any, noise: Noise, *, scale: float = 1.0) 
         return _narrow(peak + scale * mean, good[:, 0], x).reshape(shape[:-1])
     out = empty((x.shape[0],), dtype_name(x), x)
     if x.shape[0]:
-        queue(kernels().noise_argmax_expected_max, x, _law(noise), float(scale), out, _memory(x))
+        law, polynomials = _law(noise, x)
+        queue(
+            kernels().noise_argmax_expected_max,
+            x,
+            law,
+            float(scale),
+            out,
+            _memory(x),
+            polynomials=polynomials,
+        )
     return out.reshape(shape[:-1])
 
 
+@with_wide_types
 def noise_argmax_log_prob(
     logits: Any, index: Any, noise: Noise, *, scale: float = 1.0, return_gradient: bool = False
 ) -> Any:
@@ -234,9 +274,17 @@ def noise_argmax_log_prob(
         out = empty((x.shape[0],), dtype_name(x), x)
         gradient = empty(tuple(x.shape), dtype_name(x), x) if return_gradient else None
         if x.shape[0]:
-            law, memory = _law(noise), _memory(x)
+            law, polynomials = _law(noise, x)
             queue(
-                kernels().noise_argmax_log_prob, x, index, law, float(scale), out, gradient, memory
+                kernels().noise_argmax_log_prob,
+                x,
+                index,
+                law,
+                float(scale),
+                out,
+                gradient,
+                _memory(x),
+                polynomials=polynomials,
             )
     out = out.reshape(shape[:-1])
     return (out, gradient.reshape(shape)) if return_gradient else out
@@ -255,17 +303,37 @@ def _probabilities(logits: Any, noise: Noise, scale: float, *, is_log: bool) -> 
         return _narrow(xp.log(found) if is_log else found, good, x).reshape(shape)
     out = empty(tuple(x.shape), dtype_name(x), x)
     if x.shape[0]:
-        law, memory = _law(noise), _memory(x)
-        queue(kernels().noise_argmax_probs, x, law, float(scale), out, memory, is_log=is_log)
+        law, polynomials = _law(noise, x)
+        queue(
+            kernels().noise_argmax_probs,
+            x,
+            law,
+            float(scale),
+            out,
+            _memory(x),
+            is_log=is_log,
+            polynomials=polynomials,
+        )
     return out.reshape(shape)
 
 
-def _law(noise: Noise) -> str:
-    if type(noise) not in _LAWS:
-        raise TypeError(
-            f"{type(noise).__name__} noise has no CUDA kernel: pass logits in main memory"
+def _law(noise: Noise, x: Any) -> tuple[str | tuple[float, ...], Any]:
+    """Return the law as the kernels take it, and the polynomials of its table, where it has one."""
+    if isinstance(noise, StudentT) and noise.df <= MOST_DF:
+        table = student_polynomials(noise.df)
+        # Bytes: JAX has no doubles unless it is told to.
+        polynomials = lasting(
+            (StudentT, noise.df), lambda: _bytes(table.log_cdf, table.log_ratio), x
         )
-    return _LAWS[type(noise)]
+        return table[:4], polynomials
+    if type(noise) not in _LAWS:
+        what = f"{noise} noise" if isinstance(noise, StudentT) else f"{type(noise).__name__} noise"
+        raise TypeError(f"{what} has no CUDA kernel: pass logits in main memory")
+    return _LAWS[type(noise)], None
+
+
+def _bytes(*arrays: Any) -> Any:
+    return np.stack(arrays).reshape(-1).view(np.uint8)
 
 
 def _rows(logits: Any, scale: float) -> tuple[Any, tuple[int, ...]]:

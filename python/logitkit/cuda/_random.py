@@ -19,6 +19,7 @@ from ._arrays import (
     is_immutable,
     namespace_of,
     queue,
+    with_wide_types,
     workspace,
 )
 from ._device import kernels
@@ -66,6 +67,7 @@ random_gumbel = _filler("gumbel", "from the standard Gumbel law")
 random_normal = _filler("normal", "from the standard normal law")
 
 
+@with_wide_types
 def gumbel_argmax(logits: Any, rng: int | Philox, axis: int = -1, *, rows: Any = None) -> Any:
     """
     Draw a class from the softmax of logits on a GPU.
@@ -112,6 +114,7 @@ def gumbel_argmax(logits: Any, rng: int | Philox, axis: int = -1, *, rows: Any =
     return indices.reshape(shape)
 
 
+@with_wide_types
 def gumbel_top_k(
     logits: Any, k: int, rng: int | Philox, axis: int = -1, *, rows: Any = None
 ) -> LargestScores:

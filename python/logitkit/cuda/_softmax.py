@@ -14,11 +14,13 @@ from ._arrays import (
     empty,
     namespace_of,
     queue,
+    with_wide_types,
     workspace,
 )
 from ._device import kernels
 
 
+@with_wide_types
 def logsumexp(
     a: Any,
     axis: int | tuple[int, ...] | None = None,
@@ -86,6 +88,7 @@ def logsumexp(
     return result, xp.where(xp.isnan(result), result, sign)
 
 
+@with_wide_types
 def softmax(x: Any, axis: int | tuple[int, ...] | None = None, *, out: Any = None) -> Any:
     """
     Softmax of an array on a GPU.
@@ -121,6 +124,7 @@ def softmax(x: Any, axis: int | tuple[int, ...] | None = None, *, out: Any = Non
     return _along(x, axis, out, is_log=False)
 
 
+@with_wide_types
 def log_softmax(x: Any, axis: int | tuple[int, ...] | None = None, *, out: Any = None) -> Any:
     """
     Logarithm of the softmax of an array on a GPU, which does not underflow.
@@ -156,6 +160,7 @@ def log_softmax(x: Any, axis: int | tuple[int, ...] | None = None, *, out: Any =
     return _along(x, axis, out, is_log=True)
 
 
+@with_wide_types
 def softmax_stats(x: Any, axis: int | tuple[int, ...] = -1, *, scale: float = 1.0) -> SoftmaxStats:
     """
     Log-sum-exp, entropy, maximum and sum of squares of the softmax of an array on a GPU.

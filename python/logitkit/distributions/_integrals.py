@@ -22,9 +22,7 @@ from ._noise import (
     StudentT,
     Uniform,
 )
-from ._student_table import student_table
-
-_MOST_DF = 1e4
+from ._student_table import MOST_DF, student_table
 
 # All functions take dense rows (r, n) of float32 or float64 and return arrays of their type.
 
@@ -40,7 +38,7 @@ _LAWS: dict[type[Any], _cpu.NoiseLaw] = {
 
 def _law(noise: Noise) -> _cpu.NoiseLaw | None:
     if isinstance(noise, StudentT):
-        return student_table(noise.df) if noise.df <= _MOST_DF else None
+        return student_table(noise.df) if noise.df <= MOST_DF else None
     return _LAWS.get(type(noise))
 
 

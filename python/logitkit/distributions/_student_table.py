@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,11 +14,29 @@ from ._noise import StudentT
 _TERMS = 10  # of the polynomials: NoiseTable::terms in csrc/noise_argmax/loops.h
 _STEP = 0.25  # of s = asinh(x / width): the functions are analytic in |Im s| < 1
 _FURTHEST = 1e150
+MOST_DF = 1e4  # for which the polynomials are exact enough
+
+
+class StudentTable(NamedTuple):
+    """Polynomials in the cells of a coordinate, as NoiseTable in csrc/noise_argmax/loops.h has."""
+
+    width: float
+    low: float
+    step: float
+    tail_index: float
+    log_cdf: Any  # (cells, terms)
+    log_ratio: Any
 
 
 @lru_cache(maxsize=16)
 def student_table(df: float) -> _cpu.NoiseLaw:
     """Return the law of `StudentT(df)` as the kernels take it."""
+    return _cpu.NoiseLaw(**student_polynomials(df)._asdict())
+
+
+@lru_cache(maxsize=16)
+def student_polynomials(df: float) -> StudentTable:
+    """Return the table of `StudentT(df)`."""
     noise = StudentT(df)
     width = min(2.0, math.sqrt(df))
     cells = math.ceil(math.asinh(_FURTHEST / width) / _STEP)
@@ -32,7 +50,7 @@ def student_table(df: float) -> _cpu.NoiseLaw:
     def table(values: Any) -> Any:
         return np.ascontiguousarray(values @ inverse.T)
 
-    return _cpu.NoiseLaw(
+    return StudentTable(
         width=width,
         low=-cells * _STEP,
         step=_STEP,
