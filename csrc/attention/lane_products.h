@@ -46,6 +46,10 @@ template <class V, size_t rows, size_t vectors>
 inline void weigh_rows(const typename V::Element* tile, const typename V::Element* const* values,
                        size_t dim, size_t count, const typename V::Element* factor,
                        typename V::Element* out) {
+  // So few indices fit the registers for addresses; otherwise each row's address takes an addition
+  // on the ports of the multiply-adds.
+  constexpr bool indexed = rows <= 4;
+  const size_t index = indexed ? opaque(dim) : 0;
   V sum[rows][vectors];
 #pragma GCC unroll 16
   for (size_t d = 0; d < rows; ++d)
@@ -53,13 +57,13 @@ inline void weigh_rows(const typename V::Element* tile, const typename V::Elemen
     for (size_t v = 0; v < vectors; ++v) sum[d][v] = V::all(0);
 #pragma GCC unroll 4
   for (size_t j = 0; j < count; ++j) {
-    const typename V::Element* value = opaque(values[j] + dim);
+    const typename V::Element* value = opaque(indexed ? values[j] : values[j] + dim);
     V weight[vectors];
 #pragma GCC unroll 3
     for (size_t v = 0; v < vectors; ++v) weight[v] = V::load(tile + j * lanes_of<V> + v * V::width);
 #pragma GCC unroll 16
     for (size_t d = 0; d < rows; ++d) {
-      const V element = V::all(value[d]);
+      const V element = V::all(value[index + d]);
 #pragma GCC unroll 3
       for (size_t v = 0; v < vectors; ++v) sum[d][v] = multiply_add(weight[v], element, sum[d][v]);
     }

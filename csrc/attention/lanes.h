@@ -14,14 +14,14 @@ using std::size_t;
 template <class V>
 constexpr size_t lanes_of = panel_vectors * V::width;
 
-/// p, about which the compiler forgets how it was made: it otherwise keeps the address of each
+/// x, about which the compiler forgets how it was made: it otherwise keeps the address of each
 /// element in a register of its own, of which there are not so many.
-template <class P>
-inline P* opaque(P* p) {
+template <class X>
+inline X opaque(X x) {
 #if defined(__GNUC__)
-  __asm__("" : "+r"(p));
+  __asm__("" : "+r"(x));
 #endif
-  return p;
+  return x;
 }
 
 template <class V>

@@ -52,17 +52,18 @@ void narrow_float16(const float* from, size_t n, std::uint16_t* to) {
   for (size_t k = 0; i + k < n; ++k) to[i + k] = rest[k];
 }
 
-template <class V, class Blocks>
+template <class V, class Blocks, class Powers>
 constexpr AttentionLoops<typename V::Element> make_loops_of() {
-  return {V::width, pack<V>,   score<V, Blocks>,  cap<V>,    slope<V>,      add<V>,
-          hide<V>,  soften<V>, weigh<V, Blocks>,  unpack<V>, score_few<V>,  weigh_few<V>,
-          grade<V>, uncap<V>,  spread<V, Blocks>, finite<V>, any_visible<V>};
+  return {V::width,     pack<V>,       score<V, Blocks>,  cap<V>,           slope<V>,
+          add<V>,       hide<V>,       soften<V, Powers>, weigh<V, Blocks>, unpack<V>,
+          score_few<V>, weigh_few<V>,  grade<V, Powers>,  uncap<V>,         spread<V, Blocks>,
+          finite<V>,    any_visible<V>};
 }
 
-template <class F32, class F64, class Blocks>
+template <class F32, class F64, class Blocks, class Powers = PolynomialPowers>
 constexpr AllAttentionLoops make_loops() {
-  return {make_loops_of<F32, Blocks>(), make_loops_of<F64, Blocks>(), widen_float16<F32>,
-          narrow_float16<F32>};
+  return {make_loops_of<F32, Blocks, Powers>(), make_loops_of<F64, Blocks, Powers>(),
+          widen_float16<F32>, narrow_float16<F32>};
 }
 
 }  // namespace

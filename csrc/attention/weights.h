@@ -10,7 +10,16 @@
 namespace logitkit {
 namespace {
 
-template <class V, bool with_mean>
+/// How weights are made: 2^x for x <= 0, to 1.5 ulp, exactly 1 at 0, and below the smallest normal
+/// number anything that flushing denormal numbers makes 0.
+struct PolynomialPowers {
+  template <class V>
+  static V of(V x) {
+    return exp2(x);
+  }
+};
+
+template <class V, class Powers, bool with_mean>
 inline void soften_lanes(typename V::Element* tile, size_t count, typename V::Element* max_,
                          typename V::Element* sum_, typename V::Element* mean_,
                          typename V::Element* factor) {
@@ -25,13 +34,13 @@ inline void soften_lanes(typename V::Element* tile, size_t count, typename V::El
   for (; j < count; ++j) top[0] = max(top[0], V::load(tile + j * stride));
   const V now = max(max(top[0], top[1]), max(top[2], top[3]));
   const V change = before - now;
-  const V rescale = exp2(change);
+  const V rescale = Powers::of(change);
   V sum[step], mean[step];
 #pragma GCC unroll 4
   for (size_t k = 0; k < step; ++k) sum[k] = mean[k] = V::all(0);
   const auto one = [&](size_t row, size_t k) {
     const V z = V::load(tile + row * stride) - now;
-    const V p = exp2(z);
+    const V p = Powers::of(z);
     p.store(tile + row * stride);
     sum[k] = sum[k] + p;
     // The bound keeps 0 * -inf away; it is an operand so that a NaN stays.
@@ -52,16 +61,16 @@ inline void soften_lanes(typename V::Element* tile, size_t count, typename V::El
   rescale.store(factor);
 }
 
-template <class V>
+template <class V, class Powers>
 void soften(typename V::Element* tile, size_t count, typename V::Element* max,
             typename V::Element* sum, typename V::Element* mean, typename V::Element* factor) {
   if (mean != nullptr)
-    soften_lanes<V, true>(tile, count, max, sum, mean, factor);
+    soften_lanes<V, Powers, true>(tile, count, max, sum, mean, factor);
   else
-    soften_lanes<V, false>(tile, count, max, sum, mean, factor);
+    soften_lanes<V, Powers, false>(tile, count, max, sum, mean, factor);
 }
 
-template <class V, bool with_slopes>
+template <class V, class Powers, bool with_slopes>
 inline void grade_lanes(typename V::Element* tile, typename V::Element* gradients, size_t count,
                         const typename V::Element* logsumexp_, const typename V::Element* terms_,
                         const typename V::Element* slopes_) {
@@ -72,7 +81,7 @@ inline void grade_lanes(typename V::Element* tile, typename V::Element* gradient
   for (size_t j = 0; j < count; ++j) {
     typename V::Element *z = tile + j * lanes_of<V>, *g = gradients + j * lanes_of<V>;
     const V t = V::load(z) - logsumexp;
-    const V p = exp2(t);
+    const V p = Powers::of(t);
     p.store(z);
     V sum = V::load(g) + terms;
     if constexpr (with_slopes) sum = fnma(slopes, max(no_power, t), sum);
@@ -81,14 +90,14 @@ inline void grade_lanes(typename V::Element* tile, typename V::Element* gradient
   }
 }
 
-template <class V>
+template <class V, class Powers>
 void grade(typename V::Element* tile, typename V::Element* gradients, size_t count,
            const typename V::Element* logsumexp, const typename V::Element* terms,
            const typename V::Element* slopes) {
   if (slopes != nullptr)
-    grade_lanes<V, true>(tile, gradients, count, logsumexp, terms, slopes);
+    grade_lanes<V, Powers, true>(tile, gradients, count, logsumexp, terms, slopes);
   else
-    grade_lanes<V, false>(tile, gradients, count, logsumexp, terms, slopes);
+    grade_lanes<V, Powers, false>(tile, gradients, count, logsumexp, terms, slopes);
 }
 
 }  // namespace
