@@ -4,13 +4,14 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
-#include <cstring>
 #include <vector>
 
 #include "attention/attention.h"
 #include "attention/half.h"
+#include "attention/input_rows.h"
 #include "attention/loops.h"
 #include "attention/panel.h"
+#include "attention/tile_terms.h"
 #include "attention/workspace.h"
 
 namespace logitkit {
@@ -37,12 +38,15 @@ struct Segments {
 };
 
 template <class T>
-class LogitTiles {
+class LogitTiles : public InputRows<T> {
+  using Input = InputRows<T>;
+
  public:
+  using Input::bytes_to, Input::row_of, Input::load_rows, Input::for_each_run;
+  using Input::in, Input::all_loops, Input::is_half;
+
   /// The queries of a panel.
-  struct Panel {
-    std::size_t count;
-    std::size_t heads[max_queries], queries_at[max_queries];  // of each lane
+  struct Panel : PanelLanes {
     PanelBand band;
     bool few;          // whether lanes are dimensions: it is the only panel of its queries then
     T* queries;        // [dim][lane], or [lane][whole vectors of dimensions] of few
@@ -66,8 +70,7 @@ class LogitTiles {
   struct Space {
     Space(const LogitTiles& tiles, Arena<T>& arena)
         : tile(arena.take(tile_keys * tiles.lanes)),
-          terms(arena.take(tiles.has_terms_ ? tile_keys * tiles.lanes : 0)),
-          more_terms(arena.take(tiles.has_terms_ ? tile_keys * tiles.lanes : 0)),
+          terms(tiles.terms_, arena),
           keys(arena.take(tiles.is_half ? tile_keys * tiles.in.head_dim : 0)),
           values(arena.take(tiles.is_half ? tile_keys * tiles.in.value_dim : 0)),
           rows(arena.take(tiles.lanes *
@@ -85,9 +88,10 @@ class LogitTiles {
           packed_sums{sums.data(), {}} {
       std::fill_n(zeros, std::max(tiles.in.head_dim, tiles.in.value_dim), T{0});
     }
-    T *tile, *terms, *more_terms;  // [key][lane]
-    T *keys, *values;              // of half types, as floats
-    T* rows;                       // of queries, terms or results
+    T* tile;  // [key][lane]
+    typename TileTerms<T>::Space terms;
+    T *keys, *values;  // of half types, as floats
+    T* rows;           // of queries or results
     T* zeros;
     T *begins, *ends, *slopes, *positions, *factors;
     T* capped = nullptr;  // if not null: where a copy of the capped scores goes
@@ -99,7 +103,6 @@ class LogitTiles {
     PackedSums packed_sums;
     PackedTile packed[packed_tiles];
     PackedTile* now_packed = nullptr;
-    bool has_tile_terms = false;               // `terms` holds those of the tile
     bool loaded = false;                       // whether these rows are those of the tile
     bool checked = false, all_finite = false;  // of the rows that were loaded last
   };
@@ -107,37 +110,22 @@ class LogitTiles {
   /// `forward` says that panels of few queries are computed with dimensions as lanes, and many by
   /// PackedLoops, if there are.
   LogitTiles(const AttentionInput<T>& input, bool forward, Isa isa)
-      : in(input),
-        all_loops(attention_loops(isa)),
+      : Input(input, isa),
         loops(attention_loops_for<T>(isa)),
         lanes(panel_vectors * loops.width),
         group_heads(input.heads / input.key_heads),
-        is_half(input.element == Element::float16 || input.element == Element::bfloat16),
         packed_loops(forward ? packed_loops_for(input, isa) : nullptr),
         most_few_(forward ? std::min(few_queries, loops.width) : 0),
-        has_terms_(input.mask.data != nullptr || input.terms[0].data != nullptr ||
-                   input.terms[1].data != nullptr) {
+        terms_(input, loops) {
     for (const Sequence& sequence : in.sequences)
       panels.push_back(cut_into_panels(sequence.queries, group_heads, loops.width));
   }
 
-  const AttentionInput<T>& in;
-  const AllAttentionLoops& all_loops;
   const AttentionLoops<T>& loops;
   const std::size_t lanes, group_heads;
-  const bool is_half;
   const PackedLoops* const packed_loops;  // null if not used
   /// Of each sequence, for any of its key heads.
   std::vector<std::vector<PanelRows>> panels;
-
-  // Where in bytes a row of an array of elements lies.
-  template <class Data>
-  std::ptrdiff_t bytes_to(const Rows<Data>& x, std::size_t b, std::size_t h, std::size_t i) const {
-    const auto size = static_cast<std::ptrdiff_t>(is_half ? 2 : sizeof(T));
-    return size *
-           (static_cast<std::ptrdiff_t>(b) * x.batch + static_cast<std::ptrdiff_t>(h) * x.head +
-            static_cast<std::ptrdiff_t>(i) * x.row);
-  }
 
   // Packs the queries of a panel.
   void start(const Sequence& s, std::size_t key_head, const PanelRows& panel_rows, Panel& panel,
@@ -212,83 +200,10 @@ class LogitTiles {
         packed_loops->pack_values(tile.value_rows, count, in.value_dim, tile.values);
   }
 
-  const void* row_of(const Rows<const void>& x, std::size_t b, std::size_t h, std::size_t i) const {
-    return static_cast<const char*>(x.data) + bytes_to(x, b, h, i);
-  }
-
-  // Calls f(batch, row, j, run) for keys first + j to first + j + run - 1 that lie in one block.
-  template <class F>
-  void for_each_run(const Sequence& s, std::size_t first, std::size_t count, const F& f) const {
-    std::size_t batch = s.key_batch, row = s.first_key + first, run = count;
-    for (std::size_t j = 0; j < count; j += run) {
-      if (in.block_table != nullptr) {
-        const std::size_t block = (first + j) / in.block_size;
-        batch = static_cast<std::size_t>(in.block_table[s.key_batch * in.max_blocks + block]);
-        row = (first + j) % in.block_size;
-        run = std::min(count - j, in.block_size - row);
-      }
-      f(batch, row, j, run);
-    }
-  }
-
-  // rows[j] = the rows of x from `first` bytes on; as floats in `widened_rows` if they are half.
-  void load_rows(const Rows<const void>& x, std::ptrdiff_t first, std::size_t count,
-                 std::size_t dim, const T** rows, T* widened_rows) const {
-    const char* from = static_cast<const char*>(x.data) + first;
-    const std::ptrdiff_t step = bytes_to(x, 0, 0, 1);
-    for (std::size_t j = 0; j < count; ++j, from += step)
-      rows[j] =
-          is_half ? widened(from, dim, widened_rows + j * dim) : reinterpret_cast<const T*>(from);
-  }
-
-  // Puts what masks and terms add to a tile into w.terms; false if they hide all of it.
+  /// Makes what masks and terms add to a tile; false if they hide all of it.
   bool load_terms(const Sequence& s, const Panel& panel, std::int64_t first, std::size_t count,
                   Space& w) const {
-    if (!has_terms_) return true;
-    const T* rows[max_queries];
-    bool any = false;
-    const auto add = [&] {
-      T* to = any ? w.more_terms : w.terms;
-      std::fill_n(w.factors, lanes, T{1});
-      loops.pack(rows, w.factors, panel.count, count, to);
-      if (any) loops.add(w.terms, count, to, T{1});
-      any = true;
-    };
-    const auto place = [&](std::size_t i, const auto& x) {
-      return x.data + static_cast<std::ptrdiff_t>(s.query_batch) * x.batch +
-             static_cast<std::ptrdiff_t>(panel.heads[i]) * x.head +
-             static_cast<std::ptrdiff_t>(panel.queries_at[i]) * x.row + first * x.key;
-    };
-    if (in.mask.data != nullptr) {
-      std::size_t visible = 0;
-      for (std::size_t i = 0; i < panel.count; ++i)
-        visible += count_bits(place(i, in.mask), count, in.mask.key);
-      if (visible == 0) return false;
-      if (visible < panel.count * count) {
-        for (std::size_t i = 0; i < panel.count; ++i) {
-          const std::uint8_t* mask = place(i, in.mask);
-          T* to = w.rows + i * tile_keys;
-          for (std::size_t j = 0; j < count; ++j)
-            to[j] = mask[static_cast<std::ptrdiff_t>(j) * in.mask.key] != 0
-                        ? T{0}
-                        : -std::numeric_limits<T>::infinity();
-          rows[i] = to;
-        }
-        add();
-      }
-    }
-    for (const Scores<T>& terms : in.terms) {
-      if (terms.data == nullptr) continue;
-      for (std::size_t i = 0; i < panel.count; ++i) {
-        rows[i] = place(i, terms);
-        if (terms.key == 1) continue;
-        std::fill_n(w.rows + i * tile_keys, count, *rows[i]);
-        rows[i] = w.rows + i * tile_keys;
-      }
-      add();
-    }
-    w.has_tile_terms = any;
-    return !any || loops.any_visible(w.terms, count, panel.band.vectors());
+    return terms_.load(s, panel, first, count, w.terms);
   }
 
   /// The logits of a tile, in units of ln 2, where `segments` says that they are visible; not yet
@@ -297,7 +212,7 @@ class LogitTiles {
                  const Segments& segments, Space& w) const {
     if (panel.packed && (panel.odd_lanes != 0 || !w.now_packed->plain_keys)) {
       if (!panel.has_queries) make_queries(s, panel, w);
-      floats_of(w.now_packed->key_rows, count, in.head_dim, w.keys, w.key_rows);
+      load_rows(w.now_packed->key_rows, count, in.head_dim, w.key_rows, w.keys);
     }
     for (std::size_t k = 0; k < segments.count; ++k) {
       const Segment& g = segments.data[k];
@@ -330,7 +245,7 @@ class LogitTiles {
       }
       loops.slope(w.tile, count, w.slopes, w.positions);
     }
-    if (w.has_tile_terms) loops.add(w.tile, count, w.terms, static_cast<T>(log2_e));
+    if (w.terms.any) loops.add(w.tile, count, w.terms.sum, static_cast<T>(log2_e));
     if (panel.band.partial()) {
       panel.band.relative(first, count, w.begins, w.ends);
       loops.hide(w.tile, count, w.begins, w.ends);
@@ -352,8 +267,7 @@ class LogitTiles {
 
   /// What PackedLoops multiply the logits of such a tile by, or null.
   const float* late_factors(const Panel& panel, const Space& w) const {
-    return panel.scales_late && w.now_packed->plain_keys && !w.has_tile_terms &&
-                   weighs_packed(panel, w)
+    return panel.scales_late && w.now_packed->plain_keys && !w.terms.any && weighs_packed(panel, w)
                ? panel.pair_factors
                : nullptr;
   }
@@ -361,12 +275,12 @@ class LogitTiles {
   /// The values of a packed tile as w.value_rows.
   void unpack_values(std::size_t count, Space& w) const {
     w.checked = false;
-    floats_of(w.now_packed->value_rows, count, in.value_dim, w.values, w.value_rows);
+    load_rows(w.now_packed->value_rows, count, in.value_dim, w.value_rows, w.values);
   }
 
   /// Whether a lane of the tile may not see what another one does.
   bool hides(const Panel& panel, const Space& w) const {
-    return panel.band.partial() || w.has_tile_terms;
+    return panel.band.partial() || w.terms.any;
   }
 
   /// Replaces rows that are not finite by zeros, for 0 times them is not 0; false if all are.
@@ -418,11 +332,7 @@ class LogitTiles {
     return parts() * whole_blocks(dim) / 2 * lanes;
   }
 
-  /// n elements of a half type as T, which is float then, and back.
-  const T* widened(const void* from, std::size_t n, T* to) const {
-    if constexpr (sizeof(T) == sizeof(float)) widen(in.element, all_loops, from, n, to);
-    return to;
-  }
+  /// n elements as those of a half type.
   void narrowed(const T* from, std::size_t n, void* to) const {
     if constexpr (sizeof(T) == sizeof(float))
       if (packed_loops != nullptr && packed_loops->narrow != nullptr)
@@ -464,7 +374,7 @@ class LogitTiles {
     const void* from[max_queries];
     const T* rows[max_queries];
     query_rows(s, panel, from);
-    floats_of(from, panel.count, in.head_dim, w.rows, rows);
+    load_rows(from, panel.count, in.head_dim, rows, w.rows);
     fill_factors(s, panel, w.factors);
     panel.has_queries = true;
     if (!panel.few) return loops.pack(rows, w.factors, panel.count, in.head_dim, panel.queries);
@@ -514,50 +424,8 @@ class LogitTiles {
     }
   }
 
-  // rows[j] = rows of the elements, as floats in `space` if they are half.
-  void floats_of(const void* const* from, std::size_t count, std::size_t dim, T* space,
-                 const T** rows) const {
-    for (std::size_t j = 0; j < count; ++j)
-      rows[j] = is_half ? widened(from[j], dim, space + j * dim) : static_cast<const T*>(from[j]);
-  }
-
-  // The panels of rows * heads queries that share their keys.
-  static std::vector<PanelRows> cut_into_panels(std::size_t queries, std::size_t heads,
-                                                std::size_t width) {
-    const std::size_t lanes = panel_vectors * width;
-    std::vector<PanelRows> panels;
-    const auto cut = [&](std::size_t first, std::size_t rows) {
-      while (rows > 0) {
-        std::size_t count = std::min(rows, lanes);
-        // Two vectors twice are faster than three and one.
-        if (rows > lanes && rows <= lanes + width) count = 2 * width;
-        panels.push_back({first, count});
-        first += count;
-        rows -= count;
-      }
-    };
-    if (queries < lanes / 2)
-      cut(0, queries * heads);  // several heads in a panel
-    else
-      for (std::size_t h = 0; h < heads; ++h) cut(h * queries, queries);
-    return panels;
-  }
-
-  // How many of the bytes, all 0 or 1, are 1.
-  static std::size_t count_bits(const std::uint8_t* bits, std::size_t count, std::ptrdiff_t step) {
-    if (step == 0) return *bits * count;
-    std::size_t sum = 0, j = 0;
-    for (; j + 8 <= count; j += 8) {
-      std::uint64_t eight;
-      std::memcpy(&eight, bits + j, sizeof eight);
-      sum += (eight * 0x0101010101010101u) >> 56;
-    }
-    for (; j < count; ++j) sum += bits[j];
-    return sum;
-  }
-
   const std::size_t most_few_;
-  const bool has_terms_;
+  const TileTerms<T> terms_;
 };
 
 }  // namespace logitkit

@@ -53,7 +53,9 @@ struct AttentionLoops {
 
   /// The running softmax of one vector of lanes (all pointers are to its first lane). With
   /// m' = max(m, tile) and a = 2^(m - m'): tile = 2^(tile - m'), sum = a sum + sum of the tile
-  /// and factor = a. Where `mean` is not null it is kept at sum of 2^(z - m') (z - m').
+  /// and factor = a. Where `mean` is not null it is kept at sum of 2^(z - m') (z - m'). Powers are
+  /// within 1.5 ulp, exactly 1 at 0, and below the smallest normal number something that is 0 where
+  /// denormal numbers are flushed.
   void (*soften)(T* tile, std::size_t count, T* max, T* sum, T* mean, T* factor);
 
   /// out[d][i] = out[d][i] * factor[i] + sum over keys of values[j][d] * tile[j][i], d < depth.

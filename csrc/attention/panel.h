@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include "attention/attention.h"
 #include "attention/loops.h"
@@ -15,6 +16,34 @@ namespace logitkit {
 struct PanelRows {
   std::size_t first, count;
 };
+
+/// The query of each lane of a panel.
+struct PanelLanes {
+  std::size_t count;
+  std::size_t heads[max_queries], queries_at[max_queries];
+};
+
+/// The panels of rows * heads queries that share their keys.
+inline std::vector<PanelRows> cut_into_panels(std::size_t queries, std::size_t heads,
+                                              std::size_t width) {
+  const std::size_t lanes = panel_vectors * width;
+  std::vector<PanelRows> panels;
+  const auto cut = [&](std::size_t first, std::size_t rows) {
+    while (rows > 0) {
+      std::size_t count = std::min(rows, lanes);
+      // Two vectors twice are faster than three and one.
+      if (rows > lanes && rows <= lanes + width) count = 2 * width;
+      panels.push_back({first, count});
+      first += count;
+      rows -= count;
+    }
+  };
+  if (queries < lanes / 2)
+    cut(0, queries * heads);  // several heads in a panel
+  else
+    for (std::size_t h = 0; h < heads; ++h) cut(h * queries, queries);
+  return panels;
+}
 
 /// The keys [begin, end) that a query sees of the band.
 struct KeyRange {

@@ -7,8 +7,11 @@
 #include <random>
 #include <vector>
 
+#include "aligned.h"
 #include "attention/half.h"
+#include "attention/loops.h"
 #include "expect.h"
+#include "simd/flush_denormals.h"
 
 namespace logitkit::test {
 namespace {
@@ -308,6 +311,40 @@ std::uint16_t to_float16(float x, const AllAttentionLoops& loops) {
   return half;
 }
 
+// The weights of soften() are what loops.h says, over all that is not 0 and somewhat beyond.
+template <class T>
+void test_weights(Isa isa) {
+  using Limits = std::numeric_limits<T>;
+  const FlushDenormals flush(FlushDenormals::What::results_and_operands);
+  const AttentionLoops<T>& loops = attention_loops_for<T>(isa);
+  const std::size_t lanes = panel_vectors * loops.width;
+  const T least = Limits::min_exponent - 1;
+  Aligned<T> tile(tile_keys * lanes), row(4 * lanes);
+  std::mt19937 random(7);
+  std::uniform_real_distribution<T> logits(least - 4, T{0}), near(T{-2}, T{0});
+  bool close = true, zeros = true;
+  for (int round = 0; round < 50; ++round) {
+    T z[tile_keys] = {0,         least,      least - T{0x1p-6},  least - T{0.5},
+                      least - 1, T{-0x1p99}, -Limits::infinity()};
+    for (std::size_t j = 7; j < tile_keys; ++j) z[j] = j % 2 == 0 ? logits(random) : near(random);
+    for (std::size_t k = 0; k < tile_keys * lanes; ++k) tile.data()[k] = z[k / lanes];
+    std::fill_n(row.data(), 4 * lanes, T{0});
+    loops.soften(tile.data(), tile_keys, row.data(), row.data() + lanes, nullptr,
+                 row.data() + 2 * lanes);
+    for (std::size_t j = 0; j < tile_keys; ++j) {
+      const T weight = tile.data()[j * lanes];
+      const long double logit = z[j], exact = std::exp2(logit);
+      const long double ulp = Limits::epsilon() * std::exp2(std::floor(logit));
+      if (z[j] < least)
+        zeros = zeros && weight * T{1} == T{0};
+      else
+        close = close && std::abs(weight - exact) <= 1.5L * ulp && (z[j] != 0 || weight == T{1});
+    }
+  }
+  expect(close, "weights are powers of two");
+  expect(zeros, "and 0 below the smallest normal number");
+}
+
 void test_float16(Isa isa) {
   const AllAttentionLoops& loops = attention_loops(isa);
   std::vector<std::uint16_t> all(0x10000), back(all.size());
@@ -415,6 +452,8 @@ void test_attention() {
     test_sizes<float>(isa);
     test_sizes<double>(isa);
     test_gradients(isa);
+    test_weights<float>(isa);
+    test_weights<double>(isa);
     test_float16(isa);
     test_bfloat16_sizes(isa);
   }
