@@ -149,7 +149,7 @@ class Grading {
     static constexpr Kind value = kind;
   };
 
-  // The keys `row_` and `row_` + 16. See grade() of make_loops.h: the same numbers, but for sums
+  // The keys `row_` and `row_` + 16. See grade() of weights.h: the same numbers, but for sums
   // that are not finite, with which this is done again there.
   template <Kind kind, bool sees_all>
   void make_rows() {

@@ -145,7 +145,7 @@ class Softening {
 #pragma GCC unroll 8
     for (size_t k = 0; k < rows_at_once; ++k) {
       sum_[k % 2] = sum_[k % 2] + p[k];
-      // See soften() of make_loops.h.
+      // See soften() of weights.h.
       if constexpr (with_mean)
         mean_[k % 2] = fma(p[k], max(F32::all(no_power), z[k]), mean_[k % 2]);
     }
