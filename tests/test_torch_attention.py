@@ -652,7 +652,7 @@ def test_scaled_dot_product_attention(options):
 )
 def test_scaled_dot_product_attention_broadcasts(leads):
     lengths = [(5, 4), (7, 4), (7, 6)]
-    x = [normal(*lead, *length).requires_grad_() for lead, length in zip(leads, lengths)]
+    x = [normal(*lead, *length).requires_grad_() for lead, length in zip(leads, lengths, strict=True)]
     expected = torch.nn.functional.scaled_dot_product_attention(*x)
     actual = scaled_dot_product_attention(*x)
     torch.testing.assert_close(actual, expected, rtol=0, atol=1e-14)
