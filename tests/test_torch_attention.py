@@ -652,7 +652,9 @@ def test_scaled_dot_product_attention(options):
 )
 def test_scaled_dot_product_attention_broadcasts(leads):
     lengths = [(5, 4), (7, 4), (7, 6)]
-    x = [normal(*lead, *length).requires_grad_() for lead, length in zip(leads, lengths, strict=True)]
+    x = [
+        normal(*lead, *length).requires_grad_() for lead, length in zip(leads, lengths, strict=True)
+    ]
     expected = torch.nn.functional.scaled_dot_product_attention(*x)
     actual = scaled_dot_product_attention(*x)
     torch.testing.assert_close(actual, expected, rtol=0, atol=1e-14)
@@ -661,6 +663,15 @@ def test_scaled_dot_product_attention_broadcasts(leads):
     for namespace in (logitkit, logitkit.reference):
         result = namespace.scaled_dot_product_attention(*(t.detach().numpy() for t in x))
         np.testing.assert_allclose(result, expected.detach(), rtol=0, atol=1e-14)
+
+
+def test_kappa_for_other_heads_is_refused():
+    query = normal(2, 4, 5, 3)
+    message = r"scale for each of 4 heads, not of shape \(3,\)"
+    with pytest.raises(ValueError, match=message):
+        attention(query, query, query, scale=EntropyInvariant(torch.ones(3)))
+    with pytest.raises(ValueError, match=message):
+        attention(*[query.numpy()] * 3, scale=EntropyInvariant(np.ones(3)))
 
 
 def test_reports_are_of_arrays():
