@@ -94,8 +94,8 @@ def scaled_dot_product_attention(
 def _broadcast(query: Any, key: Any, value: Any) -> tuple[Any, ...]:
     """Broadcast what `attention` does not: key against value, and one head of queries."""
     shapes = q, k, v = tuple(tuple(np.shape(x)) for x in (query, key, value))
-    if min(len(q), len(k), len(v)) < 2:  # which attention reports
-        return query, key, value
+    if q[:-2] == k[:-2] == v[:-2] or min(len(q), len(k), len(v)) < 2:
+        return query, key, value  # nothing to do, or what attention reports
     try:
         lead = np.broadcast_shapes(k[:-2], v[:-2])
         heads = np.broadcast_shapes(q[-3:-2], lead[-1:])
