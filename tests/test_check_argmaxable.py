@@ -393,6 +393,7 @@ def test_integer_weights():
         ([[1.0, 2.0], [np.nan, 0.0]], None, ValueError, r"weight\[1, 0\] is nan"),
         ([[1.0, -np.inf]], None, ValueError, r"weight\[0, 1\] is -inf"),
         (np.zeros((2, 2)), [0.0, np.inf], ValueError, r"bias\[1\] is inf"),
+        (np.eye(2) * 1e-310, None, ValueError, "denormal, the largest is 1e-310: multiply"),
     ],
 )
 def test_bad_input_is_named(weight, bias, error, message):
@@ -410,6 +411,17 @@ def test_bad_options_are_named():
         check_argmaxable(weight, threads=0)
     with pytest.raises(ValueError, match="deployed_dtype"):
         check_argmaxable(weight, deployed_dtype="float8")
+    with pytest.raises(TypeError, match=r"features must be a Box, .* not \(-1, 1\)"):
+        check_argmaxable(weight, features=(-1, 1))
+
+
+@pytest.mark.parametrize("exponent", [-1021, 1021])
+def test_smallest_and_largest_weights(exponent):
+    weight = np.ldexp([[1.0, 2], [2, 1], [1, 0], [0, 1], [1, 1]], exponent)
+    report = check_argmaxable(weight)
+    assert report.unargmaxable.tolist() == [4]
+    assert report.verify()
+    assert np.isfinite([report.witness(i).norm for i in range(4)]).all()
 
 
 # Features in a box.

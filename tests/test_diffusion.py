@@ -166,6 +166,8 @@ def test_interpolation_keeps_the_variance():
         ({"prediction": "logits"}, d.PredictionError, "and an axis of tokens"),
         ({"solver": d.Bridge(), "prediction": "x0"}, None, ""),
         ({"solver": d.Unmask()}, TypeError, "Unmask needs unmask"),
+        ({"solver": "ddim"}, TypeError, "a solver such as DPMpp(2), not 'ddim'"),
+        ({"solver": d.DDIM}, TypeError, "a solver such as DPMpp(2), not <class"),
         ({"guidance": d.ClassifierFree(1.0)}, ValueError, "pass `condition`"),
         ({"rng": np.random.default_rng(0)}, TypeError, "expected rng to be"),
     ],
@@ -199,6 +201,25 @@ def test_bad_predictions_are_found_at_their_step(wrong, message):
     assert str(error.value).startswith("step 3 of 6, from t=0.68")
 
 
+@pytest.mark.parametrize("solver", [d.Unmask(), d.Bridge(), d.TokenPosterior()])
+def test_logits_of_another_vocabulary_are_refused(solver):
+    with pytest.raises(d.PredictionError, match=r"step 1 of 1, .* logits of 4 tokens, not of 9"):
+        d.sample(
+            d.MaskTokens(4),
+            lambda x, t: np.zeros((*x.shape, 9)),
+            solver=solver,
+            times=[1.0, 0.0],
+            shape=(2, 3),
+            prediction="logits",
+        )
+
+
+def test_a_process_needs_a_schedule():
+    for wrong in ("cosine", d.Cosine):
+        with pytest.raises(TypeError, match=r"a schedule such as Cosine\(\), not"):
+            d.Gaussian(wrong)
+
+
 def test_a_process_without_prior_needs_samples():
     process = d.from_function(lambda x0, eps, t: x0)
     with pytest.raises(TypeError, match="pass `initial`"):
@@ -210,7 +231,7 @@ def test_a_process_without_prior_needs_samples():
     [
         lambda: d.DDIM(1.5), lambda: d.DPMpp(4), lambda: d.DPMpp(2, -1.0), lambda: d.UniPC(0),
         lambda: d.DDPM("middle"), lambda: d.DPMpp2S(-1.0), lambda: d.ExponentialAdams(2, "v"),
-        lambda: d.DEIS(4), lambda: d.ProbabilityFlow(rtol=0.0),
+        lambda: d.DEIS(4), lambda: d.karras(PROCESS, 5, rho=0.0), lambda: d.ProbabilityFlow(rtol=0.0),
         lambda: d.GradientGuidance(network, form="other"), lambda: d.Weighting("two"),
         lambda: d.AnalyticStd(PROCESS, [1.0, 0.5], [0.0, 0.0]),
     ],

@@ -136,6 +136,8 @@ def test_errors():
     double = np.concatenate([x, 10.0 * x[:, :, :1] + x[:, :, 1:2]], axis=2)
     with pytest.raises(ValueError, match="'x0', 'x1', 'x3' are not determined"):
         fit(double, choice)
+    with pytest.raises(TypeError, match="law of noise, such as Normal"):
+        fit(x, choice, noise="probit")
     with pytest.raises(ValueError, match="30 weights, finite and not negative"):
         fit(x, choice, weights=np.full(30, -1.0))
     perfect = np.zeros((30, 3, 1))

@@ -12,6 +12,7 @@ from logitkit import distributions, reference
 from logitkit.distributions import (
     ArgmaxNoise,
     Cauchy,
+    CorrelatedArgmaxNoise,
     Exponential,
     Gumbel,
     Laplace,
@@ -340,6 +341,15 @@ def test_masked_classes():
         (lambda: ArgmaxNoise(["a"]), TypeError, "logits of real numbers"),
         (lambda: ArgmaxNoise([0.0], scale=0.0), ValueError, "0 < scale < inf, not 0.0"),
         (lambda: ArgmaxNoise([0.0], scale=np.nan), ValueError, "0 < scale < inf, not nan"),
+        (
+            lambda: ArgmaxNoise([0.0], scale=[1.0, 2.0]),
+            TypeError,
+            r"one number .* not \[1.0, 2.0\]",
+        ),
+        (lambda: ArgmaxNoise([0.0], "normal"), TypeError, "not 'normal', which has no support"),
+        (lambda: ArgmaxNoise([0.0], Laplace), TypeError, "not the class .*Laplace"),
+        (lambda: CorrelatedArgmaxNoise(MU, np.ones((5, 1)), Normal), TypeError, "not the class"),
+        (lambda: ArgmaxNoise([MU, MU]).log_prob([0, 1, 2]), ValueError, r"\(2,\), not .* \(3,\)"),
         (lambda: ArgmaxNoise([0.0], rule="gauss"), ValueError, "'gauss'"),
         (lambda: ArgmaxNoise([0.0], nodes=0), ValueError, "one node"),
         (lambda: ArgmaxNoise(MU).log_prob([0, 5]), ValueError, r"0 to 4, not 5 at \(1,\)"),

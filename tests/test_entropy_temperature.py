@@ -299,6 +299,15 @@ def test_type_shape_and_axis(dtype):
     assert entropy_temperature([3, 1, 0], 0.5).dtype == np.float64
 
 
+@pytest.mark.parametrize("namespace", [module, reference])
+def test_arguments_by_name(namespace):
+    x = [4.0, 1.0, 0.0]
+    tau = namespace.entropy_temperature(x=x, target_entropy=0.5)
+    assert tau == namespace.entropy_temperature(x, 0.5)
+    gradient = namespace.entropy_temperature_vjp(x=x, temperature=tau, g=1.0)
+    np.testing.assert_array_equal(gradient[0], namespace.entropy_temperature_vjp(x, tau, 1.0)[0])
+
+
 def test_rows_do_not_depend_on_the_batch(monkeypatch):
     x = np.concatenate([rows(kind)[:5] for kind in KINDS])
     low, high = limits(x)

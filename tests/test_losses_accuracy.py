@@ -274,6 +274,13 @@ def test_metrics_of_nothing_have_no_error():
         assert not gradient.any()
 
 
+def test_balanced_accuracy_of_nothing_has_no_error():
+    with np.errstate(all="raise"):
+        value, gradient = grad(losses.smooth_balanced_accuracy)(np.eye(2), [-100, -100])
+    assert value == 0.0
+    assert not gradient.any()
+
+
 def test_auc_of_many_pairs_in_blocks():
     rng = np.random.default_rng(6)
     s, y = rng.normal(size=3000), rng.integers(0, 2, 3000)

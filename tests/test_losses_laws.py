@@ -227,6 +227,22 @@ def test_errors_name_the_value_and_its_place():
         losses.focal(x, [0, 1], reduction="avg")
     with pytest.raises(ValueError, match="gamma >= 0"):
         losses.focal(x, [0, 1], gamma=-1.0)
+    with pytest.raises(ValueError, match=r"sample_weight that broadcasts to \(2,\), .* \(2, 1\)"):
+        losses.focal(x, [0, 1], sample_weight=[[1.0], [1.0]])
+    with pytest.raises(ValueError, match=r"mask that broadcasts to \(2,\), not of shape \(3,\)"):
+        losses.focal(x, [0, 1], mask=[True] * 3)
+    with pytest.raises(ValueError, match=r"mask that broadcasts to \(2, 3\), not of shape \(2,\)"):
+        losses.multilabel_cross_entropy(x, x, mask=[True] * 2)
+    with pytest.raises(ValueError, match=r"threshold that broadcasts to \(2,\), .* \(3,\)"):
+        losses.multilabel_cross_entropy(x, x, threshold=np.zeros(3))
+    with pytest.raises(ValueError, match="scale > 0 and finite, not 0"):
+        losses.expected_accuracy(x, [0, 1], scale=0)
+    with pytest.raises(ValueError, match=r"scale > 0 and finite, not nan at \[2\]"):
+        losses.expected_accuracy(x, [0, 1], scale=[1.0, 1.0, np.nan])
+    with pytest.raises(ValueError, match=r"scale that broadcasts to \(2, 3\)"):
+        losses.expected_accuracy(x, [0, 1], scale=[1.0, 1.0])
+    with pytest.raises(TypeError, match=r"law of noise, .* not 'normal'"):
+        losses.fenchel_young(x, [0, 1], noise="normal")
     with pytest.raises(ValueError, match="argnums"):
         losses.value_and_grad(losses.focal, 2)(x, [0, 1])
     with pytest.raises(TypeError, match="loss function"):

@@ -338,6 +338,18 @@ def test_refuses_tables_that_do_not_fit():
         _cpu.NoiseLaw(width=1.0, low=-1.0, step=0.5, tail_index=1.0, **tables)
 
 
+@pytest.mark.parametrize("far", [1e14, 1e16, 1e18, 3.4e38, 1e155, 1e300])
+@by_law
+def test_classes_out_of_reach_do_not_change_the_others(law, far):
+    near = np.array([[0.0, 0.3, -0.2]])
+    mask = np.array([[0.0, 0.3, -0.2, -far]])
+    log_p = log_prob(mask, np.array([0]), law)
+    assert abs(log_p[0] - log_prob(near, np.array([0]), law)[0]) <= 2e-12
+    np.testing.assert_allclose(probs(mask, law)[:, :3], probs(near, law), rtol=1e-9, atol=1e-12)
+    last = log_prob(mask, np.array([3]), law)
+    assert last[0] < -30.0
+
+
 def test_wide_logits():
     x = np.array([[0.0, -1e3, -1e8, -np.inf, -np.finfo(np.float64).max / 2, -1.0]])
     for law in NOISES:

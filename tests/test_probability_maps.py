@@ -196,6 +196,14 @@ def test_worked_numbers_of_iterative_top_k():
     np.testing.assert_allclose(maps.iterative_top_k([5.0, 4.0, 3.0], k=2), expected, rtol=1e-14)
 
 
+@pytest.mark.parametrize("shape", [(0,), (3, 0), (0, 3)])
+@pytest.mark.parametrize("name", ["sparsemax", "entmax15", "entmax", "taylor_softmax"])
+def test_nothing_maps_to_nothing(name, shape):
+    x = np.zeros(shape)
+    assert getattr(maps, name)(x).shape == shape
+    assert getattr(maps, f"{name}_vjp")(x, x).shape == shape
+
+
 def test_errors():
     x = np.zeros((2, 3))
     with pytest.raises(ValueError, match=r"1 <= alpha < inf, not 0\.5"):

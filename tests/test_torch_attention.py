@@ -640,6 +640,40 @@ def test_scaled_dot_product_attention(options):
     torch.testing.assert_close(*pairs, rtol=0, atol=1e-13)
 
 
+@pytest.mark.parametrize(
+    "leads",
+    [
+        [(1, 3), (2, 1), (2, 3)],  # key and value of different axes
+        [(2, 3), (3,), (1, 1)],
+        [(2, 1), (2, 3), (2, 3)],  # one head of queries
+        [(), (3,), (3,)],
+        [(3,), (1,), ()],
+    ],
+)
+def test_scaled_dot_product_attention_broadcasts(leads):
+    lengths = [(5, 4), (7, 4), (7, 6)]
+    x = [
+        normal(*lead, *length).requires_grad_() for lead, length in zip(leads, lengths, strict=True)
+    ]
+    expected = torch.nn.functional.scaled_dot_product_attention(*x)
+    actual = scaled_dot_product_attention(*x)
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-14)
+    pairs = [torch.autograd.grad(r.sin().sum(), x) for r in (actual, expected)]
+    torch.testing.assert_close(*pairs, rtol=0, atol=1e-13)
+    for namespace in (logitkit, logitkit.reference):
+        result = namespace.scaled_dot_product_attention(*(t.detach().numpy() for t in x))
+        np.testing.assert_allclose(result, expected.detach(), rtol=0, atol=1e-14)
+
+
+def test_kappa_for_other_heads_is_refused():
+    query = normal(2, 4, 5, 3)
+    message = r"scale for each of 4 heads, not of shape \(3,\)"
+    with pytest.raises(ValueError, match=message):
+        attention(query, query, query, scale=EntropyInvariant(torch.ones(3)))
+    with pytest.raises(ValueError, match=message):
+        attention(*[query.numpy()] * 3, scale=EntropyInvariant(np.ones(3)))
+
+
 def test_reports_are_of_arrays():
     query, key = normal(2, 256, 8), normal(2, 256, 8)
     for dtype in (torch.float32, torch.bfloat16):

@@ -32,13 +32,15 @@ double term_factor(std::size_t k) { return (k == 0 ? 1.0 : 2.0) / double{cell_te
 }  // namespace
 
 template <class T>
-void ClassCells::take(const T* logits, std::size_t n, double scale) {
+void ClassCells::take(const T* logits, std::size_t n, double scale, double farthest) {
   max_ = -infinity;
   for (std::size_t j = 0; j < n; ++j) max_ = std::max(max_, static_cast<double>(logits[j]));
   shifted_.resize(n);
   least_ = 0.0;
   for (std::size_t j = 0; j < n; ++j) {
     shifted_[j] = (static_cast<double>(logits[j]) - max_) / scale;
+    if (static_cast<double>(logits[j]) == -infinity) continue;
+    shifted_[j] = std::max(shifted_[j], -farthest);
     if (shifted_[j] > -infinity) least_ = std::min(least_, shifted_[j]);
   }
 }
@@ -151,8 +153,8 @@ void ClassCells::interpolate(const std::vector<double>& at_points, bool exponent
   for (std::size_t j = 0; j < order_.size(); ++j) values[order_[j]] = buffer_[j];
 }
 
-template void ClassCells::take(const float*, std::size_t, double);
-template void ClassCells::take(const double*, std::size_t, double);
+template void ClassCells::take(const float*, std::size_t, double, double);
+template void ClassCells::take(const double*, std::size_t, double, double);
 template void ClassCells::spread(const float*, std::vector<double>&);
 template void ClassCells::spread(const double*, std::vector<double>&);
 

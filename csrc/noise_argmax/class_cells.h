@@ -27,9 +27,10 @@ class ClassCells {
     double lowest;
   };
 
-  /// Takes the n logits of a row; -inf leaves a class out.
+  /// Takes the n logits of a row; -inf leaves a class out. Those farther than this below the
+  /// largest, in units of the scale, count as that far.
   template <class T>
-  void take(const T* logits, std::size_t n, double scale);
+  void take(const T* logits, std::size_t n, double scale, double farthest);
   /// Sorts them into cells, from the largest one downwards.
   void divide(const Limits& limits);
 

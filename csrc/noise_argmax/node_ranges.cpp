@@ -33,6 +33,13 @@ bool RowQuadrature::has_heavy_tails() const {
   return law_ == NoiseLaw::cauchy || law_ == NoiseLaw::tabulated;
 }
 
+/// Where tails are heavy, nodes lie around every class, and have to tell widths of its noise apart;
+/// squares of numbers must not overflow.
+double RowQuadrature::farthest() const {
+  if (has_heavy_tails()) return 0x1p50;
+  return law_ == NoiseLaw::normal ? 1e154 : infinity;
+}
+
 /// Some u with log F(u) <= log_floor.
 double RowQuadrature::lower_bound(double log_floor) const {
   switch (law_) {

@@ -3,7 +3,9 @@
 //
 // All functions take dense rows of n >= 1 logits, each with a finite maximum; -inf leaves a class
 // out. T is float or double; the work is done in double. 0 < scale < inf. `threads` = 0 means
-// default_threads(); the bits do not depend on it, nor those of a row on the others.
+// default_threads(); the bits do not depend on it, nor those of a row on the others. Logits more
+// than 2^50 scales below the largest count as that far where tails are heavy (Cauchy, tabulated);
+// normal noise, 1e154.
 #pragma once
 
 #include <cstddef>
@@ -24,7 +26,8 @@ struct NoisyLogits {
 
 /// probabilities[i] = P(argmax = i), and log_probs their logarithms; either may be null.
 ///   Error:    relative for probabilities, absolute for logarithms: 1e-9 in double and 1e-5 in
-///             float where the probability is above 1e-30; below 1e-299 it is 0
+///             float where the probability is above 1e-30; below 1e-299 it is 0. Where tails are
+///             heavy, the spread of a row in units of the scale times 2^-50 comes to that.
 ///   Work:     O(n + points * nodes): some hundred of each, n points at most
 template <class T>
 void noise_argmax(const NoisyLogits<T>& x, T* probabilities, T* log_probs, std::size_t threads,

@@ -77,6 +77,10 @@ void RowQuadrature::panels(Range range, double logit) {
     add_gauss_legendre(flat ? change < 0.1 ? 4 : 8 : 16, u, end, all_nodes_, all_masses_);
     u = end;
   }
+  if (all_nodes_.empty()) {  // so far out numbers lie farther apart than the range is wide
+    all_nodes_.push_back(u);
+    all_masses_.push_back(1.0);
+  }
   lower_end_ = node_at(range.low);
   upper_end_ = high;
   cut_into_parts();

@@ -50,7 +50,7 @@ template <class T>
 void RowQuadrature::place(const T* logits, std::size_t n, double scale,
                           const NoiseAccuracy& accuracy) {
   sweeping_ = false;
-  cells_.take(logits, n, scale);
+  cells_.take(logits, n, scale, farthest());
   cells_.divide(limits(infinity, 0.0));
   const Range range = range_of_max(accuracy);
   if (is_smooth(law_)) return trapezoids(range, accuracy);
@@ -194,8 +194,9 @@ template <class T>
 double RowQuadrature::log_prob(const T* logits, std::size_t n, double scale, std::size_t index) {
   probabilities_.clear();
   sweeping_ = false;
-  cells_.take(logits, n, scale);
-  const double logit = (static_cast<double>(logits[index]) - cells_.max()) / scale;
+  cells_.take(logits, n, scale, farthest());
+  double logit = (static_cast<double>(logits[index]) - cells_.max()) / scale;
+  if (static_cast<double>(logits[index]) != -infinity) logit = std::max(logit, -farthest());
   if (logit == -infinity || (law_ == NoiseLaw::uniform && logit <= -1.0)) {
     parts_.clear();
     return -infinity;

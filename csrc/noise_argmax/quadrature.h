@@ -70,6 +70,8 @@ class RowQuadrature {
   };
   ClassCells::Limits limits(double smooth_below, double lowest) const;
   bool has_heavy_tails() const;
+  /// How far below the largest, in units of the scale, a logit may lie.
+  double farthest() const;
   double lower_bound(double log_floor) const;
   double upper_bound(double mass) const;
   double coordinate_of(double u) const;

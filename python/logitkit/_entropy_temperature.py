@@ -30,7 +30,7 @@ class EntropyTemperatureVJP(NamedTuple):
     target_entropy: Any
 
 
-def entropy_temperature(x: Any, target_entropy: Any, /, axis: int = -1) -> Any:
+def entropy_temperature(x: Any, target_entropy: Any, axis: int = -1) -> Any:
     r"""
     Temperature at which a softmax has a given entropy.
 
@@ -108,7 +108,7 @@ def entropy_temperature(x: Any, target_entropy: Any, /, axis: int = -1) -> Any:
         return temperature.reshape(target.shape).astype(dtype)[()]
 
 
-def entropy_temperature_vjp(x: Any, temperature: Any, g: Any, /, axis: int = -1) -> Any:
+def entropy_temperature_vjp(x: Any, temperature: Any, g: Any, axis: int = -1) -> Any:
     r"""
     Vector-Jacobian product of `entropy_temperature`.
 

@@ -38,7 +38,7 @@ def scaled_dot_product_attention(
         Queries, of ``float16``, ``bfloat16``, ``float32`` or ``float64`` like `key` and
         `value`.
     key : array_like, shape (..., heads, keys, head_dim)
-        Keys.
+        Keys. The axes before the last two are broadcast.
     value : array_like, shape (..., heads, keys, value_dim)
         Values.
     attn_mask : array_like, optional
@@ -86,13 +86,34 @@ def scaled_dot_product_attention(
         )
     if attn_mask is not None and is_causal:
         raise ValueError("expected attn_mask or is_causal, not both: lay the causal mask over it")
-    heads = [np.shape(x)[-3:-2] for x in (query, key)]
-    if not enable_gqa and heads[0] != heads[1] and (1,) not in heads:
-        raise ValueError(
-            f"expected query and key of as many heads without enable_gqa, not of shapes "
-            f"{np.shape(query)} and {np.shape(key)}"
-        )
+    if not enable_gqa:
+        query, key, value = _broadcast(query, key, value)
     return attention(query, key, value, mask=attn_mask, is_causal=is_causal, scale=scale)
+
+
+def _broadcast(query: Any, key: Any, value: Any) -> tuple[Any, ...]:
+    """Broadcast what `attention` does not: key against value, and one head of queries."""
+    shapes = q, k, v = tuple(tuple(np.shape(x)) for x in (query, key, value))
+    if q[:-2] == k[:-2] == v[:-2] or min(len(q), len(k), len(v)) < 2:
+        return query, key, value  # nothing to do, or what attention reports
+    try:
+        lead = np.broadcast_shapes(k[:-2], v[:-2])
+        heads = np.broadcast_shapes(q[-3:-2], lead[-1:])
+    except ValueError:
+        raise ValueError(
+            f"expected as many heads without enable_gqa, and batches that broadcast, not query of "
+            f"shape {q}, key {k} and value {v}"
+        ) from None
+    shared = lead[-1:] == (1,) and len(q) > 2  # one head of keys serves all those of queries
+    leads = (q[:-2] if shared else (*q[:-3], *heads), lead, lead)
+    return tuple(
+        x if shape[:-2] == lead else _expanded(x, (*lead, *shape[-2:]))
+        for x, shape, lead in zip((query, key, value), shapes, leads, strict=True)
+    )
+
+
+def _expanded(x: Any, shape: tuple[int, ...]) -> Any:
+    return np.broadcast_to(x, shape) if bridge_for(x) is None else x.expand(shape)
 
 
 def attention(

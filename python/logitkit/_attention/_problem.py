@@ -90,6 +90,11 @@ def _row_scale(layout: Layout, scale: Any, n_visible: NDArray[np.int64] | None) 
     if isinstance(scale, AttentionScale):
         assert n_visible is not None
         rows = np.asarray(scale.row_scale(n_visible, layout.query.shape[3]), layout.compute)
+        if rows.ndim == 3 and rows.shape[1] not in (1, heads):
+            raise ValueError(
+                f"expected a parameter of scale for each of {heads} heads, not of shape "
+                f"{rows.shape[1:2]}"
+            )
         return np.broadcast_to(rows, layout.rows)
     scale = as_array(scale)
     if scale.dtype.kind not in "iuf":

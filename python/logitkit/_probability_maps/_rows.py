@@ -22,7 +22,8 @@ def map_rows(of_rows: Callable[[Array], Array], x: Any, axis: int) -> Any:
     rows, shape = _rows(x, line)
     result = np.full(rows.shape, np.nan)
     usable = _usable(rows)
-    result[usable] = of_rows(rows[usable])
+    if usable.any():
+        result[usable] = of_rows(rows[usable])
     return delivered(np.moveaxis(result.reshape(shape), -1, line), None, result_type(x))
 
 
@@ -37,7 +38,8 @@ def pull_back(of_rows: Callable[[Array, Array], Array], x: Any, g: Any, axis: in
     cotangents = np.where(masked, 0.0, _rows(g, line)[0])
     result = np.full(rows.shape, np.nan)
     usable = _usable(rows)
-    result[usable] = of_rows(rows[usable], cotangents[usable])
+    if usable.any():
+        result[usable] = of_rows(rows[usable], cotangents[usable])
     result[masked & usable[:, np.newaxis]] = 0.0
     return delivered(np.moveaxis(result.reshape(shape), -1, line), None, result_type(x, g))
 

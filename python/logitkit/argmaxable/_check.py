@@ -84,10 +84,10 @@ def check_argmaxable(
     Raises
     ------
     TypeError
-        If the dtype of `weight` or `bias` is not a supported one.
+        If the dtype of `weight` or `bias` is not a supported one, or `features` is not a Box.
     ValueError
-        If the shapes do not fit, a value is NaN or infinite, or a class index is out of
-        range; the message names the value and its place.
+        If the shapes do not fit, a value is NaN or infinite, all weights are denormal in
+        ``float64``, or a class index is out of range; the message names the value and its place.
 
     See Also
     --------
@@ -118,6 +118,8 @@ def check_argmaxable(
     if exact:
         load_flint()  # missing? say so before the work, not after it
     if features is not None:
+        if not isinstance(features, Box):
+            raise TypeError(f"features must be a Box, such as Box(-100, 100), not {features!r}")
         features.bounds(problem.d)
     count = Counter(len(wanted), progress)
     rounding = None if deployed is None else rounding_of(deployed, problem.weight)

@@ -84,9 +84,13 @@ def as_problem(weight: object, bias: object | None) -> Problem:
         if not (np.isfinite(low) and np.isfinite(high)):
             _require_finite(block, "weight", rows.start)
         largest = max(largest, abs(low), abs(high))
+    if 0.0 < largest < np.finfo(np.float64).tiny:  # feature vectors and scales would overflow
+        raise ValueError(
+            f"every value of weight is denormal, the largest is {largest}: multiply weight and "
+            "bias by the same power of two, which changes no verdict"
+        )
     exponent = int(np.frexp(largest)[1]) if largest > 0.0 else 0
-    # 2^1074 is not a float64, so the smallest of all scales stays a little short.
-    return Problem(w, b, float(np.ldexp(1.0, min(-exponent, 1023))), origin_of(weight))
+    return Problem(w, b, float(np.ldexp(1.0, -exponent)), origin_of(weight))
 
 
 def _as_numpy(array: object, name: str) -> NDArray[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -189,7 +190,7 @@ class ArgmaxableReport:
         x = _verification.feature_vectors(
             self, np.array([at]), self._layer(weight, bias)[0] if self.self_scale[at] else None
         )[0]
-        return Witness(x, float(self.margins[at]), float(np.linalg.norm(x)))
+        return Witness(x, float(self.margins[at]), math.hypot(*x))
 
     def margin(
         self, i: int, weight: NDArray[Any] | None = None, bias: NDArray[Any] | None = None

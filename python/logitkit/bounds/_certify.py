@@ -39,7 +39,6 @@ _SOFTMAX_ULPS = 2.0  # the contract of softmax
 @quiet
 def certify(
     x: Any,
-    /,
     *,
     y: Any = None,
     p: Any = None,

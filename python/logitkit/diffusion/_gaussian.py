@@ -59,6 +59,10 @@ class Gaussian:
 
     schedule: Schedule
 
+    def __post_init__(self) -> None:
+        if isinstance(self.schedule, type) or not hasattr(self.schedule, "alpha"):
+            raise TypeError(f"expected a schedule such as Cosine(), not {self.schedule!r}")
+
     @property
     def span(self) -> tuple[float, float]:
         """The time of clean data and the time of the most noise."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -211,7 +212,8 @@ def karras(
     Raises
     ------
     ValueError
-        If there are too few steps, or `start` or `end` is at the end of the span.
+        If there are too few steps, `rho` is not above 0, or `start` or `end` is at the end of
+        the span.
 
     References
     ----------
@@ -224,6 +226,8 @@ def karras(
     >>> karras(Gaussian(VarianceExploding(9.0)), 3, rho=2.0, end=1.0).round(6)
     array([9., 4., 1., 0.])
     """
+    if not 0.0 < rho < math.inf:
+        raise ValueError(f"expected rho > 0 and finite, not {rho}")
     return _along(
         process, steps, start, end, clean, lambda r: r ** (1.0 / rho), lambda root: root**rho
     )

@@ -134,6 +134,9 @@ class Predictor:
                 f"expected a prediction in the type {x.dtype} of the samples, not {value.dtype}: "
                 "convert one of the two"
             )
+        tokens = getattr(self.process, "vocabulary", None)
+        if self.kind == "logits" and tokens not in (None, value.shape[-1]):
+            raise PredictionError(f"expected logits of {tokens} tokens, not of {value.shape[-1]}")
         if _has_nan(value):
             raise PredictionError(f"the prediction holds NaN at t={t}")
 

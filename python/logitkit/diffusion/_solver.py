@@ -167,6 +167,10 @@ class Solver(ABC):
 
 def solver_of_each(solver: Solver | Sequence[Solver], steps: int) -> Sequence[Solver]:
     """Return the solvers of all steps, where one may be given for all of them."""
+    given = solver if isinstance(solver, (tuple, list)) else (solver,)
+    for each in given:
+        if isinstance(each, type) or not hasattr(each, "needs"):
+            raise TypeError(f"expected a solver such as DPMpp(2), not {each!r}")
     if not isinstance(solver, (tuple, list)):
         return [solver] * steps  # type: ignore[list-item]
     if len(solver) != steps:

@@ -16,7 +16,7 @@ from .._real_array import real_array
 from .._softmax import softmax
 from . import _integrals, _quantile_rule, _sampling
 from ._class_arguments import check_classes, check_logits, shape_of_sample
-from ._noise import Gumbel, Noise, Normal
+from ._noise import Gumbel, Noise, Normal, law_or_normal
 from ._top_k_inclusion import top_k_inclusion
 
 if TYPE_CHECKING:
@@ -134,6 +134,8 @@ class ArgmaxNoise:
 
     def _set(self, logits: Any, noise: Any, scale: Any, rule: Any, nodes: Any) -> None:
         """Check the arguments other than the logits, and keep all."""
+        if getattr(scale, "ndim", 0) or isinstance(scale, (list, tuple)):
+            raise TypeError(f"expected one number as the scale, not {scale}: divide logits by it")
         if not 0.0 < float(scale) < math.inf:
             raise ValueError(f"expected 0 < scale < inf, not {scale}")
         if rule not in ("adaptive", "quantile"):
@@ -141,7 +143,7 @@ class ArgmaxNoise:
         if index(nodes) < 1:
             raise ValueError(f"expected one node at least, not {nodes}")
         object.__setattr__(self, "logits", logits)
-        object.__setattr__(self, "noise", Normal() if noise is None else noise)
+        object.__setattr__(self, "noise", law_or_normal(noise))
         object.__setattr__(self, "scale", float(scale))
         object.__setattr__(self, "rule", rule)
         object.__setattr__(self, "nodes", index(nodes))
@@ -483,12 +485,18 @@ class ArgmaxNoise:
         return index(k)
 
     def _value_shape(self, value: Any) -> tuple[int, ...]:
-        return np.broadcast_shapes(np.shape(value), self.batch_shape)
+        try:
+            return np.broadcast_shapes(np.shape(value), self.batch_shape)
+        except ValueError:
+            raise ValueError(
+                f"expected classes that broadcast against the batch {self.batch_shape}, not of "
+                f"shape {np.shape(value)}"
+            ) from None
 
     def _pairs(self, value: Any) -> tuple[Any, Any, tuple[int, ...]]:
         """Return a row of logits and a class for each element of the result, and its shape."""
         classes = check_classes(value, self.num_classes)
-        shape = np.broadcast_shapes(classes.shape, self.batch_shape)
+        shape = self._value_shape(classes)
         n = self.num_classes
         rows = np.broadcast_to(self._rows.reshape(self.logits.shape), (*shape, n))
         classes = np.broadcast_to(classes, shape).reshape(-1).astype(np.uintp)

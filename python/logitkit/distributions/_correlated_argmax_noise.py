@@ -18,7 +18,7 @@ from . import _sampling
 from ._class_arguments import check_classes, check_logits, shape_of_sample
 from ._factor_integrals import FactorIntegrals
 from ._given_factors import EqualScale, GivenFactors, NormalScales
-from ._noise import Cauchy, Gumbel, Logistic, Noise, Normal, StudentT
+from ._noise import Cauchy, Gumbel, Logistic, Noise, Normal, StudentT, law_or_normal
 from ._outer_integral import GRID_RANK, OuterMeans, OuterRule
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ class CorrelatedArgmaxNoise:
         if compute_type(result_type(array)) is None:
             raise TypeError(f"expected logits of at most 64 bits, not {array.dtype}")
         check_logits(array)
-        own = Normal() if noise is None else noise
+        own = law_or_normal(noise)
         b, sigma = _checked_factor(factor, array), _checked_scale(scale, array, own)
         if rng is None and b.shape[-1] > GRID_RANK:
             raise ValueError(

@@ -83,6 +83,21 @@ class Noise(Protocol):
         ...
 
 
+def law_or_normal(noise: Noise | None) -> Noise:
+    """Return a law, the normal one for None, or say what it lacks."""
+    if noise is None:
+        return Normal()
+    if isinstance(noise, type):
+        raise TypeError(f"expected a law of noise, such as Normal(), not the class {noise}")
+    members = ("support", "break_points", "log_cdf", "log_pdf", "ppf")
+    if missing := [name for name in members if not hasattr(noise, name)]:
+        raise TypeError(
+            f"expected a law of noise, such as Normal(), not {noise!r}, which has no "
+            f"{', '.join(missing)}"
+        )
+    return noise
+
+
 def _special() -> Any:
     from scipy import special  # not before it is needed: it takes longer than all the rest
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from .._lines import normalized
 from ._namespace import (
+    broadcast,
     cast,
     first_index,
     floating,
@@ -93,12 +94,12 @@ def class_rows(
 
 def kept_rows(x: Any, t: Any, mask: Any, ignore_index: int | None) -> Any:
     """Return which rows count, or None for all."""
-    xp, kept = namespace_of(x), None
+    kept = None
     if mask is not None:
         mask = like("mask", mask, x)
         if not is_bool(mask):
             raise TypeError(f"expected mask of truth values, not {mask.dtype}: pass mask != 0")
-        kept = xp.broadcast_to(mask, tuple(x.shape[:-1]))
+        kept = broadcast("mask", mask, tuple(x.shape[:-1]))
     if ignore_index is not None and t.ndim < x.ndim:
         known = t != ignore_index
         if kept is None and is_host_known(known) and known.all():

@@ -11,7 +11,7 @@ import numpy as np
 
 from .._lines import normalized
 from ._class_rows import check_classes
-from ._namespace import cast, floating, is_bool, is_floating, like, namespace_of
+from ._namespace import broadcast, cast, floating, is_bool, is_floating, like, namespace_of
 
 
 def standardized(logits: Any, /, *, mask: Any = None) -> Any:
@@ -128,7 +128,7 @@ def _counted(x: Any, mask: Any) -> Any:
     mask = like("mask", mask, x)
     if not is_bool(mask):
         raise TypeError(f"expected mask of truth values, not {mask.dtype}: pass mask != 0")
-    return xp.broadcast_to(mask, tuple(x.shape))
+    return broadcast("mask", mask, tuple(x.shape))
 
 
 def _number(counts: Any) -> Any:

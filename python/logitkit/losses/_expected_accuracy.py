@@ -10,7 +10,7 @@ import numpy as np
 from ..distributions._normal_argmax import equal_noise_log_probability, genz, log_probability
 from ..reference.losses._expected_accuracy import log_accuracy_formula
 from ._class_rows import check_classes, class_rows
-from ._namespace import cast, first_index, is_host_known, like, namespace_of
+from ._namespace import broadcast, cast, first_index, is_host_known, like, namespace_of
 from ._reduction import Reduction, Weighting
 from ._row_loss import RowLoss
 from ._terms import RowTerms, loss
@@ -299,4 +299,4 @@ def _scale(scale: Any, x: Any, axis: int, method: str) -> Any:
             raise ValueError(f"expected scale > 0 and finite, not {scale[place]}{at}")
         if method == "genz" and scale.ndim and (scale != scale.reshape(-1)[0]).any():
             raise ValueError('method="genz" needs the same scale for all classes and rows')
-    return xp.broadcast_to(scale, tuple(x.shape))
+    return broadcast("scale", scale, tuple(x.shape))

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from .. import distributions
-from ..distributions import Noise, Normal
+from ..distributions import Noise
 from ..distributions._integrals import expected_max, probs
+from ..distributions._noise import law_or_normal
 from ._class_rows import check_classes, class_rows
 from ._namespace import namespace_of
 from ._reduction import Reduction
@@ -169,7 +170,7 @@ def fenchel_young(
     scale = float(scale)
     if not 0.0 < scale < math.inf:
         raise ValueError(f"expected scale > 0 and finite, not {scale}")
-    law = Normal() if noise is None else noise
+    law = law_or_normal(noise)
     if not _has_mean(law):
         raise ValueError(f"expected noise of a finite mean, not {law!r}")
     rows = class_rows(

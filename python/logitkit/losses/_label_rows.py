@@ -9,7 +9,9 @@ import numpy as np
 
 from .._lines import normalized
 from ._namespace import (
+    broadcast,
     cast,
+    check_fits,
     first_index,
     floating,
     is_bool,
@@ -65,6 +67,7 @@ def label_rows(
     t = smoothed(t, label_smoothing, s)
     if threshold is not None:
         level = like("threshold", threshold, s)
+        check_fits("threshold", level, tuple(s.shape[:-1]))
         s = s - (level if level.ndim == 0 else level[..., None])
     kept = None if visible is None else visible.any(-1)
     if sample_weight is not None:
@@ -85,12 +88,12 @@ def label_rows(
 
 def _visible(s: Any, t: Any, mask: Any, ignore_index: int | None, axis: int) -> Any:
     """Return which labels count, in the shape of the logits, or None for all."""
-    xp, visible = namespace_of(s), None
+    visible = None
     if mask is not None:
         mask = like("mask", mask, s)
         if not is_bool(mask):
             raise TypeError(f"expected mask of truth values, not {mask.dtype}: pass mask != 0")
-        visible = xp.broadcast_to(with_axis_last(mask, axis, s.ndim), tuple(s.shape))
+        visible = broadcast("mask", with_axis_last(mask, axis, s.ndim), tuple(s.shape))
     if ignore_index is not None and not is_bool(t):
         known = t != ignore_index
         visible = known if visible is None else visible & known

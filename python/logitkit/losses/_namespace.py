@@ -96,4 +96,18 @@ def like_given(result: Any, given: Any) -> Any:
 
 def first_index(wrong: Any) -> tuple[int, ...]:
     """Return the place of the first True in `wrong`, an array."""
-    return tuple(int(i[0]) for i in np.nonzero(wrong))
+    return tuple(int(i[0]) for i in np.nonzero(wrong)) if np.ndim(wrong) else ()
+
+
+def check_fits(name: str, x: Any, shape: tuple[int, ...]) -> None:
+    """Raise an error if `x` does not broadcast to a shape."""
+    own = tuple(x.shape)
+    trailing = zip(reversed(own), reversed(shape), strict=False)
+    if len(own) > len(shape) or any(n not in (1, whole) for n, whole in trailing):
+        raise ValueError(f"expected {name} that broadcasts to {tuple(shape)}, not of shape {own}")
+
+
+def broadcast(name: str, x: Any, shape: tuple[int, ...]) -> Any:
+    """Return `x` broadcast to a shape, or raise an error if it does not fit."""
+    check_fits(name, x, shape)
+    return namespace_of(x).broadcast_to(x, shape)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ._namespace import namespace_of
+from ._namespace import check_fits, namespace_of
 
 Reduction = Literal["mean", "sum", "none"] | Callable[[Any], Any]
 
@@ -86,6 +86,8 @@ class Weighting:
         """Return the weight of each row, zero for those that are left out."""
         xp = namespace_of(values)
         weight = 1.0 if self.sample_weight is None else self.sample_weight
+        if self.sample_weight is not None:
+            check_fits("sample_weight", weight, tuple(values.shape))
         if self.kept is None:
             return weight
         return xp.where(self.kept, xp.ones_like(values) * weight, xp.zeros_like(values))

@@ -194,7 +194,7 @@ def smooth_balanced_accuracy(
         of_class = of_class & kept[..., None]
     count = of_class.reshape((-1, x.shape[-1])).sum(0)
     present = (count > 0).sum()
-    weight = xp.where(count > 0, 1.0 / (xp.where(count > 0, count, 1) * present), 0.0)
+    weight = xp.where(count > 0, 1.0 / (xp.where(count > 0, count * present, 1)), 0.0)
     weighting = Weighting("sum", cast(weight, x.dtype)[y], kept)
     numbers = {"label_smoothing": 0.0, "z_loss": 0.0}
     arrays = x, y, None

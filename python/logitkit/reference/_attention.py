@@ -66,6 +66,11 @@ def scaled_dot_product_attention(
     """Attention with the arguments of ``torch.nn.functional.scaled_dot_product_attention``."""
     if dropout_p != 0.0:
         raise ValueError(f"expected dropout_p = 0, the only one there is, not {dropout_p}")
+    if not enable_gqa:
+        lead = np.broadcast_shapes(*(np.shape(x)[:-2] for x in (query, key, value)))
+        query, key, value = (
+            np.broadcast_to(x, (*lead, *np.shape(x)[-2:])) for x in (query, key, value)
+        )
     return attention(query, key, value, mask=attn_mask, is_causal=is_causal, scale=scale)
 
 

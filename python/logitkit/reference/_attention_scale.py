@@ -95,7 +95,14 @@ def _like(x: Any, n: Any) -> Any:
 def _per_head(parameter: Any, n: Any) -> Any:
     """Return a parameter, scalar or one for each head, so that it multiplies (..., heads, n)."""
     parameter = _like(parameter, n)
-    return parameter[..., None] if parameter.ndim else parameter
+    if not parameter.ndim:
+        return parameter
+    if n.ndim > 1 and parameter.shape != (1,) and n.shape[-2] not in (1, *parameter.shape):
+        raise ValueError(
+            f"expected a parameter of scale for each of {n.shape[-2]} heads, not of shape "
+            f"{tuple(parameter.shape)}"
+        )
+    return parameter[..., None]
 
 
 @dataclass(frozen=True)

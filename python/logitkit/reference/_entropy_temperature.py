@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 
-def entropy_temperature(x: ArrayLike, target_entropy: ArrayLike, /, axis: int = -1) -> Any:
+def entropy_temperature(x: ArrayLike, target_entropy: ArrayLike, axis: int = -1) -> Any:
     """Bisect the interval of all temperatures for entropy(softmax(x / temperature)) = target."""
     rows = np.moveaxis(np.asarray(x, np.float64), axis, -1)
     targets = np.broadcast_to(np.asarray(target_entropy, np.float64), rows.shape[:-1])
@@ -26,7 +26,7 @@ def entropy_temperature(x: ArrayLike, target_entropy: ArrayLike, /, axis: int = 
 
 
 def entropy_temperature_vjp(
-    x: ArrayLike, temperature: ArrayLike, g: ArrayLike, /, axis: int = -1
+    x: ArrayLike, temperature: ArrayLike, g: ArrayLike, axis: int = -1
 ) -> Any:
     """G * dt/dx = g * p (z - mean) / variance, and g * dt/dH = g * t / variance, z = x / t."""
     rows = np.moveaxis(np.asarray(x, np.float64), axis, -1)

@@ -65,7 +65,7 @@ def _slopes(x: Any, target: Any, dim: Any) -> tuple[Any, Any]:
     return p * centred / variance, tau / variance
 
 
-def entropy_temperature(x: Any, target_entropy: Any, /, axis: int = -1) -> Any:
+def entropy_temperature(x: Any, target_entropy: Any, axis: int = -1) -> Any:
     r"""
     Temperature at which a softmax of a tensor has a given entropy.
 

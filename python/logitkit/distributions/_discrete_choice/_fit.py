@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .. import _integrals
-from .._noise import Normal
+from .._noise import law_or_normal
 from ._design import (
     Array,
     Columns,
@@ -211,7 +211,7 @@ def fit(
     >>> bool(np.all(np.abs(result.coefficients - [1.0, -0.5]) < 3 * result.standard_errors))
     True
     """
-    noise = Normal() if noise is None else noise
+    noise = law_or_normal(noise)
     if is_table(design):
         if available is not None:
             raise ValueError("expected no available with a table: leave out rows instead")
