@@ -8,6 +8,7 @@
 #include <cuda_runtime.h>
 
 #include <cstddef>
+#include <limits>
 
 #include "cuda/memory.h"
 #include "noise_argmax/noise_argmax_cuda.h"
@@ -25,6 +26,7 @@ struct PlainLaw {
   static constexpr bool begins_at_zero = false, is_tabulated = false;
   static constexpr double break_shift = 0.0;
   static constexpr double lowest = -1600.0;  // classes below cannot win
+  static constexpr double farthest = std::numeric_limits<double>::infinity();  // below the largest
   __device__ static bool has_mean() { return true; }
   __device__ static double coordinate_of(double u) { return u; }
   __device__ static double node_at(double coordinate) { return coordinate; }
@@ -37,6 +39,7 @@ struct PlainLaw {
 struct NormalNoise : PlainLaw {
   static constexpr bool is_smooth = true;
   static constexpr double lowest = -64.0;
+  static constexpr double farthest = 1e154;  // whose square does not overflow
 
   /// Phi(-t) / phi(t) for t >= 0: simd/log_ndtr.h says how.
   __device__ static double mills_ratio(double t) {
@@ -119,6 +122,7 @@ struct LaplaceNoise : PlainLaw {
 struct CauchyNoise : PlainLaw {
   static constexpr bool has_breaks = true, is_heavy = true;  // no breaks, but peaks
   static constexpr double lowest = -1.7976931348623157e308;
+  static constexpr double farthest = 0x1p50;  // panels tell widths of its peak apart
   static constexpr double pi = 0x1.921fb54442d18p+1, inverse_pi = 0x1.45f306dc9c883p-2;
   /// F(-t) = atan(1 / t) / pi, for t >= 0: nothing cancels.
   __device__ static double tail(double t) {
@@ -149,6 +153,7 @@ struct CauchyNoise : PlainLaw {
 struct TabulatedNoise : PlainLaw {
   static constexpr bool has_breaks = true, is_heavy = true, is_tabulated = true;  // peaks
   static constexpr double lowest = -1.7976931348623157e308;
+  static constexpr double farthest = 0x1p50;  // panels tell widths of its peak apart
   static constexpr double least_log_prob = -2e4;
   NoiseTable table;
 

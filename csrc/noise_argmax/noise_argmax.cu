@@ -124,7 +124,8 @@ class NoiseRow {
     if (threadIdx.x < count) {
       const unsigned k = threadIdx.x;
       const double log = row_integrals_.log_integrand(memory_.nodes[k], logit, memory_.sums[k]);
-      memory_.masses[k] *= exp(log - top);
+      // It is not that much above the highest sample, unless huge logarithms are rounded.
+      memory_.masses[k] *= exp(fmin(log - top, 16.0));
     }
     __syncthreads();
     return count;

@@ -4,9 +4,10 @@
 // leaves a class out. The work is done in double, by one block of threads for each row, whose
 // classes are all evaluated at all nodes: O(n nodes), some hundred nodes, and some for each class
 // whose logit lies within the integrals of Laplace, uniform, Cauchy or tabulated noise. 0 < scale <
-// inf. The bits of a row do not depend on the others. Names are those of noise_argmax.h, for arrays
-// on the device: of Noise and its table the two structs lie on the host, the polynomials on the
-// device.
+// inf. The bits of a row do not depend on the others. Logits more than 2^50 scales below the
+// largest count as that far where tails are heavy (Cauchy, tabulated); normal noise, 1e154. Names
+// are those of noise_argmax.h, for arrays on the device: of Noise and its table the two structs lie
+// on the host, the polynomials on the device.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -33,8 +34,9 @@ std::size_t noise_argmax_workspace(std::size_t rows, std::size_t classes);
 
 /// probabilities[i] = P(argmax = i), or their logarithms.
 ///   Error:    relative for probabilities, absolute for logarithms: 1e-9 in double and 1e-5 in
-///             float where the probability is above 1e-30; below 1e-299 it is 0. Half types are
-///             computed as floats are, and rounded.
+///             float where the probability is above 1e-30; below 1e-299 it is 0. Where tails are
+///             heavy, the spread of a row in units of the scale times 2^-50 comes to that. Half
+///             types are computed as floats are, and rounded.
 template <class S>
 cudaError_t noise_argmax(const NoisyLogits<S>& x, bool logarithms, S* out, void* workspace,
                          cudaStream_t stream);

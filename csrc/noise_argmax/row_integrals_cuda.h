@@ -96,6 +96,14 @@ class RowIntegrals : public RowSums<Law> {
       count += size;
       u_ = end;
     }
+    if (count == 0 && !has_nodes_) {  // so far out numbers lie farther apart than the range is wide
+      if (threadIdx.x == 0) {
+        memory_.nodes[0] = u_;
+        memory_.masses[0] = 1.0;
+      }
+      count = 1;
+    }
+    has_nodes_ = true;
     __syncthreads();
     return count;
   }
@@ -200,6 +208,7 @@ class RowIntegrals : public RowSums<Law> {
     high_ = law_.node_at(range.high);
     fixed_width_ = 0.0;
     sample_ = 0;
+    has_nodes_ = false;
   }
 
   /// The next break points on both sides of u_, or peaks of densities where tails are heavy.
@@ -243,6 +252,7 @@ class RowIntegrals : public RowSums<Law> {
   const PanelRules& rules_;
   double low_ = 0.0, high_ = 0.0, u_ = 0.0, fixed_width_ = 0.0;
   unsigned sample_ = 0;
+  bool has_nodes_ = false;  // since begin_panels()
 };
 
 }  // namespace logitkit::cuda

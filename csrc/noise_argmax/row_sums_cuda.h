@@ -91,8 +91,11 @@ class RowSums {
   }
   __device__ double max() const { return max_; }
   __device__ const Law& law() const { return law_; }
-  /// A logit in units of the scale, the largest being 0.
-  __device__ double shifted(std::size_t j) const { return (logits_[first_ + j] - max_) / scale_; }
+  /// A logit in units of the scale, the largest being 0 and none but -inf beyond the farthest.
+  __device__ double shifted(std::size_t j) const {
+    const double logit = logits_[first_ + j];
+    return logit == -infinity<double>() ? logit : fmax((logit - max_) / scale_, -Law::farthest);
+  }
 
   /// memory.sums[k] = log G of the first nodes.
   __device__ void sum_log_cdfs(unsigned count) { log_cdf_sums(memory_.nodes, count, memory_.sums); }

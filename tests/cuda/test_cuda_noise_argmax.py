@@ -196,6 +196,27 @@ def test_classes_that_cannot_win(law, device):
 
 
 @by_law
+@pytest.mark.parametrize("near", [[0.0], [0.0, 0.3], [0.0, 0.3, -0.2]], ids=len)
+@pytest.mark.parametrize("far", [1e14, 1e16, 1e18, 1e155, 1e300])
+def test_classes_out_of_reach_do_not_change_the_others(law, near, far, device):
+    alone, noise = np.array([near]), NOISES[law]
+    z, n = tensor([[*near, -far]], torch.float64, device), len(near)
+    want, of_logits = log_prob_on_processor(alone, [0], law)
+    found, gradient = cuda.noise_argmax_log_prob(z, [0], noise, return_gradient=True)
+    assert abs(host(found)[0] - want[0]) <= 2e-12
+    assert np.max(np.abs(host(gradient)[0, :n] - of_logits)) <= 1e-9
+    p = np.empty_like(alone)
+    _cpu.noise_argmax_probs(alone, on_processor(law), 1.0, p)
+    found = host(cuda.noise_argmax_probs(z, noise))[:, :n]
+    np.testing.assert_allclose(found, p, rtol=2e-9, atol=1e-12)
+    if law == "laplace" and n == 1:
+        return  # whose work for the class that is far is O(far)
+    last, gradient = cuda.noise_argmax_log_prob(z, [n], noise, return_gradient=True)
+    assert host(last)[0] < -30.0
+    assert not torch.isnan(gradient).any()
+
+
+@by_law
 def test_results_do_not_depend_on_the_batch(law, device):
     x = tensor(logits(5, 37, spread=0.4), torch.float32, device)
     together = cuda.noise_argmax_probs(x, NOISES[law])
