@@ -859,6 +859,8 @@ def test_torch_semantics():
         {"is_causal": True},
         {"attn_mask": mask},
         {"attn_mask": rng.normal(size=(33, 50)).astype(np.float32)},
+        {"attn_mask": mask, "is_causal": True},
+        {"attn_mask": rng.normal(size=(33, 50)).astype(np.float32), "is_causal": True},
         {"scale": 0.3},
     ):
         tensors = {k: torch.from_numpy(x) if hasattr(x, "shape") else x for k, x in options.items()}
@@ -868,12 +870,18 @@ def test_torch_semantics():
     np.testing.assert_allclose(ours(q, k[:, :2], v[:, :2], enable_gqa=True), want, atol=4e-6)
 
 
+def test_a_key_of_nan_makes_logsumexp_nan_and_leaves_max_logit_to_the_others():
+    x = np.array([[1.0, np.nan, 0.0], [0.0, 1.0, 2.0]])[:, :, None]
+    result = attention_with_stats(x[1:], x[:1], x[:1], scale=1.0)
+    assert np.isnan(result.logsumexp).all()
+    assert np.isnan(result.output).all()
+    assert all(np.isnan(m) or m in (0.0, 1.0, 2.0) for m in result.max_logit.flat)
+
+
 def test_scaled_dot_product_attention_refuses():
     q = np.ones((1, 4, 3, 8), np.float32)
     with pytest.raises(ValueError, match="dropout"):
         logitkit.scaled_dot_product_attention(q, q, q, dropout_p=0.1)
-    with pytest.raises(ValueError, match="not both"):
-        logitkit.scaled_dot_product_attention(q, q, q, np.ones((3, 3), bool), is_causal=True)
     with pytest.raises(ValueError, match="enable_gqa"):
         logitkit.scaled_dot_product_attention(q, q[:, :2], q[:, :2])
 

@@ -47,7 +47,7 @@ def scaled_dot_product_attention(
     dropout_p : float
         Must be 0.
     is_causal : bool
-        Whether query `i` sees the keys up to `i` only.
+        Whether query `i` sees the keys up to `i` only, of those that `attn_mask` leaves.
     scale : float, optional
         The factor of the scores. Default: ``1 / sqrt(head_dim)``.
     enable_gqa : bool
@@ -63,8 +63,7 @@ def scaled_dot_product_attention(
     TypeError
         If the arrays are not of one of the types, all the same, in main memory.
     ValueError
-        If shapes do not fit each other, `dropout_p` is not 0, or a mask is given together with
-        `is_causal`.
+        If shapes do not fit each other, or `dropout_p` is not 0.
 
     See Also
     --------
@@ -84,8 +83,6 @@ def scaled_dot_product_attention(
             f"expected dropout_p = 0, not {dropout_p}: there is no dropout in inference, and "
             "none here"
         )
-    if attn_mask is not None and is_causal:
-        raise ValueError("expected attn_mask or is_causal, not both: lay the causal mask over it")
     if not enable_gqa:
         query, key, value = _broadcast(query, key, value)
     return attention(query, key, value, mask=attn_mask, is_causal=is_causal, scale=scale)
@@ -330,7 +327,8 @@ def attention_with_stats(
         and `max_logit`, in nats, and `n_visible`, ``int64``, have its shape without the last
         axis; they are ``float64`` if `query` is, otherwise ``float32``. The first two are
         those of the softmax with its sink, the others do not count it. A row that sees nothing
-        has ``-inf``, 0, ``-inf`` and 0.
+        has ``-inf``, 0, ``-inf`` and 0. A row with a logit that is NaN, such as one of a key with
+        NaN or infinity, has a NaN as `logsumexp`; its `max_logit` may be that of its other keys.
 
     Raises
     ------
