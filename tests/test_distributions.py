@@ -355,6 +355,16 @@ def test_masked_classes():
         (lambda: ArgmaxNoise(MU).log_prob([0, 5]), ValueError, r"0 to 4, not 5 at \(1,\)"),
         (lambda: ArgmaxNoise(MU).log_prob(-1), ValueError, "not -1"),
         (lambda: ArgmaxNoise(MU).log_prob(0.0), TypeError, "integers, not float64"),
+        (
+            lambda: ArgmaxNoise(MU).vjp(np.ones(3)),
+            ValueError,
+            r"cotangent that broadcasts to \(5,\), .* \(3,\)",
+        ),
+        (
+            lambda: CorrelatedArgmaxNoise(MU, np.ones((5, 1))).vjp(np.ones((2, 5))),
+            ValueError,
+            r"cotangent that broadcasts to \(5,\), .* \(2, 5\)",
+        ),
         (lambda: ArgmaxNoise(MU).top_k_inclusion(6), ValueError, "k <= 5 classes, not k = 6"),
         (lambda: ArgmaxNoise(MU).sample_k(0, rng=0), ValueError, "not k = 0"),
         (lambda: ArgmaxNoise(MU).sample(-1, rng=0), ValueError, "not negative"),

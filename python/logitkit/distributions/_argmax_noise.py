@@ -15,7 +15,7 @@ from .._lines import compute_type, result_type
 from .._real_array import real_array
 from .._softmax import softmax
 from . import _integrals, _quantile_rule, _sampling
-from ._class_arguments import check_classes, check_logits, shape_of_sample
+from ._class_arguments import check_classes, check_logits, cotangent_of, shape_of_sample
 from ._noise import Gumbel, Noise, Normal, law_or_normal
 from ._top_k_inclusion import top_k_inclusion
 
@@ -266,8 +266,13 @@ class ArgmaxNoise:
         ndarray, shape of the logits
             :math:`\sum_i g_i \, \partial p_i / \partial \mu_j`. The Jacobian is symmetric, and
             positive semi-definite: `probs` is the gradient of `expected_max`.
+
+        Raises
+        ------
+        ValueError
+            If `cotangent` does not broadcast to the shape of the logits.
         """
-        g = np.broadcast_to(real_array("cotangent", cotangent), self.logits.shape)
+        g = cotangent_of(self.logits.shape, cotangent)
         rows = self._rows
         g = np.ascontiguousarray(g.reshape(rows.shape), rows.dtype)
         if self.rule == "quantile":

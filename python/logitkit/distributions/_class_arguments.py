@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .._backend import as_array
+from .._real_array import real_array
 
 
 def check_logits(logits: Any) -> None:
@@ -25,6 +26,18 @@ def check_logits(logits: Any) -> None:
         raise ValueError(
             f"expected a finite logit in every row, but row {place} is -inf throughout"
         )
+
+
+def cotangent_of(shape: tuple[int, ...], cotangent: Any) -> Any:
+    """Return a cotangent broadcast to the shape of the logits."""
+    g = real_array("cotangent", cotangent)
+    try:
+        return np.broadcast_to(g, shape)
+    except ValueError:
+        raise ValueError(
+            f"expected cotangent that broadcasts to {shape}, a number for each logit, not of "
+            f"shape {g.shape}"
+        ) from None
 
 
 def shape_of_sample(sample_shape: int | Sequence[int]) -> tuple[int, ...]:

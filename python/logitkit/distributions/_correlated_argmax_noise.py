@@ -15,7 +15,7 @@ from .._lines import compute_type, result_type
 from .._real_array import real_array
 from ..random import as_philox
 from . import _sampling
-from ._class_arguments import check_classes, check_logits, shape_of_sample
+from ._class_arguments import check_classes, check_logits, cotangent_of, shape_of_sample
 from ._factor_integrals import FactorIntegrals
 from ._given_factors import EqualScale, GivenFactors, NormalScales
 from ._noise import Cauchy, Gumbel, Logistic, Noise, Normal, StudentT, law_or_normal
@@ -291,8 +291,13 @@ class CorrelatedArgmaxNoise:
         CorrelatedGradients
             The derivatives of :math:`\sum_i g_i p_i` with respect to `logits`, `factor` and
             `scale`.
+
+        Raises
+        ------
+        ValueError
+            If `cotangent` does not broadcast to the shape of the logits.
         """
-        g = np.broadcast_to(real_array("cotangent", cotangent), self.logits.shape)
+        g = cotangent_of(self.logits.shape, cotangent)
         g = g.reshape(-1, self.num_classes).astype(np.float64)
         size = np.maximum(np.max(np.abs(g), axis=-1, initial=0.0), np.finfo(np.float64).tiny)
         n, rank, integrals = self.num_classes, self.rank, self.integrals()
