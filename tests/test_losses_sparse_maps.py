@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from logitkit import losses, softmax
+from logitkit.reference import losses as reference
 
 INF = float("inf")
 grad = losses.value_and_grad
@@ -62,9 +63,11 @@ def test_top_k_of_equal_scores_and_of_clear_ones():
     s = 60.0 * np.arange(5.0)[None]
     inside = [losses.smooth_top_k_accuracy(s, [y], k=2) for y in range(5)]
     np.testing.assert_allclose(inside, [1.0, 1.0, 1.0, 0.0, 0.0], atol=1e-12)
-    assert losses.smooth_top_k_accuracy(s, [0], k=9) == 0.0
-    with pytest.raises(ValueError, match="k >= 1"):
-        losses.smooth_top_k_accuracy(s, [0], k=0)
+    assert losses.smooth_top_k_accuracy(s, [0], k=5) == 0.0
+    for function in (losses.smooth_top_k_accuracy, reference.smooth_top_k_accuracy):
+        for k in (0, 6):
+            with pytest.raises(ValueError, match=f"k from 1 to the 5 classes, not {k}"):
+                function(s, [0], k=k)
 
 
 def test_shares_of_the_top_k_add_up_to_k():

@@ -25,7 +25,7 @@ def _top_k_formula(xp: Any, x: Any, target: Any, *, k: int) -> Any:
 def _top_k(x: Any, target: Any, *, argnums: tuple[int, ...], k: int) -> tuple[Any, tuple[Any, ...]]:
     """Return 1 - p_y and slopes: those of the threshold are p (1 - p) over their sum."""
     check_classes(target, x.shape[-1])
-    if k >= x.shape[-1]:
+    if k == x.shape[-1]:
         return np.zeros(x.shape[:-1], x.dtype), (np.zeros_like(x),) if argnums else ()
     p = threshold_top_k(x.astype(np.float64), -1, k=k, cdf="logistic")
     at = target[..., None].astype(np.intp)
@@ -88,7 +88,7 @@ def smooth_top_k_accuracy(
     target : array_like or Tensor of integers, shape of `logits` without `axis`
         The true class of each row.
     k : int, default 5
-        How many classes may be guessed. With as many as there are the loss is 0.
+        How many classes may be guessed, from 1 to `n`; of all of them the loss is 0.
     <kept rows>
     <rows>
 
@@ -110,8 +110,6 @@ def smooth_top_k_accuracy(
     >>> print(f"{losses.smooth_top_k_accuracy(np.zeros((1, 4)), [0], k=3):.2f}")
     0.25
     """
-    if k < 1:
-        raise ValueError(f"expected k >= 1, not {k}")
     rows = class_rows(
         logits,
         target,
@@ -124,6 +122,9 @@ def smooth_top_k_accuracy(
     )
     if rows.target.ndim == rows.logits.ndim:
         raise ValueError("expected a class for each row in target, not probabilities")
+    n = rows.logits.shape[-1]
+    if not 1 <= k <= n:
+        raise ValueError(f"expected k from 1 to the {n} classes, not {k}")
     arrays = rows.logits, rows.target
     numbers = {"k": int(k)}
     return RowTerms(TOP_K, arrays, rows.weighting, rows.dtype, rows.undo[:1], numbers, classes=rows)

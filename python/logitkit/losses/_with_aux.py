@@ -122,6 +122,8 @@ def _documentation(name: str, text: str | None) -> str | None:
     arguments = "[[1.0, 0.0], [0.0, 2.0]], [0, 0]"
     if name == "logit_adjusted_cross_entropy":
         arguments += ", prior=[0.5, 0.5]"
+    if name == "smooth_top_k_accuracy":
+        arguments += ", k=1"
     if name == "linear_cross_entropy":
         arguments = "[[1.0], [-1.0]], [[1.0], [-1.0]], [0, 0]"
     parts = (

@@ -140,6 +140,9 @@ def smooth_top_k_accuracy(
     denominator: float | None = None,
 ) -> Any:
     """1 - sigmoid(x_y - threshold), where sum_j sigmoid(x_j - threshold) = k."""
+    n = np.shape(logits)[axis]
+    if not 1 <= k <= n:
+        raise ValueError(f"expected k from 1 to the {n} classes, not {k}")
     return loss_of_classes(
         lambda x, t, *_: top_k_formula(np, x, np.asarray(t), None, k=k),
         logits,
