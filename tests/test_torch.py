@@ -784,7 +784,6 @@ def test_wrong_out(out, error, message, dtype):
 @pytest.mark.parametrize(
     ("x", "message"),
     [
-        (torch.zeros(3, dtype=torch.complex64), "real numbers .* not torch.complex64"),
         (torch.zeros(3, dtype=torch.float8_e5m2), "not torch.float8_e5m2"),
         (torch.zeros(3).to_sparse(), "layout torch.sparse_coo"),
     ],
@@ -792,6 +791,41 @@ def test_wrong_out(out, error, message, dtype):
 def test_wrong_tensors(ours, theirs, x, message):
     with pytest.raises(TypeError, match=message):
         ours(x, 0)
+
+
+COMPLEX = {name: ALONG[name][0] for name in ("softmax", "log_softmax", "logsumexp", "weighted")}
+
+
+@pytest.mark.parametrize("ours", COMPLEX.values(), ids=COMPLEX)
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128], ids=str)
+def test_complex_tensors_are_as_arrays(ours, dtype):
+    x = torch.from_numpy(np.random.default_rng(31).normal(size=(3, 4, 2))).view(torch.complex128)
+    x = x[..., 0].to(dtype)
+    for z in (x, x.T, x.conj(), x[:, ::2]):
+        assert_same(ours(z, 1), ours(z.resolve_conj().numpy(), 1))
+    wanted = x.clone().requires_grad_()
+    with pytest.raises(RuntimeError, match=r"no derivative: pass x\.detach"):
+        ours(wanted, 1)
+    with torch.no_grad():
+        assert_same(ours(wanted, 1), ours(x.numpy(), 1))
+    with pytest.raises(TypeError, match=f"real numbers .* not {dtype}"):
+        ours(x.to("meta"), 1)
+
+
+def test_complex_weights():
+    a = torch.tensor([0.0, 1.0, 2.0])
+    for b in (2j, torch.tensor([1j, 1.0, -1j])):
+        of_array = b.numpy() if isinstance(b, torch.Tensor) else b
+        want = logitkit.logsumexp(a.numpy(), b=of_array, return_sign=True)
+        assert_same(logitkit.logsumexp(a, b=b, return_sign=True), want)
+    out = torch.empty(3, dtype=torch.complex64)
+    assert logitkit.softmax(a + 0j, out=out) is out
+    torch.testing.assert_close(out, torch.softmax(a, 0) + 0j)
+
+
+def test_softmax_stats_refuses_complex_tensors():
+    with pytest.raises(TypeError, match=r"real numbers .* not torch\.complex64"):
+        logitkit.softmax_stats(torch.zeros(3, dtype=torch.complex64), 0)
 
 
 def test_a_tensor_on_a_gpu_stays_there():

@@ -11,6 +11,7 @@ from ._softmax import probabilities
 from ._tensors import (
     as_array,
     as_tensor,
+    complex_arrays,
     compute_type,
     is_direct,
     kept,
@@ -117,7 +118,8 @@ def logsumexp(
     Parameters
     ----------
     a : Tensor, shape (..., n, ...)
-        Log-weights, in nats: real numbers.
+        Log-weights, in nats: real numbers, or complex ones in main memory, which have no
+        derivative.
     axis : int or tuple of ints, optional
         The axis, or the axes, of `n` elements in all that are summed over. Default: all of
         them.
@@ -144,12 +146,12 @@ def logsumexp(
     Raises
     ------
     TypeError
-        If an argument is not a dense tensor of real numbers in main memory, or `out` is not one
-        of the result's type.
+        If an argument is not a dense tensor of numbers, or `out` is not one of the result's type.
     ValueError
         If `out` has another shape than the result.
     RuntimeError
-        If `b` cannot be broadcast against `a`, or `out` is given and an argument requires grad.
+        If `b` cannot be broadcast against `a`, or an argument requires grad and `out` is given or
+        one is complex.
     numpy.exceptions.AxisError
         If `a` has no such `axis`.
 
@@ -179,6 +181,13 @@ def logsumexp(
         refuse_derivatives("logsumexp", a, b, out)
         result = logsumexp(a, axis, b, keepdims, return_sign)
         return (written(result[0], out), result[1]) if return_sign else written(result, out)
+    is_complex = isinstance(a, torch.Tensor) and (a.is_complex() or isinstance(b, complex))
+    if is_complex and isinstance(b, (int, float, complex)):
+        b = torch.as_tensor(b, dtype=torch.result_type(a, b))
+    if (arrays := complex_arrays("logsumexp", a, *(() if b is None else (b,)))) is not None:
+        array, of_b = (*arrays, None)[:2]
+        result = _logsumexp.logsumexp(array, axis, of_b, keepdims, return_sign)
+        return tuple(map(as_tensor, result)) if return_sign else as_tensor(result)
     if b is None:
         value = reduced(_logsumexp.logsumexp, logsumexp_op, a, axis, keepdims)
         if not return_sign:

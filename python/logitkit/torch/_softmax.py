@@ -10,6 +10,7 @@ from ._operator import operator
 from ._tensors import (
     as_array,
     as_tensor,
+    complex_arrays,
     is_direct,
     is_memory,
     lines,
@@ -121,7 +122,7 @@ def softmax(x: Any, axis: int | tuple[int, ...] | None = None, *, out: Any = Non
     Parameters
     ----------
     x : Tensor, shape (..., n, ...)
-        Logits, in nats: real numbers.
+        Logits, in nats: real numbers, or complex ones in main memory, which have no derivative.
     axis : int or tuple of ints, optional
         The axis, or the axes, of `n` elements in all that sum to one. Default: all of them.
     out : Tensor, optional
@@ -137,12 +138,11 @@ def softmax(x: Any, axis: int | tuple[int, ...] | None = None, *, out: Any = Non
     Raises
     ------
     TypeError
-        If `x` is not a dense tensor of real numbers in main memory, or `out` is not one of the
-        result's type.
+        If `x` is not a dense tensor of numbers, or `out` is not one of the result's type.
     ValueError
         If `n` is zero, or `out` has another shape than `x`.
     RuntimeError
-        If `out` is given and an argument requires grad.
+        If `out` is given and an argument requires grad, or `x` is complex and does.
     numpy.exceptions.AxisError
         If `x` has no such `axis`.
 
@@ -174,7 +174,7 @@ def log_softmax(x: Any, axis: int | tuple[int, ...] | None = None, *, out: Any =
     Parameters
     ----------
     x : Tensor, shape (..., n, ...)
-        Logits, in nats: real numbers.
+        Logits, in nats: real numbers, or complex ones in main memory, which have no derivative.
     axis : int or tuple of ints, optional
         The axis, or the axes, of `n` elements in all whose exponentials sum to one. Default:
         all of them.
@@ -190,12 +190,11 @@ def log_softmax(x: Any, axis: int | tuple[int, ...] | None = None, *, out: Any =
     Raises
     ------
     TypeError
-        If `x` is not a dense tensor of real numbers in main memory, or `out` is not one of the
-        result's type.
+        If `x` is not a dense tensor of numbers, or `out` is not one of the result's type.
     ValueError
         If `n` is zero, or `out` has another shape than `x`.
     RuntimeError
-        If `out` is given and an argument requires grad.
+        If `out` is given and an argument requires grad, or `x` is complex and does.
     numpy.exceptions.AxisError
         If `x` has no such `axis`.
 
@@ -225,6 +224,8 @@ def _along(
     if out is not None:
         refuse_derivatives(function.__name__, x, out)
         return written(_along(function, op, x, axis, None), out)
+    if (arrays := complex_arrays(function.__name__, x)) is not None:
+        return as_tensor(function(*arrays, axis))
     dtype = result_type(x)
     if (y := readable(x, dtype)) is not x:
         return _along(function, op, y, axis, None).to(dtype)

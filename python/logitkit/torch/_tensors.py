@@ -86,6 +86,24 @@ def result_type(*tensors: Any) -> torch.dtype:
     return dtype
 
 
+def complex_arrays(name: str, *tensors: Any) -> Any:
+    """Return the memory of `tensors` in their common type, or None if that is not complex."""
+    if not any(isinstance(x, Tensor) and x.is_complex() for x in tensors):
+        return None
+    if not all(isinstance(x, Tensor) and x.layout is torch.strided for x in tensors):
+        return None
+    dtype = reduce(torch.promote_types, (x.dtype for x in tensors))
+    dense = [x.to(dtype).resolve_conj().resolve_neg() for x in tensors]
+    if dtype not in (torch.complex64, torch.complex128) or not all(map(is_memory, dense)):
+        return None
+    if torch.is_grad_enabled() and any(x.requires_grad for x in tensors):
+        raise RuntimeError(
+            f"{name}() of complex numbers has no derivative: pass x.detach(), or call it under "
+            "torch.no_grad()"
+        )
+    return [as_array(x) for x in dense]
+
+
 def compute_type(dtype: torch.dtype) -> torch.dtype:
     """Return the type in which results of type `dtype` are computed."""
     return _COMPUTE[dtype]
