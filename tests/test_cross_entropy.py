@@ -261,3 +261,51 @@ def test_tensors_that_are_left_out_and_statistics():
     assert not x.grad[1].any()
     assert aux.accuracy.tolist() == [1.0, 0.0, 1.0]
     assert aux.logsumexp[1].item() == 0.0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"weight": [1.0, 1.0, NAN, 1.0]}, r"weight of numbers, not NaN at \[2\]"),
+        ({"sample_weight": [1.0, NAN, 1.0]}, r"sample_weight of numbers, not NaN at \[1\]"),
+        ({"denominator": 0.0}, "denominator > 0, .* not 0.0"),
+        ({"denominator": NAN}, "denominator > 0, .* not nan"),
+        ({"z_loss": -0.1}, "0 <= z_loss < inf, .* not -0.1"),
+        ({"z_loss": NAN}, "0 <= z_loss < inf, .* not nan"),
+    ],
+)
+def test_weights_and_divisors_without_meaning(options, message):
+    x, y = np.zeros((3, 4)), np.array([0, 1, 2])
+    for call in (
+        lambda: losses.cross_entropy(x, y, **options),
+        lambda: losses.focal(x, y, **options),
+        lambda: losses.linear_cross_entropy(x, np.eye(4), y, **options),
+        lambda: losses.value_and_grad(losses.cross_entropy)(x, y, **options),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
+def test_negative_weights_and_those_of_rows_that_are_left_out():
+    x, y = np.arange(12.0).reshape(3, 4) % 5, np.array([0, 1, -100])
+    weight = np.array([-1.0, 2.0, 1.0, 1.0])
+    rows = losses.cross_entropy(x, y, reduction="none")
+    value = losses.cross_entropy(x, y, weight=weight)
+    assert value == pytest.approx(2.0 * rows[1] - rows[0], rel=1e-12)
+    some = losses.cross_entropy(x, y, sample_weight=[3.0, -1.0, NAN])
+    assert some == pytest.approx((3.0 * rows[0] - rows[1]) / 2.0, rel=1e-12)
+
+
+def test_z_loss_is_not_weighted_but_divided():
+    x, y = np.arange(12.0).reshape(3, 4) % 5, np.array([0, 1, 3])
+    weight, z = np.array([1.0, 2.0, 3.0, 4.0]), 0.1
+    plain = losses.cross_entropy(x, y, weight=weight)
+    want = plain + z * np.sum(np.log(np.exp(x).sum(-1)) ** 2) / weight[y].sum()
+    assert losses.cross_entropy(x, y, weight=weight, z_loss=z) == pytest.approx(want, rel=1e-12)
+    assert reference.cross_entropy(x, y, weight=weight, z_loss=z) == pytest.approx(want, rel=1e-12)
+    layer = losses.linear_cross_entropy(x, np.eye(4), y, weight=weight, z_loss=z)
+    assert layer == pytest.approx(want, rel=1e-12)
+    torch = pytest.importorskip("torch")
+    tensors = [torch.from_numpy(a) for a in (x, y, weight)]
+    value = losses.cross_entropy(*tensors[:2], weight=tensors[2], z_loss=z)
+    assert value.item() == pytest.approx(want, rel=1e-12)

@@ -15,7 +15,7 @@ from ..reference.losses._classes import (
     poly_phi,
 )
 from ._class_kernel import Information, class_loss
-from ._class_rows import class_rows
+from ._class_rows import class_numbers, class_rows
 from ._terms import RowTerms
 
 
@@ -70,9 +70,7 @@ def class_terms(
     row_loss: Any, logits: Any, target: Any, common: dict[str, Any], **own: float
 ) -> RowTerms:
     """Return the terms of a loss of this family, given the arguments that all of them share."""
-    label_smoothing, z_loss = float(common.pop("label_smoothing")), float(common.pop("z_loss"))
-    if not 0.0 <= label_smoothing <= 1.0:
-        raise ValueError(f"expected 0 <= label_smoothing <= 1, not {label_smoothing}")
+    label_smoothing, z_loss = class_numbers(common.pop("label_smoothing"), common.pop("z_loss"))
     rows = class_rows(logits, target, **common)
     numbers = {"label_smoothing": label_smoothing, "z_loss": z_loss, **own}
     arrays = rows.logits, rows.target, rows.weight

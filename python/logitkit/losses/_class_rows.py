@@ -11,6 +11,7 @@ from .._lines import normalized
 from ._namespace import (
     broadcast,
     cast,
+    check_not_nan,
     first_index,
     floating,
     is_bool,
@@ -74,7 +75,7 @@ def class_rows(
         x = xp.where(kept[..., None], x, xp.zeros_like(x))
     norm = None
     if weight is not None:
-        weight = _class_weight(weight, x)
+        weight = class_weight(weight, x, x.shape[-1])
         norm = None if t.ndim == x.ndim else weight[t]
         weight = xp.broadcast_to(weight, tuple(x.shape))
     if sample_weight is not None:
@@ -108,14 +109,25 @@ def kept_rows(x: Any, t: Any, mask: Any, ignore_index: int | None) -> Any:
     return kept
 
 
-def _class_weight(weight: Any, x: Any) -> Any:
+def class_weight(weight: Any, x: Any, n: int) -> Any:
+    """Return weights of `n` classes, checked, in the type of `x`."""
     weight = cast(like("weight", weight, x), x.dtype)
-    if tuple(weight.shape) != (x.shape[-1],):
+    if tuple(weight.shape) != (n,):
         raise ValueError(
-            f"expected weight of shape {(x.shape[-1],)}, one for each class, "
-            f"not {tuple(weight.shape)}"
+            f"expected weight of shape {(n,)}, one for each class, not {tuple(weight.shape)}"
         )
+    check_not_nan("weight", weight)
     return weight
+
+
+def class_numbers(label_smoothing: float, z_loss: float) -> tuple[float, float]:
+    """Return the numbers that losses of classes share, checked."""
+    label_smoothing, z_loss = float(label_smoothing), float(z_loss)
+    if not 0.0 <= label_smoothing <= 1.0:
+        raise ValueError(f"expected 0 <= label_smoothing <= 1, not {label_smoothing}")
+    if not 0.0 <= z_loss < np.inf:
+        raise ValueError(f"expected 0 <= z_loss < inf, a factor of a square, not {z_loss}")
+    return label_smoothing, z_loss
 
 
 def check_classes(t: Any, n: int, ignore_index: int | None = None) -> None:

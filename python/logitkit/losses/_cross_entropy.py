@@ -10,7 +10,7 @@ import numpy as np
 from .. import _cpu
 from ..reference.losses._classes import class_formula, logarithm_phi
 from ._class_formulas import LOG_LOSS
-from ._class_rows import ClassRows, check_classes, class_rows, kept_rows
+from ._class_rows import ClassRows, check_classes, class_numbers, class_rows, kept_rows
 from ._namespace import floating, like, namespace_of
 from ._reduction import Reduction
 from ._row_loss import RowLoss
@@ -122,9 +122,7 @@ def _rows(
 def _terms(
     logits: Any, target: Any, *, label_smoothing: float, z_loss: float, **common: Any
 ) -> Any:
-    label_smoothing, z_loss = float(label_smoothing), float(z_loss)
-    if not 0.0 <= label_smoothing <= 1.0:
-        raise ValueError(f"expected 0 <= label_smoothing <= 1, not {label_smoothing}")
+    label_smoothing, z_loss = class_numbers(label_smoothing, z_loss)
     rows = _rows(logits, target, **common)
     numbers = {"label_smoothing": label_smoothing, "z_loss": z_loss}
     arrays = rows.logits, rows.target, rows.weight

@@ -28,7 +28,8 @@ _CLASS_ROWS = (
 axis : int, default -1
     The axis of the classes.
 weight : array_like or Tensor, shape (n,), optional
-    Weights of the classes. A mean divides by those of the classes in `target`, as in PyTorch.
+    Weights of the classes, which may be negative. A mean divides by those of the classes in
+    `target`, as in PyTorch.
 mask : array_like or Tensor of bool, optional
     Which rows count, broadcast against the values. Others may hold anything, even NaN.
 ignore_index : int or None, default -100
@@ -36,7 +37,8 @@ ignore_index : int or None, default -100
 label_smoothing : float, default 0
     How much of each target to spread over all classes.
 z_loss : float, default 0
-    Factor of the square of log-sum-exp, which is added to the value of each row.
+    Factor of the square of log-sum-exp, which is added to the value of each row. `weight` does
+    not multiply it, though a mean divides the sum of both by its weights.
 """
     + _LAST
 )

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ._class_rows import class_weight
 from ._layer_arguments import (
     check_layer,
     computing,
@@ -138,7 +139,8 @@ def linear_cross_entropy(
     softcap : float, optional
         Logits become :math:`c \tanh(s / c)`, and so lie between `-c` and `c`.
     weight : array_like or Tensor, shape (n,), optional
-        Weights of the classes. A mean divides by those of the classes in `target`, as in PyTorch.
+        Weights of the classes, which may be negative. A mean divides by those of the classes in
+        `target`, as in PyTorch.
     mask : array_like or Tensor of bool, optional
         Which rows count, broadcast against the values. Others may hold anything, even NaN.
     ignore_index : int or None, default -100
@@ -146,7 +148,8 @@ def linear_cross_entropy(
     label_smoothing : float, default 0
         How much of each target to spread over all classes.
     z_loss : float, default 0
-        Factor of the square of log-sum-exp, which is added to the value of each row.
+        Factor of the square of log-sum-exp, which is added to the value of each row. `weight`
+        does not multiply it, though a mean divides the sum of both by its weights.
     <rows>
 
     <returns>
@@ -202,12 +205,7 @@ def linear_cross_entropy(
     labels, targets, kept = labels_and_targets(x, len(layer), target, mask, ignore_index)
     norm = None
     if weight is not None:
-        weight = cast(like("weight", weight, x), x.dtype)
-        if tuple(weight.shape) != (len(layer),):
-            raise ValueError(
-                f"expected weight of shape {(len(layer),)}, one for each class, "
-                f"not {tuple(weight.shape)}"
-            )
+        weight = class_weight(weight, x, len(layer))
         norm = None if targets is not None else weight[labels.clip(0)]
     if sample_weight is not None:
         sample_weight = like("sample_weight", sample_weight, x)

@@ -107,6 +107,16 @@ def check_fits(name: str, x: Any, shape: tuple[int, ...]) -> None:
         raise ValueError(f"expected {name} that broadcasts to {tuple(shape)}, not of shape {own}")
 
 
+def check_not_nan(name: str, x: Any) -> None:
+    """Raise an error if weights hold NaN, as far as may be seen."""
+    if not is_host_known(x):
+        return
+    wrong = namespace_of(x).isnan(x)
+    if wrong.any():
+        place = list(first_index(np.asarray(wrong)))
+        raise ValueError(f"expected {name} of numbers, not NaN at {place}: 0 leaves out")
+
+
 def broadcast(name: str, x: Any, shape: tuple[int, ...]) -> Any:
     """Return `x` broadcast to a shape, or raise an error if it does not fit."""
     check_fits(name, x, shape)

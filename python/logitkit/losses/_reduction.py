@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ._namespace import check_fits, namespace_of
+from ._namespace import check_fits, check_not_nan, namespace_of
 
 Reduction = Literal["mean", "sum", "none"] | Callable[[Any], Any]
 
@@ -53,6 +53,11 @@ class Weighting:
                 f"denominator={self.denominator} divides a mean: pass it with reduction='mean', "
                 f"not with {self.reduction!r}"
             )
+        if self.denominator is not None and not self.denominator > 0:
+            raise ValueError(
+                f"expected denominator > 0, the divisor of the mean, not {self.denominator}: pass "
+                "None for the sum of the weights"
+            )
 
     def reduced(self, values: Any) -> Any:
         """Return the loss: a number, or one for each row."""
@@ -88,9 +93,11 @@ class Weighting:
         weight = 1.0 if self.sample_weight is None else self.sample_weight
         if self.sample_weight is not None:
             check_fits("sample_weight", weight, tuple(values.shape))
-        if self.kept is None:
-            return weight
-        return xp.where(self.kept, xp.ones_like(values) * weight, xp.zeros_like(values))
+        if self.kept is not None:
+            weight = xp.where(self.kept, xp.ones_like(values) * weight, xp.zeros_like(values))
+        if self.sample_weight is not None:
+            check_not_nan("sample_weight", weight)
+        return weight
 
     def divisor(self, values: Any) -> Any:
         if self.denominator is not None:
