@@ -38,7 +38,7 @@ struct PlainLaw {
 /// The normal distribution function by the Mills ratio.
 struct NormalNoise : PlainLaw {
   static constexpr bool is_smooth = true;
-  static constexpr double lowest = -64.0;
+  static constexpr double lowest = -64.0, widest_panel = 2.0;
   static constexpr double farthest = 1e154;  // whose square does not overflow
 
   /// Phi(-t) / phi(t) for t >= 0: simd/log_ndtr.h says how.
@@ -83,13 +83,14 @@ struct NormalNoise : PlainLaw {
   /// factor of e^10 at most, and its singularities are far in comparison. `rate` is the slope of
   /// log G there; that of the density of the largest class is u.
   __device__ static double panel_width(double u, double rate, const Breaks&) {
-    return fmin(10.0 / (1.0 + rate + fmax(u, 0.0)), 2.0);
+    return fmin(10.0 / (1.0 + rate + fmax(u, 0.0)), widest_panel);
   }
 };
 
 /// F(x) = 1 / (1 + e^-x), with poles at i pi.
 struct LogisticNoise : PlainLaw {
   static constexpr bool is_smooth = true;
+  static constexpr double widest_panel = 2.5;
   __device__ static double log_cdf(double x) { return fmin(x, 0.0) - log1p(exp(-fabs(x))); }
   __device__ static double ratio(double x) {
     const double e = exp(-fabs(x));
@@ -97,7 +98,7 @@ struct LogisticNoise : PlainLaw {
   }
   __device__ static double log_density(double x) { return -fabs(x) - 2.0 * log1p(exp(-fabs(x))); }
   __device__ static double panel_width(double, double rate, const Breaks&) {
-    return fmin(10.0 / (1.0 + rate), 2.5);
+    return fmin(10.0 / (1.0 + rate), widest_panel);
   }
 };
 

@@ -10,9 +10,9 @@ namespace logitkit {
 /// The noise laws that have kernels; reference: python/logitkit/distributions/_noise.py.
 enum class NoiseLaw { normal, logistic, laplace, cauchy, uniform, exponential, tabulated };
 
-/// A smooth symmetric law in a table: for s = asinh(x / width), cell by cell of length `step`
-/// from s = `low` on, the coefficients of polynomials in t, which goes from -1 to 1 in a cell.
-/// Tails may be heavy: P(noise > u) decreases like u^-tail_index.
+/// A smooth symmetric law with one peak in a table: for s = asinh(x / width), cell by cell of
+/// length `step` from s = `low` on, the coefficients of polynomials in t, which goes from -1 to 1
+/// in a cell. Tails may be heavy: P(noise > u) decreases like u^-tail_index.
 struct NoiseTable {
   static constexpr std::size_t terms = 10;
   double width, low, step, tail_index;

@@ -157,29 +157,51 @@ RowQuadrature::Range RowQuadrature::range_of_max(const NoiseAccuracy& accuracy) 
 /// log f.
 double RowQuadrature::log_density(double x) const {
   constexpr double log_2 = 0.6931471805599453, log_root_2_pi = 0.9189385332046727;
+  constexpr double log_pi = 1.1447298858494002;
   switch (law_) {
     case NoiseLaw::normal: return -0.5 * x * x - log_root_2_pi;
     case NoiseLaw::logistic: return -std::abs(x) - 2.0 * std::log1p(std::exp(-std::abs(x)));
     case NoiseLaw::laplace: return -std::abs(x) - log_2;
-    case NoiseLaw::cauchy: return -std::log(3.141592653589793 * (1.0 + x * x));
+    case NoiseLaw::cauchy: return -log_pi - 2.0 * std::log(std::hypot(1.0, x));
     case NoiseLaw::uniform: return 0.0 <= x && x <= 1.0 ? 0.0 : -infinity;
     case NoiseLaw::exponential: return x >= 0.0 ? -x : -infinity;
-    case NoiseLaw::tabulated: break;  // whose classes all share their nodes
+    case NoiseLaw::tabulated: break;  // log_factors() has it of the table
   }
   return 0.0;
 }
 
+void RowQuadrature::log_factors(const std::vector<double>& nodes, double logit,
+                                std::vector<double>& log_rivals,
+                                std::vector<double>& log_densities) const {
+  sum_log_cdfs(nodes, log_rivals);
+  const double one = 1.0;
+  const auto of_class = [&](const Noise& noise, std::vector<double>& values) {
+    values.resize(nodes.size());
+    loops_.log_cdf_sums(noise, &logit, &one, 1, nodes.data(), nodes.size(), values.data());
+  };
+  std::vector<double> own;
+  of_class(noise_, own);
+  for (std::size_t k = 0; k < nodes.size(); ++k) log_rivals[k] -= own[k];
+  if (law_ == NoiseLaw::tabulated) {
+    // log f = log (f / F) + log F, where f / F itself may be no number of double precision: the
+    // loops read the one table in the place of the other.
+    NoiseTable table = *noise_.table;
+    table.log_cdf = table.log_ratio;
+    of_class({law_, &table}, log_densities);
+    for (std::size_t k = 0; k < nodes.size(); ++k) log_densities[k] += own[k];
+    return;
+  }
+  log_densities.resize(nodes.size());
+  for (std::size_t k = 0; k < nodes.size(); ++k) log_densities[k] = log_density(nodes[k] - logit);
+}
+
 /// log (r_i G) of the class with this logit.
 void RowQuadrature::log_integrands(const std::vector<double>& nodes, double logit,
-                                   std::vector<double>& logs) {
-  sum_log_cdfs(nodes, logs);
-  std::vector<double> own(nodes.size());
-  const double one = 1.0;
-  loops_.log_cdf_sums(noise_, &logit, &one, 1, nodes.data(), nodes.size(), own.data());
-  for (std::size_t k = 0; k < nodes.size(); ++k) {
-    const double density = log_density(nodes[k] - logit);
-    logs[k] = density == -infinity ? density : logs[k] - own[k] + density;
-  }
+                                   std::vector<double>& logs) const {
+  std::vector<double> log_densities;
+  log_factors(nodes, logit, logs, log_densities);
+  for (std::size_t k = 0; k < nodes.size(); ++k)
+    logs[k] = log_densities[k] == -infinity ? -infinity : logs[k] + log_densities[k];
 }
 
 /// Where the integrand of one class is above e^-drop of its maximum. It is log-concave, so that

@@ -49,6 +49,7 @@ void noise_argmax_expected_max(const NoisyLogits<T>& x, T* values, std::size_t t
 /// they are not null: d log_probs[row] / d logits[row, m].
 ///   Error:    1e-12 max(1, |log_prob|) in double down to -1e4, 2e-6 in float; of gradients 1e-9
 ///             and 2e-6 of the largest
+///             With heavy tails this is for logits that differ by 1e7 scales at most.
 ///   Specials: -inf where the class cannot win, with a gradient of zero
 template <class T>
 void noise_argmax_log_prob(const NoisyLogits<T>& x, const std::size_t* index, T* log_probs,

@@ -59,6 +59,7 @@ cudaError_t noise_argmax_expected_max(const NoisyLogits<S>& x, S* values, void* 
 /// NaN.
 ///   Error:    1e-12 max(1, |log_prob|) in double down to -1e4, 2e-6 in float; of gradients 1e-9
 ///             and 2e-6 of the largest
+///             With heavy tails this is for logits that differ by 1e7 scales at most.
 ///   Specials: -inf where the class cannot win, with a gradient of zero
 template <class S>
 cudaError_t noise_argmax_log_prob(const NoisyLogits<S>& x, const std::int64_t* index, S* log_probs,

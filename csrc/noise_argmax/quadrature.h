@@ -84,12 +84,17 @@ class RowQuadrature {
   double needed_floor(const NoiseAccuracy& accuracy) const;
   Range range_of_max(const NoiseAccuracy& accuracy);
   Range range_of_class(double logit);
-  void log_integrands(const std::vector<double>& nodes, double logit, std::vector<double>& logs);
+  void log_integrands(const std::vector<double>& nodes, double logit,
+                      std::vector<double>& logs) const;
+  /// The factors of r_i G without F: log prod_(j != i) F(u - mu_j), and log f(u - mu_i).
+  void log_factors(const std::vector<double>& nodes, double logit, std::vector<double>& log_rivals,
+                   std::vector<double>& log_densities) const;
   double log_density(double x) const;
 
   void trapezoids(Range range, const NoiseAccuracy& accuracy);
   double trapezoids_of_class(Range range, double logit);
   void panels(Range range, double logit);
+  void panels_of_class(double logit);
   void cut_into_parts();
   void select_nodes(std::size_t part);
   void collect_breaks(Range range);

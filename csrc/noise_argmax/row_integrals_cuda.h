@@ -55,8 +55,9 @@ class RowIntegrals : public RowSums<Law> {
       double top;
       const Range range = range_of_class(logit, top);
       begin_panels(range);
-      // Over a smooth integrand from e^-46 of its maximum to e^-46.
-      if (Law::is_smooth) fixed_width_ = (high_ - u_) / 32.0;
+      // Over a smooth integrand from e^-46 of its maximum to e^-46; that of logistic noise is as
+      // good as constant between logits far from each other, but for its ends.
+      if constexpr (Law::is_smooth) fixed_width_ = fmin((high_ - u_) / 32.0, Law::widest_panel);
       return top;
     }
   }

@@ -285,6 +285,14 @@ def test_far_tails_of_student(df, gap, device):
     assert slopes[0, 1] == -slopes[0, 0] > 0.0
 
 
+def test_logistic_logits_far_from_each_other(device):
+    """Worked numbers of FAR_TAILS in tests/test_noise_argmax.py."""
+    x = [[0.0, -8570.0, -5495.0], [0.0, -5482.0, -3364.0]]
+    want = np.array([-8561.38840613316228, -5473.87911397890716])
+    found = host(cuda.noise_argmax_log_prob(tensor(x, torch.float64, device), [1, 1], Logistic()))
+    assert np.all(np.abs(found - want) <= 1e-12 * np.abs(want))
+
+
 def test_a_table_is_copied_to_the_gpu_once(device):
     x = torch.zeros((1, 2), device=device)
     law, first = _noise_argmax._law(StudentT(7.5), x)

@@ -70,7 +70,9 @@ class ArgmaxNoise:
     few points of an expansion, so that the work hardly exceeds a few passes over the logits [2]_.
     Probabilities above 1e-30 are within 1e-9 of themselves in ``float64`` and 1e-5 in
     ``float32``, in which half types are computed too. `log_prob` has nodes for its own class: it
-    is within 1e-12 and 2e-6 of ``max(1, -log_prob)``, down to -1e4.
+    is within 1e-12 and 2e-6 of ``max(1, -log_prob)``, down to -1e4. With heavy tails, those of
+    `Cauchy` and `StudentT`, this holds for logits that differ by 1e7 times the scale at most;
+    larger differences add 2^-50 times themselves, and beyond 2^50 they count as 2^50.
 
     Gumbel and reversed exponential noise have closed forms, all other laws of this module
     kernels. A law of the user's own, and a `StudentT` of more than 10,000 degrees of freedom, is

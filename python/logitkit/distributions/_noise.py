@@ -382,6 +382,12 @@ class StudentT(_Law):
     See Also
     --------
     ArgmaxNoise : The distribution of the largest sum, for any noise.
+
+    Notes
+    -----
+    Integrals of `ArgmaxNoise` end at 1e150, and noise of few degrees of freedom reaches farther:
+    probabilities of n classes err by up to ``n * 1e-150 ** df``. That is 5e-14 for 50 classes and
+    0.1 degrees of freedom; with 0.01 no digit is right.
     """
 
     df: float
@@ -412,17 +418,31 @@ class StudentT(_Law):
         log_z = -2.0 * np.log(np.hypot(1.0, ratio))
         z = np.exp(log_z)
         series = special.hyp2f1(a + 0.5, 1.0, a + 1.0, z)
-        constant = -_LOG_2 - math.log(a) - float(special.betaln(a, 0.5))
+        constant = -_LOG_2 - math.log(a) - _log_half_beta(a)
         return constant + a * log_z + 0.5 * np.log1p(-z) + np.log(series)
 
     def _log_pdf(self, x: Any) -> Any:
         half = 0.5 * self.df
-        constant = -0.5 * math.log(self.df) - float(_special().betaln(half, 0.5))
+        constant = -0.5 * math.log(self.df) - _log_half_beta(half)
         ratio = np.abs(x) / math.sqrt(self.df)
         return constant - (self.df + 1.0) * np.log(np.hypot(1.0, ratio))
 
     def _ppf(self, q: Any) -> Any:
         return _special().stdtrit(self.df, q)
+
+
+def _log_half_beta(a: float) -> float:
+    """
+    Return log B(a, 1/2) = log(Gamma(a) Gamma(1/2) / Gamma(a + 1/2)).
+
+    Where the logarithms of both are large their difference is by the asymptotic series, DLMF
+    5.11.13, lest it lose digits.
+    """
+    if a < 30.0:
+        return float(_special().betaln(a, 0.5))
+    b = 1.0 / (a * a)
+    series = ((17.0 / 14336.0 * b - 1.0 / 640.0) * b + 1.0 / 192.0) * b - 0.125
+    return 0.5 * (_LOG_PI - math.log(a)) - series / a
 
 
 def _log1mexp(x: Any) -> Any:

@@ -12,7 +12,7 @@ from .. import _cpu
 from ._noise import StudentT
 
 _TERMS = 10  # of the polynomials: NoiseTable::terms in csrc/noise_argmax/loops.h
-_STEP = 0.25  # of s = asinh(x / width): the functions are analytic in |Im s| < 1
+_STEP = 0.125  # of s = asinh(x / width): the functions are analytic in |Im s| < 1
 _FURTHEST = 1e150
 MOST_DF = 1e4  # for which the polynomials are exact enough
 

@@ -9,11 +9,23 @@ import numpy as np
 if TYPE_CHECKING:
     from ..distributions import Noise
 
-_LEAST_MASS = 1e-17  # of the integral that is left out at the upper end
 _TOLERANCE = 1e-13  # of a panel, relative to the whole integral
+_LOG_NEGLIGIBLE = -45.0  # of what is left out, relative to the whole integral
 _FURTHEST = 1e150  # where a tail without end is cut
-_HEAVY, _PEAKS = 1e4, 6  # what is a long way; the classes whose peaks are enclosed in panels
+_FIRST_STEP = 1.0  # of asinh(u / width) between the ends of the first panels
+_MOST_CHANGE = 100.0  # of log G in a panel, so that its nodes see an integrand at its end
+_UNDERFLOW = 1e-290  # a tail below may be no number of double precision, unlike its density
 _X, _W = np.polynomial.legendre.leggauss(16)
+
+
+class _Panels(NamedTuple):
+    """Intervals of u, and what is known of the integrals over them without any quadrature."""
+
+    ends: Any  # (p, 2)
+    lower: Any  # (p, n): bounds of log int r_i G du
+    upper: Any
+    rise: Any  # (p, n): int r_i du = log F(b - mu_i) - log F(a - mu_i)
+    slack: Any  # (p, n): the error of that
 
 
 class _Nodes(NamedTuple):
@@ -95,81 +107,107 @@ def _log_max_cdf(mu: Any, noise: Noise, u: Any) -> Any:
         return np.sum(noise.log_cdf(u[..., None] - mu), axis=-1)
 
 
-def _quantiles(mu: Any, noise: Noise, levels: Any) -> Any:
-    """Return the u of log G(u) = levels, for a maximum of mu that is zero."""
-    lowest, highest = noise.support
-    width = np.ones(len(levels))
-    low, high = np.full(len(levels), lowest), np.full(len(levels), highest)
-    for _ in range(1023):  # a step for each power of two
-        if not np.isfinite(lowest):
-            low = np.where(_log_max_cdf(mu, noise, -width) > levels, low, -width)
-        if not np.isfinite(highest):
-            high = np.where(_log_max_cdf(mu, noise, width) < levels, high, width)
-        if np.all(np.isfinite(low) & np.isfinite(high)):
-            break
-        width = np.where(np.isfinite(low) & np.isfinite(high), width, 2.0 * width)
-    low, high = np.maximum(low, -_FURTHEST), np.minimum(high, _FURTHEST)
-    for _ in range(60):
-        middle = np.sinh(0.5 * (np.arcsinh(low) + np.arcsinh(high)))  # heavy tails span decades
-        below = _log_max_cdf(mu, noise, middle) < levels
-        low, high = np.where(below, middle, low), np.where(below, high, middle)
-    return low
-
-
-def _edges(mu: Any, noise: Noise, floor: float) -> Any:
-    """Return the ends of the first panels: quantiles of G, and where the density has a break."""
-    levels = -np.exp(np.linspace(np.log(_LEAST_MASS), np.log(-floor + 40.0), 40))
-    quantiles = _quantiles(mu, noise, levels)
+def _edges(mu: Any, noise: Noise) -> Any:
+    """Return the ends of the first panels, decades of u, and where the density has a break."""
+    lowest, highest = (max(-_FURTHEST, min(_FURTHEST, end)) for end in noise.support)
+    first, middle, third = noise.ppf(np.array([0.25, 0.5, 0.75]))
+    last = np.arcsinh(_FURTHEST / (third - first))
+    s = np.linspace(-last, last, 2 * int(np.ceil(last / _FIRST_STEP)) + 1)
+    decades = middle + (third - first) * np.sinh(s)
     breaks = (mu[:, None] + np.asarray(noise.break_points)).ravel()
-    low, high = quantiles.min(), quantiles.max()
-    decades = np.empty(0)
-    if high - low > _HEAVY:  # panels must not hide a peak from their nodes
-        powers = 2.0 ** np.arange(np.log2(high - low) + 1.0)
-        peaks = np.sort(mu)[-_PEAKS:]
-        decades = (peaks[:, None] + np.concatenate([-powers, powers])).ravel()
-    edges = np.concatenate([quantiles, breaks, decades])
-    return np.unique(edges[(edges >= low) & (edges <= high)])
+    edges = np.concatenate([[lowest, highest], decades, breaks])
+    return np.unique(edges[(edges >= lowest) & (edges <= highest)])
+
+
+def _bounded(ends: Any, mu: Any, noise: Noise) -> _Panels:
+    """
+    Bound integrals over [a, b]: G / F_i, a product of distribution functions, is largest at b.
+
+    It is smallest at a, and int f_i du = F_i(b) - F_i(a). So a peak that lies between all of the
+    nodes cannot be overlooked.
+    """
+    x = ends[..., None] - mu
+    with np.errstate(divide="ignore", invalid="ignore"):
+        log_cdf, log_pdf = noise.log_cdf(x), noise.log_pdf(x)
+        log_max_cdf = np.sum(log_cdf, axis=-1)
+        rise = log_cdf[:, 1] - log_cdf[:, 0]
+        upper = log_max_cdf[:, 1, None] + np.log(-np.expm1(-rise))
+        # log(e^rise - 1), by a form that does not overflow.
+        lower = log_max_cdf[:, 0, None] + rise + np.log(-np.expm1(-rise))
+        # In its upper tail F_i may be 1 where f_i counts, which decreases there.
+        log_width = np.log(ends[:, 1] - ends[:, 0])[:, None]
+        far = log_cdf[:, 0] > -_UNDERFLOW
+        upper = np.where(far, log_max_cdf[:, 1, None] + log_pdf[:, 0] + log_width, upper)
+        lower = np.where(far, log_max_cdf[:, 0, None] + log_pdf[:, 1] + log_width, lower)
+        slack = 1e-15 + 1e-6 * rise + 1e-10 * np.abs(log_cdf[:, 0])
+    lower = np.where(np.isnan(lower), -np.inf, lower)  # from below the support of the class
+    return _Panels(ends, lower, np.where(np.isnan(upper), -np.inf, upper), rise, slack)
 
 
 def _nodes(mu: Any, noise: Noise, floor: float) -> _Nodes:
-    """Halve panels until both halves agree with the whole, for the integrals of all classes."""
-    edges = _edges(mu, noise, floor)
-    panels = np.stack([edges[:-1], edges[1:]], axis=-1)
-    whole = _panel_logs(_panel_nodes(panels, mu, noise))
+    """
+    Halve panels until both halves agree with the whole, for the integrals of all classes.
+
+    Panels of which the bounds say that they do not count are left out. Of the others the nodes
+    must see every peak: by them too the integral of r_i is what it is known to be.
+    """
+    edges = _edges(mu, noise)
+    panels = _bounded(np.stack([edges[:-1], edges[1:]], axis=-1), mu, noise)
+    whole = None
     done = np.full(mu.shape, -np.inf)
     accepted = []
-    while len(panels):
-        middle = panels.mean(axis=-1)
-        halves = np.stack([panels[:, 0], middle, middle, panels[:, 1]], axis=-1).reshape(-1, 2)
-        nodes = _panel_nodes(halves, mu, noise)
-        parts = _panel_logs(nodes)
-        sums = np.logaddexp(parts[0::2], parts[1::2])
-        total = np.logaddexp(done, np.logaddexp.reduce(sums, axis=0))
-        counts = total > floor
-        with np.errstate(invalid="ignore"):  # of -inf, for classes that cannot win
+    while True:
+        least = np.logaddexp(done, np.logaddexp.reduce(panels.lower, axis=0, initial=-np.inf))
+        counts = panels.upper > np.maximum(least, floor) + _LOG_NEGLIGIBLE
+        kept = np.any(counts, axis=-1)
+        if not np.any(kept):
+            break
+        panels, counts = _Panels(*(x[kept] for x in panels)), counts[kept]
+        whole = _panel_nodes(panels.ends, mu, noise)[1] if whole is None else whole[kept]
+        middle = panels.ends.mean(axis=-1)
+        low, high = panels.ends.T
+        ends = np.stack([low, middle, middle, high], axis=-1).reshape(-1, 2)
+        nodes, logs, rises = _panel_nodes(ends, mu, noise)
+        sums = np.logaddexp(logs[0::2], logs[1::2])
+        seen = _sees_peaks(panels, rises[0::2] + rises[1::2])
+        estimates = np.where(seen[:, None], sums, panels.lower)
+        total = np.maximum(least, np.logaddexp(done, np.logaddexp.reduce(estimates, axis=0)))
+        with np.errstate(invalid="ignore", over="ignore"):  # of -inf: classes that cannot win
             error = np.abs(np.exp(sums - total) - np.exp(whole - total))
         allowed = _TOLERANCE * np.maximum(1.0, np.abs(total) / 50.0)
-        narrow = np.diff(panels, axis=-1)[:, 0] <= 1e-12 * np.max(np.abs(panels), axis=-1)
-        good = np.all((error <= allowed) | ~counts, axis=-1) | narrow
+        narrow = high - low <= 1e-12 * np.maximum(np.abs(low), np.abs(high))
+        good = (seen & np.all((error <= allowed) | ~counts, axis=-1)) | narrow
         done = np.logaddexp(done, np.logaddexp.reduce(sums[good], axis=0, initial=-np.inf))
         both = np.repeat(good, 2)
         accepted.append(_Nodes(*(x[both].reshape(-1, *x.shape[2:]) for x in nodes)))
-        panels, whole = halves[~both], parts[~both]
+        panels, whole = _bounded(ends[~both], mu, noise), logs[~both]
     return _Nodes(*(np.concatenate(parts) for parts in zip(*accepted, strict=True)))
 
 
-def _panel_nodes(panels: Any, mu: Any, noise: Noise) -> _Nodes:
-    """Gauss-Legendre nodes of panels (p, 2), in arrays (p, k) and (p, k, n)."""
-    half = 0.5 * (panels[:, 1:] - panels[:, :1])
-    u = panels[:, :1] + half * (1.0 + _X)
+def _sees_peaks(panels: _Panels, rises: Any) -> Any:
+    """Whether nodes give int r_i du, for every class; where F begins it is infinite."""
+    with np.errstate(invalid="ignore"):
+        right = (np.abs(rises - panels.rise) <= panels.slack) | ~np.isfinite(panels.rise)
+    change = np.sum(np.where(np.isfinite(panels.rise), panels.rise, 0.0), axis=-1)
+    return np.all(right, axis=-1) & (change <= _MOST_CHANGE)
+
+
+def _panel_nodes(ends: Any, mu: Any, noise: Noise) -> tuple[_Nodes, Any, Any]:
+    """
+    Gauss-Legendre nodes of panels (p, 2), in arrays (p, k) and (p, k, n).
+
+    And what they make of the logarithm of int r_i G du and of int r_i du, both (p, n).
+    """
+    half = 0.5 * (ends[:, 1:] - ends[:, :1])
+    u = ends[:, :1] + half * (1.0 + _X)
     x = u[..., None] - mu
     with np.errstate(divide="ignore", invalid="ignore"):
         log_cdf = noise.log_cdf(x)
-        log_mass = np.log(half * _W) + np.sum(log_cdf, axis=-1)
+        log_weight = np.log(half * _W)
+        log_mass = log_weight + np.sum(log_cdf, axis=-1)
         # Below the support of a class there is no mass, and its ratio would be f / 0.
         log_ratio = np.where(log_cdf > -np.inf, noise.log_pdf(x) - log_cdf, -np.inf)
-        return _Nodes(u, log_mass, log_ratio)
-
-
-def _panel_logs(nodes: _Nodes) -> Any:
-    return np.logaddexp.reduce(nodes.log_mass[..., None] + nodes.log_ratio, axis=1)
+    logs = np.logaddexp.reduce(log_mass[..., None] + log_ratio, axis=1)
+    with np.errstate(over="ignore"):
+        rises = np.sum(np.exp(log_weight[..., None] + log_ratio), axis=1)
+    return _Nodes(u, log_mass, log_ratio), logs, rises
