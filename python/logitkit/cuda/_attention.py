@@ -21,7 +21,7 @@ from ._attention_sequences import (
 )
 from ._device import kernels
 
-# `a` below is logitkit.torch._attention_operator.Arguments, in whose shapes results are, too.
+# `a` below is logitkit._attention._arguments.Arguments, in whose shapes results are, too.
 
 _CHUNK = 2**26  # elements of scores that are stored at a time
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .._attention._arguments import Arguments
 from .._attention._layout import check_shapes
 from .._attention._problem import check_numbers
 from .._attention._visible import check_broadcast, window_limits
@@ -16,29 +17,6 @@ from ._attention import visible_keys
 from ._attention_sequences import placed
 
 _TYPES = ("float16", "bfloat16", "float32", "float64")
-
-
-class Arguments(NamedTuple):
-    """What logitkit.torch._attention_operator.Arguments has, of arrays of any library."""
-
-    query: Any
-    key: Any
-    value: Any
-    mask: Any
-    bias: Any
-    scale: Any
-    sinks: Any
-    slopes: Any
-    query_offsets: Any
-    key_lengths: Any
-    cu_seqlens_q: Any
-    cu_seqlens_k: Any
-    block_table: Any
-    left: int
-    right: int
-    lower_right: bool
-    softcap: float
-    threads: int
 
 
 class Lowered(NamedTuple):

@@ -8,7 +8,7 @@ from ._arrays import compute_name, dtype_name, empty, namespace_of, queue
 from ._attention_sequences import Placed, by_head, sequences_of
 from ._device import kernels
 
-# `a` below is logitkit.torch._attention_operator.Arguments.
+# `a` below is logitkit._attention._arguments.Arguments.
 
 # Of a part, and a multiple of what the kernel reads at a time. Where parts end depends on nothing
 # else, so that bits depend neither on the batch nor on how many keys there is room for.

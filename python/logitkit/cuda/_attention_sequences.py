@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from .._attention._layout import check_together
 from ._arrays import dense, dense_rows, dtype_name, namespace_of
 
-# `a` below is logitkit.torch._attention_operator.Arguments.
+# `a` below is logitkit._attention._arguments.Arguments.
 #
 # Nothing looks at lengths, offsets and blocks, as that would wait for the GPU. Those out of range
 # are cut to what there is, so that nothing is read or written elsewhere; a range of rows that

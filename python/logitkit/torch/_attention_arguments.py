@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from .._attention._arguments import Arguments
 from .._attention._layout import check_shapes
 from .._attention._problem import check_numbers
 from .._attention._visible import check_broadcast, window_limits
 from ..reference._attention_scale import AttentionScale
-from ._attention_operator import Arguments, memory, visible_keys_op
+from ._attention_operator import memory, visible_keys_op
 from ._tensors import compute_type, is_memory, result_type
 
 _TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)

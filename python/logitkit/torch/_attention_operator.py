@@ -1,10 +1,11 @@
 """Attention and its gradient as operators of PyTorch."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 
+from .._attention._arguments import Arguments
 from .._attention._forward import computed
 from .._attention._layout import BFLOAT16
 from .._attention._problem import Problem, prepared
@@ -14,37 +15,6 @@ from ..reference import AttentionResult
 from ._attention_formula import attended, pulled_back, pushed_forward
 from ._operator import operator
 from ._tensors import as_array, as_tensor, compute_type
-
-
-class Arguments(NamedTuple):
-    """
-    The arguments of the operators: tensors, then numbers.
-
-    Dense queries, keys and values, `mask` and `bias` are (batch, head, row, key or dim), the
-    last two also 1 along any axis; packed and paged ones are what `logitkit.attention` takes.
-    `scale` is one for each row; `scale`, `bias`, `sinks` and `slopes` are of the type that is
-    computed in.
-    """
-
-    query: Any
-    key: Any
-    value: Any
-    mask: Any
-    bias: Any
-    scale: Any
-    sinks: Any
-    slopes: Any
-    query_offsets: Any
-    key_lengths: Any
-    cu_seqlens_q: Any
-    cu_seqlens_k: Any
-    block_table: Any
-    left: Any
-    right: Any
-    lower_right: Any
-    softcap: Any  # 0: none
-    threads: Any  # 0: as many as there may be
-
 
 _TENSORS = (
     "Tensor query, Tensor key, Tensor value, Tensor? mask, Tensor? bias, Tensor scale, "
