@@ -428,6 +428,25 @@ def test_classes_out_of_reach_do_not_change_the_others(law, far):
     assert last[0] < -30.0
 
 
+@pytest.mark.parametrize("far", [1.0, 39.0, 45.0, 1e3, 1e6, 1e9, 1e15])
+def test_the_lower_of_two_classes_with_laplace_noise(isa, far):
+    """P(difference of two > far) = e^-far (2 + far) / 4."""
+    x, out = np.array([[0.0, -far]]), np.empty(1)
+    _cpu.noise_argmax_log_prob(
+        x, np.ones(1, np.uintp), _cpu.NoiseLaw.laplace, 1.0, out, None, isa=isa
+    )
+    expected = np.log1p(far / 2) - np.log(2) - far
+    assert abs(out[0] - expected) <= 1e-12 * max(1.0, abs(expected))
+
+
+@pytest.mark.parametrize("x", [(0.0, 0.0, -3e3), (0.0, -3e3, -1.5e3), (0.0, -60.0, -45.0, -3e3)])
+def test_laplace_noise_between_logits_far_from_each_other(x):
+    for index in range(len(x)):
+        found = log_prob(np.array([x]), np.array([index]), "laplace")[0]
+        expected = reference.noise_argmax_log_prob(np.array(x), np.array(index), Laplace())
+        assert abs(found - expected) <= 2e-12 * max(1.0, abs(expected))
+
+
 def test_wide_logits():
     x = np.array([[0.0, -1e3, -1e8, -np.inf, -np.finfo(np.float64).max / 2, -1.0]])
     for law in NOISES:

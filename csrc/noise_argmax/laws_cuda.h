@@ -24,6 +24,9 @@ struct Breaks {
 struct PlainLaw {
   static constexpr bool has_breaks = false, is_heavy = false, is_smooth = false;
   static constexpr bool begins_at_zero = false, is_tabulated = false;
+  /// Whether, far above a break point, the logarithm of the integrand of one class is a line up to
+  /// the next one, of slope -1 and 1 for each rival above.
+  static constexpr bool has_lines = false;
   static constexpr double break_shift = 0.0;
   static constexpr double lowest = -1600.0;  // classes below cannot win
   static constexpr double farthest = std::numeric_limits<double>::infinity();  // below the largest
@@ -104,7 +107,7 @@ struct LogisticNoise : PlainLaw {
 
 /// f(x) = e^-|x| / 2.
 struct LaplaceNoise : PlainLaw {
-  static constexpr bool has_breaks = true;
+  static constexpr bool has_breaks = true, has_lines = true;
   static constexpr double log_2 = 0x1.62e42fefa39efp-1;
   __device__ static double log_cdf(double x) { return x > 0.0 ? log1p(-0.5 * exp(-x)) : x - log_2; }
   __device__ static double ratio(double x) {

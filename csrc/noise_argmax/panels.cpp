@@ -44,8 +44,19 @@ double RowQuadrature::panel_width(double u, double rate, double below, double ab
   }
 }
 
-/// Gauss-Legendre rules on panels between the break points, for classes with logits from this
-/// one on.
+/// The same for Laplace noise far above a break point, where the logarithm of the integrand of one
+/// class is a line up to the next one: level, if but one rival is above it.
+double RowQuadrature::width_of_line(double u, double logit, double below, double above) const {
+  if (law_ != NoiseLaw::laplace || logit == 0.0 || std::max(below, above) == infinity) return 0.0;
+  if (below < 40.0) return 0.0;
+  std::vector<double> log_rivals, log_densities;
+  log_factors({u, u + above}, logit, log_rivals, log_densities);
+  const double rise = log_rivals[1] - log_rivals[0] + log_densities[1] - log_densities[0];
+  return std::min(above, 10.0 * above / std::abs(rise));
+}
+
+/// Gauss-Legendre rules on panels between the break points, for the class with this logit, or all
+/// if it is 0.
 void RowQuadrature::panels(Range range, double logit) {
   // Where u runs over classes, their log F(u - mu) are not smooth in mu.
   if (law_ == NoiseLaw::laplace) cells_.divide(limits(node_at(range.low), logit));
@@ -68,7 +79,8 @@ void RowQuadrature::panels(Range range, double logit) {
     if (k == 0) rate *= 4.0;
     const double below = next_break > 0 ? u - breaks_[next_break - 1] : infinity;
     const double above = next_break < breaks_.size() ? breaks_[next_break] - u : infinity;
-    double width = panel_width(u, rate, below, above);
+    double width =
+        std::max(panel_width(u, rate, below, above), width_of_line(u, logit, below, above));
     if (above < 1.25 * width && !has_heavy_tails()) width = above;
     const double end = std::min(high, width == above ? breaks_[next_break] : u + width);
     if (!(end > u)) break;

@@ -99,6 +99,7 @@ class RowQuadrature {
   void select_nodes(std::size_t part);
   void collect_breaks(Range range);
   double panel_width(double u, double rate, double below, double above) const;
+  double width_of_line(double u, double logit, double below, double above) const;
   double normalize(const std::vector<double>& logs);
 
   Noise noise_;

@@ -55,9 +55,14 @@ class RowIntegrals : public RowSums<Law> {
       double top;
       const Range range = range_of_class(logit, top);
       begin_panels(range);
+      of_low_class_ = logit < 0.0;
       // Over a smooth integrand from e^-46 of its maximum to e^-46; that of logistic noise is as
-      // good as constant between logits far from each other, but for its ends.
-      if constexpr (Law::is_smooth) fixed_width_ = fmin((high_ - u_) / 32.0, Law::widest_panel);
+      // good as constant between logits far from each other, but for its ends, which are exact down
+      // to -1e4. Farther out the work must not grow.
+      constexpr double most_panels = 4096.0;
+      const double length = high_ - u_;
+      if constexpr (Law::is_smooth)
+        fixed_width_ = fmin(length / 32.0, fmax(Law::widest_panel, length / most_panels));
       return top;
     }
   }
@@ -208,24 +213,30 @@ class RowIntegrals : public RowSums<Law> {
     low_ = u_ = law_.node_at(range.low);
     high_ = law_.node_at(range.high);
     fixed_width_ = 0.0;
+    of_low_class_ = false;
     sample_ = 0;
     has_nodes_ = false;
   }
 
-  /// The next break points on both sides of u_, or peaks of densities where tails are heavy.
-  __device__ void find_breaks(double& before, double& after) {
+  /// The next break points on both sides of u_, or peaks of densities where tails are heavy, and
+  /// how many are above.
+  __device__ void find_breaks(double& before, double& after, double& higher) {
     before = -infinity<double>();
     after = infinity<double>();
+    higher = 0.0;
     for (std::size_t j = threadIdx.x; j < classes_; j += integral_threads) {
       const double at = shifted(j) + Law::break_shift;
       if (!Law::is_heavy && !(at > low_ && at < high_)) continue;
-      if (at <= u_)
+      if (at <= u_) {
         before = fmax(before, at);
-      else
+      } else {
         after = fmin(after, at);
+        higher += 1.0;
+      }
     }
     before = largest(before);
     after = smallest(after);
+    if (Law::has_lines) higher = this->total(higher);
   }
 
   /// Where the panel from u_ on ends, and how much the integrands change in it.
@@ -239,11 +250,14 @@ class RowIntegrals : public RowSums<Law> {
       rate = slope > rate ? slope : rate;
     }
     if (sample_ == 0) rate *= 4.0;
-    double before = -infinity<double>(), after = infinity<double>();
-    if (Law::has_breaks) find_breaks(before, after);
+    double before = -infinity<double>(), after = infinity<double>(), higher = 0.0;
+    if (Law::has_breaks) find_breaks(before, after, higher);
     const double above = after - u_;
     double width =
         fixed_width_ > 0.0 ? fixed_width_ : law_.panel_width(u_, rate, {u_ - before, above});
+    const double below = u_ - before;
+    if (Law::has_lines && of_low_class_ && below >= 40.0 && fmax(below, above) < infinity<double>())
+      width = fmax(width, fmin(above, 10.0 / (higher - 1.0)));
     if (above < 1.25 * width && !Law::is_heavy) width = above;
     const double end = fmin(high_, width == above ? after : u_ + width);
     change = (end - u_) * (rate + 1.0);
@@ -253,7 +267,8 @@ class RowIntegrals : public RowSums<Law> {
   const PanelRules& rules_;
   double low_ = 0.0, high_ = 0.0, u_ = 0.0, fixed_width_ = 0.0;
   unsigned sample_ = 0;
-  bool has_nodes_ = false;  // since begin_panels()
+  bool has_nodes_ = false;     // since begin_panels()
+  bool of_low_class_ = false;  // whether panels are for one class, which is not the largest
 };
 
 }  // namespace logitkit::cuda

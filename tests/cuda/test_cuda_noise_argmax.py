@@ -209,8 +209,6 @@ def test_classes_out_of_reach_do_not_change_the_others(law, near, far, device):
     _cpu.noise_argmax_probs(alone, on_processor(law), 1.0, p)
     found = host(cuda.noise_argmax_probs(z, noise))[:, :n]
     np.testing.assert_allclose(found, p, rtol=2e-9, atol=1e-12)
-    if law == "laplace" and n == 1:
-        return  # whose work for the class that is far is O(far)
     last, gradient = cuda.noise_argmax_log_prob(z, [n], noise, return_gradient=True)
     assert host(last)[0] < -30.0
     assert not torch.isnan(gradient).any()
@@ -291,6 +289,15 @@ def test_logistic_logits_far_from_each_other(device):
     want = np.array([-8561.38840613316228, -5473.87911397890716])
     found = host(cuda.noise_argmax_log_prob(tensor(x, torch.float64, device), [1, 1], Logistic()))
     assert np.all(np.abs(found - want) <= 1e-12 * np.abs(want))
+
+
+@pytest.mark.parametrize("far", [1.0, 45.0, 1e6, 1e15])
+def test_the_lower_of_two_classes_with_laplace_noise(far, device):
+    """P(difference of two > far) = e^-far (2 + far) / 4."""
+    x = tensor([[0.0, -far], [-far, 0.0]], torch.float64, device)
+    found = host(cuda.noise_argmax_log_prob(x, [1, 0], Laplace()))
+    want = np.log1p(far / 2) - np.log(2) - far
+    assert np.all(np.abs(found - want) <= 1e-12 * max(1.0, abs(want)))
 
 
 def test_a_table_is_copied_to_the_gpu_once(device):
