@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._backend import as_array
+from .._shapes import check_broadcast
 from ._layout import Layout
 
 UNLIMITED = 2**61
@@ -79,13 +80,6 @@ def _scores(layout: Layout, name: str, x: NDArray[Any]) -> NDArray[Any]:
         return x.reshape(1, *x.shape[-3:])
     full_batch = np.broadcast_to(x, (*layout.lead, *x.shape[-3:]))
     return full_batch.reshape(math.prod(layout.lead), *x.shape[-3:])
-
-
-def check_broadcast(name: str, shape: tuple[int, ...], full: tuple[int, ...]) -> None:
-    """Raise an error, which names both, if an array of this shape does not broadcast to `full`."""
-    pairs = zip(reversed(shape), reversed(full), strict=False)
-    if len(shape) > len(full) or any(n not in (1, whole) for n, whole in pairs):
-        raise ValueError(f"expected {name} that broadcasts to {full}, not of shape {shape}")
 
 
 def count_visible(layout: Layout, visible: Visible) -> NDArray[np.int64]:

@@ -10,7 +10,8 @@ import numpy as np
 from .._attention._arguments import Arguments
 from .._attention._layout import check_shapes
 from .._attention._problem import check_numbers
-from .._attention._visible import check_broadcast, window_limits
+from .._attention._visible import window_limits
+from .._shapes import check_broadcast
 from ..reference._attention_scale import AttentionScale
 from ._arrays import compute_name, dtype_name, is_immutable, namespace_of
 from ._attention import visible_keys

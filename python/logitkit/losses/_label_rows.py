@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._lines import normalized
+from .._shapes import check_broadcast
 from ._namespace import (
     broadcast,
     cast,
-    check_fits,
     first_index,
     floating,
     is_bool,
@@ -67,7 +67,7 @@ def label_rows(
     t = smoothed(t, label_smoothing, s)
     if threshold is not None:
         level = like("threshold", threshold, s)
-        check_fits("threshold", level, tuple(s.shape[:-1]))
+        check_broadcast("threshold", tuple(level.shape), tuple(s.shape[:-1]))
         s = s - (level if level.ndim == 0 else level[..., None])
     kept = None if visible is None else visible.any(-1)
     if sample_weight is not None:

@@ -10,6 +10,7 @@ import numpy as np
 from .._backend import is_tensor
 from .._lines import compute_type, result_type
 from .._real_array import real_array
+from .._shapes import check_broadcast
 
 
 def tensors_for(x: Any) -> Any:
@@ -99,14 +100,6 @@ def first_index(wrong: Any) -> tuple[int, ...]:
     return tuple(int(i[0]) for i in np.nonzero(wrong)) if np.ndim(wrong) else ()
 
 
-def check_fits(name: str, x: Any, shape: tuple[int, ...]) -> None:
-    """Raise an error if `x` does not broadcast to a shape."""
-    own = tuple(x.shape)
-    trailing = zip(reversed(own), reversed(shape), strict=False)
-    if len(own) > len(shape) or any(n not in (1, whole) for n, whole in trailing):
-        raise ValueError(f"expected {name} that broadcasts to {tuple(shape)}, not of shape {own}")
-
-
 def check_not_nan(name: str, x: Any) -> None:
     """Raise an error if weights hold NaN, as far as may be seen."""
     if not is_host_known(x):
@@ -119,5 +112,5 @@ def check_not_nan(name: str, x: Any) -> None:
 
 def broadcast(name: str, x: Any, shape: tuple[int, ...]) -> Any:
     """Return `x` broadcast to a shape, or raise an error if it does not fit."""
-    check_fits(name, x, shape)
+    check_broadcast(name, tuple(x.shape), shape)
     return namespace_of(x).broadcast_to(x, shape)

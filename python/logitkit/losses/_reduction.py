@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ._namespace import check_fits, check_not_nan, namespace_of
+from .._shapes import check_broadcast
+from ._namespace import check_not_nan, namespace_of
 
 Reduction = Literal["mean", "sum", "none"] | Callable[[Any], Any]
 
@@ -92,7 +93,7 @@ class Weighting:
         xp = namespace_of(values)
         weight = 1.0 if self.sample_weight is None else self.sample_weight
         if self.sample_weight is not None:
-            check_fits("sample_weight", weight, tuple(values.shape))
+            check_broadcast("sample_weight", tuple(self.sample_weight.shape), tuple(values.shape))
         if self.kept is not None:
             weight = xp.where(self.kept, xp.ones_like(values) * weight, xp.zeros_like(values))
         if self.sample_weight is not None:

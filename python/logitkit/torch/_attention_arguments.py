@@ -11,7 +11,8 @@ from torch.autograd import forward_ad
 from .._attention._arguments import Arguments
 from .._attention._layout import check_shapes
 from .._attention._problem import check_numbers
-from .._attention._visible import check_broadcast, window_limits
+from .._attention._visible import window_limits
+from .._shapes import check_broadcast
 from ..reference._attention_scale import AttentionScale
 from ._attention_operator import memory, visible_keys_op
 from ._tensors import compute_type, is_memory, result_type
