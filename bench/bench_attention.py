@@ -1,12 +1,12 @@
-"""Attention against torch and NumPy, forward and backward.
+"""Attention against torch, onnxruntime, JAX and NumPy, forward and backward.
 
 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 taskset -c 1 python bench/bench_attention.py [--quick]
 
-One batch of 8 heads, on one thread and in its processor time but where said. All candidates of a line run in turn, many times,
-with a calibration of the peak of multiply-adds among them; each figure is the median over the
-rounds of a ratio within a round, and behind it its 10th and 90th percentile. Outputs are compared
-with the float64 reference before they are timed. Causal work counts the visible half; backward
-counts 2.5 times the forward products.
+One batch of 8 heads, on one thread and in processor time but where said. All candidates of a line
+run in turn, many times, with a calibration of the peak of multiply-adds among them; each figure is
+the median over the rounds of a ratio within a round, and behind it its 10th and 90th percentile.
+Peers that are not installed are left out. Outputs are compared with the float64 reference before
+they are timed. Causal work counts the visible half; backward counts 2.5 times the forward products.
 
 For AVX2 on both sides: LOGITKIT_ISA=avx2 ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2.
 Without the matrix units of recent processors, for half types: LOGITKIT_ISA=avx512
@@ -23,6 +23,7 @@ from functools import partial
 import numpy as np
 
 import logitkit
+from attention_peers import jax_calls, onnxruntime_calls
 from harness import Ratio, paired_times, print_machine
 from logitkit import EntropyInvariant, _cpu, reference
 
@@ -39,14 +40,14 @@ PEAK = 100_000_000  # multiply-adds of a calibration
 
 
 def paired_cpu_times(calls: dict[str, object], *, rounds: int) -> dict[str, np.ndarray]:
-    """Return the processor time of this thread, for others may be at work on the machine."""
+    """Return processor times, of all threads of this process: others may be at work as well."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     for round_ in range(-1, rounds):  # the first one warms the caches up
         for name, call in calls.items():
-            start = time.thread_time()
+            start = time.process_time()
             call()
             if round_ >= 0:
-                times[name].append(time.thread_time() - start)
+                times[name].append(time.process_time() - start)
     return {name: np.array(seconds) for name, seconds in times.items()}
 
 
@@ -115,22 +116,29 @@ def check_accuracy() -> None:
 
 
 def bench_forward(length: int, dim: int, causal: bool, dtype: type = np.float32) -> None:
-    """Print one line of a forward pass."""
+    """Print one line of a forward pass; what leaves the caches cold is timed apart from torch."""
     q, k, v = arrays(3, length, dim, dtype)
-    candidates = {
-        "ours": partial(logitkit.attention, q, k, v, is_causal=causal, threads=1),
-        "peak": calibrate,
-    }
+    ours = partial(logitkit.attention, q, k, v, is_causal=causal, threads=1)
+    candidates = {"ours": ours, "peak": calibrate}
     if torch is not None:
         call = torch.nn.functional.scaled_dot_product_attention
         candidates["torch"] = partial(call, *tensors([q, k, v]), is_causal=causal)
-    if length <= 1024 and dtype == np.float32:
-        candidates["NumPy"] = partial(numpy_attention, q, k, v, causal)
+    others = {}
+    if dtype == np.float32:
+        output = ours()
+        others |= onnxruntime_calls(q, k, v, output, is_causal=causal)
+        if length <= 1024:
+            others |= jax_calls(q, k, v, output, is_causal=causal)
+            others["NumPy"] = partial(numpy_attention, q, k, v, causal)
     work = flops(length, dim, causal)
-    times = paired_cpu_times(candidates, rounds=rounds(work / 5e10))
     kind = "" if dtype == np.float32 else f" {np.dtype(dtype).name}"
     title = f"D={dim} N={length}{' causal' if causal else ''}{kind}"
-    report(title, times, work, 1.0 if dtype == np.float32 else 0.5)
+    count = rounds(work / 5e10)
+    report(
+        title, paired_cpu_times(candidates, rounds=count), work, 1.0 if dtype == np.float32 else 0.5
+    )
+    if others:
+        report("", paired_cpu_times({"ours": ours} | others, rounds=count))
 
 
 def numpy_attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, causal: bool) -> np.ndarray:
@@ -262,7 +270,7 @@ print(f"backward {peak() - after - 3 * out.output.nbytes / 2**20:.1f} MiB beyond
 
 def main() -> None:
     """Print all tables."""
-    print_machine("numpy", "torch")
+    print_machine("numpy", "torch", "onnxruntime", "jax")
     check_accuracy()
     print("\nfloat32; time of the peer over ours")
     for dim in (64, 128):
