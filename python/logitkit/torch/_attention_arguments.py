@@ -229,7 +229,9 @@ def is_differentiated(a: Arguments) -> bool:
 
 def are_direct(query: Any, key: Any, value: Any, options: dict[str, Any]) -> bool:
     """Return whether the kernels can read the tensors at once, with no derivative wanted."""
-    tensors = [x for x in (query, key, value, *options.values()) if isinstance(x, Tensor)]
+    # Asking what None is an instance of takes as long as all the rest.
+    given = (x for x in options.values() if x is not None)
+    tensors = [x for x in (query, key, value, *given) if isinstance(x, Tensor)]
     return (
         isinstance(key, Tensor)
         and isinstance(value, Tensor)
@@ -246,7 +248,8 @@ def are_direct(query: Any, key: Any, value: Any, options: dict[str, Any]) -> boo
 def as_arrays(tensors: Any, options: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
     """Return the memory of all tensors; options of bfloat16, which NumPy has not, are widened."""
     given = {
-        name: memory(x.float() if x.dtype == torch.bfloat16 else x) if isinstance(x, Tensor) else x
+        name: memory(x.float() if x.dtype == torch.bfloat16 else x)
         for name, x in options.items()
+        if x is not None and isinstance(x, Tensor)
     }
-    return [memory(x) for x in tensors], given
+    return [memory(x) for x in tensors], {**options, **given}
