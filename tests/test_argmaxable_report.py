@@ -448,7 +448,6 @@ def test_links_and_pipes_stay_what_they_are(tmp_path, kind):
     assert sorted(tmp_path.iterdir()) == sorted([link, target, pipe])
 
 
-
 @pytest.mark.parametrize("kind", ["json", "npz"])
 def test_failed_write_leaves_nothing(tmp_path, monkeypatch, kind):
     report = make_report()

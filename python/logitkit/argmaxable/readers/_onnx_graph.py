@@ -33,6 +33,17 @@ _FOLDABLE = frozenset(
         "Slice",
         "Gather",
         "Expand",
+        "Where",
+        # the norm of each row, by which cosine and weight-normalised layers divide
+        "Pow",
+        "Sqrt",
+        "Reciprocal",
+        "Max",
+        "Clip",
+        "ReduceL2",
+        "ReduceSum",
+        "ReduceSumSquare",
+        "LpNormalization",
     ]
 )
 # A constant bigger than this is evaluated again rather than kept.
@@ -99,6 +110,18 @@ class Graph:
             return {name}
         inputs = (source for source in self.producer[name].input if source)
         return {name}.union(*(self.origins(source) for source in inputs))
+
+    def last_size(self, name: str) -> int | None:
+        """Return the length of the last axis of a tensor, None where it is not known."""
+        inference = require("onnx.shape_inference", self.path)
+        try:
+            graph = inference.infer_shapes(self._model, data_prop=True).graph
+        except (ValueError, RuntimeError):  # larger than protobuf allows, or of unknown operators
+            return None
+        for info in (*graph.value_info, *graph.output):
+            if info.name == name and info.type.tensor_type.shape.dim:
+                return info.type.tensor_type.shape.dim[-1].dim_value or None
+        return None
 
     def attributes(self, node: Node) -> dict[str, Any]:
         """Return the attributes of a node as Python values."""
