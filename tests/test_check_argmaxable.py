@@ -390,6 +390,7 @@ def test_integer_weights():
         (np.zeros((3, 2)), np.zeros(4), ValueError, r"bias must have shape \(3,\)"),
         (np.zeros((3, 2), complex), None, TypeError, "complex128"),
         (np.array([["a"]]), None, TypeError, "weight must hold"),
+        (np.array([[0], [2**53 + 1]]), None, TypeError, r"weight\[1, 0\] is 9007199254740993"),
         ([[1.0, 2.0], [np.nan, 0.0]], None, ValueError, r"weight\[1, 0\] is nan"),
         ([[1.0, -np.inf]], None, ValueError, r"weight\[0, 1\] is -inf"),
         (np.zeros((2, 2)), [0.0, np.inf], ValueError, r"bias\[1\] is inf"),
@@ -409,6 +410,8 @@ def test_bad_options_are_named():
         check_argmaxable(weight, classes=[0.5])
     with pytest.raises(ValueError, match="threads must be at least 1"):
         check_argmaxable(weight, threads=0)
+    with pytest.raises(TypeError, match="threads must be an integer or None, not inf"):
+        check_argmaxable(weight, threads=np.inf)
     with pytest.raises(ValueError, match="deployed_dtype"):
         check_argmaxable(weight, deployed_dtype="float8")
     with pytest.raises(TypeError, match=r"features must be a Box, .* not \(-1, 1\)"):
@@ -422,6 +425,46 @@ def test_smallest_and_largest_weights(exponent):
     assert report.unargmaxable.tolist() == [4]
     assert report.verify()
     assert np.isfinite([report.witness(i).norm for i in range(4)]).all()
+
+
+@pytest.mark.parametrize("exponent", [-850, 950])
+@pytest.mark.parametrize("features", [None, Box(-1, 2)])
+def test_scales_far_from_one_need_no_warning(exponent, features):
+    rng = generator(23)
+    weight, bias = rng.normal(size=(15, 4)), rng.normal(size=15)
+    plain = check_argmaxable(weight, bias, features=features)
+    report = check_argmaxable(
+        np.ldexp(weight, exponent), np.ldexp(bias, exponent), features=features
+    )
+    assert report.verify()
+    np.testing.assert_array_equal(report.verdicts, plain.verdicts)
+
+
+def test_numerical_certificates_hold_whatever_they_are_checked_with():
+    # Seven rows in a space of three dimensions and some rounding: nearly all of them.
+    for seed in (245, 399, 480):
+        rng = generator(seed)
+        weight = rng.normal(size=(7, 5))
+        for row in (1, 2, 0):
+            weight[row] = rng.dirichlet(np.ones(4)) @ weight[3:]
+        weight[0] *= 1 + (seed % 3 - 1) * 2.0**-28
+        assert check_argmaxable(weight).verify()
+
+
+def test_coefficients_of_rows_of_very_different_lengths():
+    # A group is proved around one of its classes, next to which another is a rounding error.
+    for seed in range(30):
+        rng = generator(seed)
+        weight = rng.normal(size=(12, 1)) * 10.0 ** rng.integers(-20, 20, (12, 1))
+        assert check_argmaxable(weight, np.zeros(12)).verify()
+
+
+def test_rows_that_differ_by_rounding_alone():
+    weight = np.array([[1.0, 3.0], [1.0 + 2.0**-52, 3.0]])
+    for features in (None, Box(-1, 1)):
+        report = check_argmaxable(weight, features=features)
+        assert report.verify()
+        assert not np.any(report.verdicts == DEAD)  # they are not equal
 
 
 # Features in a box.
@@ -453,6 +496,16 @@ def test_box_agrees_with_linear_programs(box, with_bias):
     for i in report.argmaxable:
         x = report.witness(i).x
         assert np.all((lo <= x) & (x <= hi))
+
+
+def test_witnesses_of_rows_that_nearly_lie_on_a_line_stay_in_the_box():
+    # Of such a metric two computations of a witness differ by far more than rounding.
+    bias = np.array([-2, 0, -1], np.float32)
+    for seed in range(20):
+        rng = generator(seed)
+        weight = rng.normal(size=(3, 2)).astype(np.float32)
+        weight[0] = rng.dirichlet([1, 1]) @ weight[1:]
+        assert check_argmaxable(weight, bias, features=Box(-1, 1)).verify()
 
 
 # Progress and interruption.

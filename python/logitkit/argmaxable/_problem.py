@@ -106,7 +106,14 @@ def _as_numpy(array: object, name: str) -> NDArray[Any]:
                 raise
     result = np.asarray(array)
     if result.dtype.kind in "iu":
-        return result.astype(np.float64)
+        wide = result.astype(np.float64)
+        for place in np.argwhere(np.abs(wide) >= 2.0**53):
+            if int(result[tuple(place)]) != int(wide[tuple(place)]):
+                raise TypeError(
+                    f"{name}[{', '.join(map(str, place))}] is {result[tuple(place)]}, which float64 "
+                    "does not hold: divide by a power of two and convert to floats"
+                )
+        return wide
     # bfloat16 and its relatives of ml_dtypes are kind "V" to NumPy.
     if result.dtype.kind != "f" and result.dtype.name != "bfloat16":
         raise TypeError(
