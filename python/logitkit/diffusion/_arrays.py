@@ -34,6 +34,16 @@ def namespace(x: Array) -> ModuleType:
     return array_namespace(x)
 
 
+def check_array(name: str, x: Any) -> None:
+    """Say so if what should be an array is none, such as a list."""
+    try:
+        namespace(x)
+    except TypeError:
+        raise TypeError(
+            f"expected {name} to be an array, of NumPy or a library with its API, not {x!r}"
+        ) from None
+
+
 def as_time(t: Any) -> Time:
     """Return `t` as a float, or as a float64 array with the time of each sample."""
     if isinstance(t, float):

@@ -11,6 +11,7 @@ import numpy as np
 from ._arrays import Array, Time, as_time, namespace, placed, spread, widest
 from ._documented import documented_by
 from ._draws import Draws
+from ._parameters import check_count
 from ._predictions import Prediction
 from ._process import FullProcess
 
@@ -42,8 +43,12 @@ def linear_keep(t: Time) -> Any:
 
 def check_vocabulary(size: int, least: int = 1) -> None:
     """Say so if there are too few tokens."""
-    if size < least:
-        raise ValueError(f"expected a vocabulary of at least {least} tokens, not {size}")
+    try:
+        check_count("size", size, least)
+    except ValueError:
+        raise ValueError(
+            f"expected a vocabulary of at least {least} tokens, not {size!r}"
+        ) from None
 
 
 def draw_tokens(logits: Array, draws: Draws, like: Array) -> Array:
