@@ -80,6 +80,19 @@ def widest(like: Array, kind: type) -> Any:
     return xp.float64 if kind is float else xp.int64
 
 
+def token_type(like: Array, least: int, largest: int) -> Any:
+    """Return the type of `like` where it is one of whole numbers, else that of 64 bits."""
+    xp = namespace(like)
+    if not xp.isdtype(like.dtype, "integral"):
+        return widest(like, int)
+    limits = xp.iinfo(like.dtype)
+    if least < limits.min or largest > limits.max:
+        raise ValueError(
+            f"expected `like` of a type with numbers from {least} to {largest}, not {like.dtype}"
+        )
+    return like.dtype
+
+
 def over_samples(x: Array) -> tuple[int, ...]:
     """Return all axes of `x` but the first, which counts the samples."""
     return tuple(range(1, x.ndim))
