@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy.spatial import ConvexHull
 
 from logitkit import ArgmaxableReport, Box, Verdict, check_argmaxable, reference
+from logitkit.argmaxable import Proof
 
 LIVE, DEAD = Verdict.ARGMAXABLE, Verdict.UNARGMAXABLE
 
@@ -496,6 +497,26 @@ def test_box_agrees_with_linear_programs(box, with_bias):
     for i in report.argmaxable:
         x = report.witness(i).x
         assert np.all((lo <= x) & (x <= hi))
+
+
+@pytest.mark.parametrize("box", [Box(0.0, 4.0), Box(-1.0, 1.0), Box([0.0] * 4, [1, 2, 3, 4])])
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_ties_of_small_integers_in_a_box_are_decided(box, with_bias):
+    exact = 0
+    for seed in range(8):
+        rng = generator(seed)
+        weight = rng.integers(-2, 3, (12, 4)).astype(np.float64)
+        bias = rng.integers(-2, 3, 12).astype(np.float64) if with_bias else None
+        report = check_argmaxable(weight, bias, features=box)
+        assert len(report.undecided) == 0
+        assert report.verify()
+        oracle = reference.check_argmaxable(weight, bias, features=box)
+        assert not np.any(report.verdicts * oracle < 0)
+        everywhere = check_argmaxable(weight, bias).unargmaxable
+        own = ~np.isin(report.unargmaxable, everywhere)
+        exact += np.count_nonzero(report.proof[own] == Proof.EXACT)
+    # Around 0 and without a bias, what dies in a box dies everywhere.
+    assert exact > 0 or (not with_bias and np.min(box.lo) < 0)
 
 
 def test_witnesses_of_rows_that_nearly_lie_on_a_line_stay_in_the_box():
