@@ -429,6 +429,14 @@ def test_json_reads_well(tmp_path):
     assert len((tmp_path / "report.json").read_text().splitlines()) < 150
 
 
+def test_files_that_cannot_be_written_are_named(tmp_path):
+    report = make_report()
+    with pytest.raises(IsADirectoryError, match=r": is a folder, expected a file"):
+        report.to_json(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"none/r.npz: there is no folder .*none"):
+        report.save(tmp_path / "none" / "r.npz")
+
+
 @pytest.mark.skipif(os.name != "posix", reason="links and pipes are those of POSIX")
 @pytest.mark.parametrize("kind", ["json", "npz"])
 def test_links_and_pipes_stay_what_they_are(tmp_path, kind):

@@ -377,9 +377,38 @@ def test_bfloat16_and_dlpack():
     np.testing.assert_array_equal(exported.verdicts, widened.verdicts)
 
 
+def test_parameters_of_torch_serve_everywhere(tmp_path):
+    torch = pytest.importorskip("torch")
+    for dtype in (torch.float32, torch.bfloat16):
+        layer = torch.nn.Linear(3, 5).to(dtype)
+        report = check_argmaxable(layer.weight, layer.bias)
+        report.to_json(tmp_path / "report.json")
+        stored = ArgmaxableReport.from_json(tmp_path / "report.json")
+        for each in (report, stored):
+            assert each.verify(layer.weight, layer.bias)
+            i = int(each.argmaxable[0])
+            assert each.margin(i, layer.weight, layer.bias) > 0
+            each.witness(i, layer.weight, layer.bias)
+            each.nearest_argmaxable(i, layer.weight, layer.bias)
+
+
+def test_tensors_without_numbers_are_refused():
+    torch = pytest.importorskip("torch")
+    with pytest.raises(TypeError, match=r"float8_e4m3fn .*\.float\(\)"):
+        check_argmaxable(torch.eye(3).to(torch.float8_e4m3fn))
+    with pytest.raises(TypeError, match=r"sparse_coo .*\.to_dense\(\)"):
+        check_argmaxable(torch.eye(3).to_sparse())
+    with pytest.raises(TypeError, match="weight holds no numbers"):
+        check_argmaxable(torch.empty(3, 2, device="meta"))
+    with pytest.raises(TypeError, match="weight must be a tensor, not a Linear: pass its weight"):
+        check_argmaxable(torch.nn.Linear(2, 3))
+
+
 def test_integer_weights():
     weight = np.array([[2, 0], [0, 2], [0, 0], [1, 1]])
-    assert check_argmaxable(weight).unargmaxable.tolist() == [3]
+    report = check_argmaxable(weight)
+    assert report.unargmaxable.tolist() == [3]
+    assert report.verify(weight)
 
 
 @pytest.mark.parametrize(
@@ -392,6 +421,7 @@ def test_integer_weights():
         (np.zeros((3, 2), complex), None, TypeError, "complex128"),
         (np.array([["a"]]), None, TypeError, "weight must hold"),
         (np.array([[0], [2**53 + 1]]), None, TypeError, r"weight\[1, 0\] is 9007199254740993"),
+        ([[1.0], [1.0, 2.0]], None, ValueError, "weight must have rows of equal length"),
         ([[1.0, 2.0], [np.nan, 0.0]], None, ValueError, r"weight\[1, 0\] is nan"),
         ([[1.0, -np.inf]], None, ValueError, r"weight\[0, 1\] is -inf"),
         (np.zeros((2, 2)), [0.0, np.inf], ValueError, r"bias\[1\] is inf"),

@@ -228,6 +228,24 @@ def test_onnx_external_data_outside_the_folder_are_refused(tmp_path):
         read_output_layer(path)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("offset", "-4"), ("offset", "9" * 25), ("offset", "x"), ("offset", "4"), ("location", "a\0")],
+)
+def test_onnx_external_data_at_impossible_places_are_refused(tmp_path, key, value):
+    path = save_onnx(tmp_path / "m.onnx", HEAD, TENSORS)
+    model = onnx.load(path)
+    tensor = next(t for t in model.graph.initializer if t.name == "W")
+    (tmp_path / "W.bin").write_bytes(tensor.raw_data)
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    for name, text in ({"location": "W.bin"} | {key: value}).items():
+        tensor.external_data.add(key=name, value=text)
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ModelFileError, match=r"does not fit into W\.bin|not a file in the same"):
+        read_output_layer(path)
+
+
 # --- ONNX: finding the layer ----------------------------------------------------------
 
 

@@ -310,6 +310,10 @@ def _replace(path: str | os.PathLike[str], write: Callable[[IO[bytes]], object])
         with open(path, "wb") as file:
             file.write(_in_memory(write))
         return
+    if target.is_dir():
+        raise IsADirectoryError(f"{os.fspath(path)}: is a folder, expected a file")
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"{os.fspath(path)}: there is no folder {target.parent}")
     temporary = target.with_name(f".{target.name[:100]}.{os.getpid()}-{secrets.token_hex(4)}")
     with open(temporary, "xb") as file:
         try:

@@ -200,7 +200,7 @@ class Graph:
         """Map a tensor of an external data file into memory."""
         entries = {entry.key: entry.value for entry in tensor.external_data}
         folder = self.path.resolve().parent
-        file = (folder / entries.get("location", "")).resolve()
+        file = (folder / entries.get("location", "").replace("\0", "?")).resolve()
         if not file.is_relative_to(folder) or not file.is_file():
             raise ModelFileError(
                 f"{self.path}: tensor {name!r} lies in {entries.get('location')!r}, which is not a "
@@ -211,7 +211,7 @@ class Graph:
             kind = np.dtype(self._onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
             offset = int(entries.get("offset", 0))
             array: Array = np.memmap(file, kind, "r", offset, shape)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
             raise ModelFileError(
                 f"{self.path}: tensor {name!r} of shape {shape} does not fit into {file.name} "
                 f"({error}); download the external data again"
