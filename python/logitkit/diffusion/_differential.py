@@ -128,8 +128,9 @@ class ProbabilityFlow(Solver):
     Notes
     -----
     Each sample takes steps of its own, so that its result does not depend on its batch: the
-    network must take times that differ by sample. The grid needs two times only. A step into
-    clean data, or out of pure noise, is one of `DDIM`, as lambda is infinite there.
+    network must take times that differ by sample. The grid needs two times only, both inside of
+    the span: a step into clean data, or out of pure noise, is one of `DDIM`, as lambda is infinite
+    there, and adds the error of one.
 
     References
     ----------
