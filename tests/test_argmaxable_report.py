@@ -429,6 +429,33 @@ def test_json_reads_well(tmp_path):
     assert len((tmp_path / "report.json").read_text().splitlines()) < 150
 
 
+def test_files_that_cannot_be_written_are_named(tmp_path):
+    report = make_report()
+    with pytest.raises(IsADirectoryError, match=r": is a folder, expected a file"):
+        report.to_json(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"none/r.npz: there is no folder .*none"):
+        report.save(tmp_path / "none" / "r.npz")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links and pipes are those of POSIX")
+@pytest.mark.parametrize("kind", ["json", "npz"])
+def test_links_and_pipes_stay_what_they_are(tmp_path, kind):
+    report = make_report()
+    write = report.to_json if kind == "json" else report.save
+    read = ArgmaxableReport.from_json if kind == "json" else ArgmaxableReport.load
+    link, target, pipe = tmp_path / "latest", tmp_path / "report", tmp_path / "pipe"
+    link.symlink_to(target.name)
+    write(link)
+    assert link.is_symlink()
+    assert read(target).fingerprint == report.fingerprint
+    os.mkfifo(pipe)
+    with open(os.open(pipe, os.O_RDONLY | os.O_NONBLOCK), "rb") as received:
+        write(pipe)  # less than the pipe holds
+        assert pipe.is_fifo()
+        assert received.read() == target.read_bytes()
+    assert sorted(tmp_path.iterdir()) == sorted([link, target, pipe])
+
+
 @pytest.mark.parametrize("kind", ["json", "npz"])
 def test_failed_write_leaves_nothing(tmp_path, monkeypatch, kind):
     report = make_report()

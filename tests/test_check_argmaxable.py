@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy.spatial import ConvexHull
 
 from logitkit import ArgmaxableReport, Box, Verdict, check_argmaxable, reference
+from logitkit.argmaxable import Proof
 
 LIVE, DEAD = Verdict.ARGMAXABLE, Verdict.UNARGMAXABLE
 
@@ -376,9 +377,38 @@ def test_bfloat16_and_dlpack():
     np.testing.assert_array_equal(exported.verdicts, widened.verdicts)
 
 
+def test_parameters_of_torch_serve_everywhere(tmp_path):
+    torch = pytest.importorskip("torch")
+    for dtype in (torch.float32, torch.bfloat16):
+        layer = torch.nn.Linear(3, 5).to(dtype)
+        report = check_argmaxable(layer.weight, layer.bias)
+        report.to_json(tmp_path / "report.json")
+        stored = ArgmaxableReport.from_json(tmp_path / "report.json")
+        for each in (report, stored):
+            assert each.verify(layer.weight, layer.bias)
+            i = int(each.argmaxable[0])
+            assert each.margin(i, layer.weight, layer.bias) > 0
+            each.witness(i, layer.weight, layer.bias)
+            each.nearest_argmaxable(i, layer.weight, layer.bias)
+
+
+def test_tensors_without_numbers_are_refused():
+    torch = pytest.importorskip("torch")
+    with pytest.raises(TypeError, match=r"float8_e4m3fn .*\.float\(\)"):
+        check_argmaxable(torch.eye(3).to(torch.float8_e4m3fn))
+    with pytest.raises(TypeError, match=r"sparse_coo .*\.to_dense\(\)"):
+        check_argmaxable(torch.eye(3).to_sparse())
+    with pytest.raises(TypeError, match="weight holds no numbers"):
+        check_argmaxable(torch.empty(3, 2, device="meta"))
+    with pytest.raises(TypeError, match="weight must be a tensor, not a Linear: pass its weight"):
+        check_argmaxable(torch.nn.Linear(2, 3))
+
+
 def test_integer_weights():
     weight = np.array([[2, 0], [0, 2], [0, 0], [1, 1]])
-    assert check_argmaxable(weight).unargmaxable.tolist() == [3]
+    report = check_argmaxable(weight)
+    assert report.unargmaxable.tolist() == [3]
+    assert report.verify(weight)
 
 
 @pytest.mark.parametrize(
@@ -390,6 +420,8 @@ def test_integer_weights():
         (np.zeros((3, 2)), np.zeros(4), ValueError, r"bias must have shape \(3,\)"),
         (np.zeros((3, 2), complex), None, TypeError, "complex128"),
         (np.array([["a"]]), None, TypeError, "weight must hold"),
+        (np.array([[0], [2**53 + 1]]), None, TypeError, r"weight\[1, 0\] is 9007199254740993"),
+        ([[1.0], [1.0, 2.0]], None, ValueError, "weight must have rows of equal length"),
         ([[1.0, 2.0], [np.nan, 0.0]], None, ValueError, r"weight\[1, 0\] is nan"),
         ([[1.0, -np.inf]], None, ValueError, r"weight\[0, 1\] is -inf"),
         (np.zeros((2, 2)), [0.0, np.inf], ValueError, r"bias\[1\] is inf"),
@@ -409,6 +441,8 @@ def test_bad_options_are_named():
         check_argmaxable(weight, classes=[0.5])
     with pytest.raises(ValueError, match="threads must be at least 1"):
         check_argmaxable(weight, threads=0)
+    with pytest.raises(TypeError, match="threads must be an integer or None, not inf"):
+        check_argmaxable(weight, threads=np.inf)
     with pytest.raises(ValueError, match="deployed_dtype"):
         check_argmaxable(weight, deployed_dtype="float8")
     with pytest.raises(TypeError, match=r"features must be a Box, .* not \(-1, 1\)"):
@@ -422,6 +456,46 @@ def test_smallest_and_largest_weights(exponent):
     assert report.unargmaxable.tolist() == [4]
     assert report.verify()
     assert np.isfinite([report.witness(i).norm for i in range(4)]).all()
+
+
+@pytest.mark.parametrize("exponent", [-850, 950])
+@pytest.mark.parametrize("features", [None, Box(-1, 2)])
+def test_scales_far_from_one_need_no_warning(exponent, features):
+    rng = generator(23)
+    weight, bias = rng.normal(size=(15, 4)), rng.normal(size=15)
+    plain = check_argmaxable(weight, bias, features=features)
+    report = check_argmaxable(
+        np.ldexp(weight, exponent), np.ldexp(bias, exponent), features=features
+    )
+    assert report.verify()
+    np.testing.assert_array_equal(report.verdicts, plain.verdicts)
+
+
+def test_numerical_certificates_hold_whatever_they_are_checked_with():
+    # Seven rows in a space of three dimensions and some rounding: nearly all of them.
+    for seed in (245, 399, 480):
+        rng = generator(seed)
+        weight = rng.normal(size=(7, 5))
+        for row in (1, 2, 0):
+            weight[row] = rng.dirichlet(np.ones(4)) @ weight[3:]
+        weight[0] *= 1 + (seed % 3 - 1) * 2.0**-28
+        assert check_argmaxable(weight).verify()
+
+
+def test_coefficients_of_rows_of_very_different_lengths():
+    # A group is proved around one of its classes, next to which another is a rounding error.
+    for seed in range(30):
+        rng = generator(seed)
+        weight = rng.normal(size=(12, 1)) * 10.0 ** rng.integers(-20, 20, (12, 1))
+        assert check_argmaxable(weight, np.zeros(12)).verify()
+
+
+def test_rows_that_differ_by_rounding_alone():
+    weight = np.array([[1.0, 3.0], [1.0 + 2.0**-52, 3.0]])
+    for features in (None, Box(-1, 1)):
+        report = check_argmaxable(weight, features=features)
+        assert report.verify()
+        assert not np.any(report.verdicts == DEAD)  # they are not equal
 
 
 # Features in a box.
@@ -453,6 +527,36 @@ def test_box_agrees_with_linear_programs(box, with_bias):
     for i in report.argmaxable:
         x = report.witness(i).x
         assert np.all((lo <= x) & (x <= hi))
+
+
+@pytest.mark.parametrize("box", [Box(0.0, 4.0), Box(-1.0, 1.0), Box([0.0] * 4, [1, 2, 3, 4])])
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_ties_of_small_integers_in_a_box_are_decided(box, with_bias):
+    exact = 0
+    for seed in range(8):
+        rng = generator(seed)
+        weight = rng.integers(-2, 3, (12, 4)).astype(np.float64)
+        bias = rng.integers(-2, 3, 12).astype(np.float64) if with_bias else None
+        report = check_argmaxable(weight, bias, features=box)
+        assert len(report.undecided) == 0
+        assert report.verify()
+        oracle = reference.check_argmaxable(weight, bias, features=box)
+        assert not np.any(report.verdicts * oracle < 0)
+        everywhere = check_argmaxable(weight, bias).unargmaxable
+        own = ~np.isin(report.unargmaxable, everywhere)
+        exact += np.count_nonzero(report.proof[own] == Proof.EXACT)
+    # Around 0 and without a bias, what dies in a box dies everywhere.
+    assert exact > 0 or (not with_bias and np.min(box.lo) < 0)
+
+
+def test_witnesses_of_rows_that_nearly_lie_on_a_line_stay_in_the_box():
+    # Of such a metric two computations of a witness differ by far more than rounding.
+    bias = np.array([-2, 0, -1], np.float32)
+    for seed in range(20):
+        rng = generator(seed)
+        weight = rng.normal(size=(3, 2)).astype(np.float32)
+        weight[0] = rng.dirichlet([1, 1]) @ weight[1:]
+        assert check_argmaxable(weight, bias, features=Box(-1, 1)).verify()
 
 
 # Progress and interruption.

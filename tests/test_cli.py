@@ -340,6 +340,15 @@ def test_process_interrupted(model):
     assert time.monotonic() - start < 5
 
 
+@pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
+def test_process_whose_output_nobody_reads(model):
+    process = logitkit_process("check", model)
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait(60) == -signal.SIGPIPE  # 141 to a shell, and none of the codes above
+    process.stderr.close()
+
+
 # --- with the real check --------------------------------------------------------------
 
 

@@ -28,10 +28,11 @@ def network(x, t, condition=None):
 
 
 def run(solver=SOLVERS[0], **changes):
-    arguments = {"solver": solver, "times": TIMES, "rng": 7} | changes
+    arguments = {"process": PROCESS, "predict": network, "solver": solver, "times": TIMES}
+    arguments |= {"rng": 7} | changes
     if "initial" not in arguments:
         arguments.setdefault("shape", (5, 3, 2))
-    return d.sample(PROCESS, network, **arguments)
+    return d.sample(**arguments)
 
 
 @pytest.mark.parametrize("solver", SOLVERS, ids=repr)
@@ -170,6 +171,15 @@ def test_interpolation_keeps_the_variance():
         ({"solver": d.DDIM}, TypeError, "a solver such as DPMpp(2), not <class"),
         ({"guidance": d.ClassifierFree(1.0)}, ValueError, "pass `condition`"),
         ({"rng": np.random.default_rng(0)}, TypeError, "expected rng to be"),
+        ({"process": None}, TypeError, "a process such as Gaussian(Cosine()), not None"),
+        ({"process": d.Gaussian}, TypeError, "a process such as Gaussian(Cosine()), not <class"),
+        ({"predict": None}, TypeError, "expected predict to be callable, not None"),
+        ({"guidance": 3.0}, TypeError, "a guidance such as ClassifierFree(3.0), not 3.0"),
+        ({"guidance": d.ClassifierFree}, TypeError, "a guidance such as ClassifierFree(3.0), not"),
+        ({"initial": [[1.0]], "shape": None}, TypeError, "expected initial to be an array"),
+        ({"like": "torch"}, TypeError, "expected like to be an array"),
+        ({"shape": 3}, TypeError, "a tuple of whole numbers, not 3"),
+        ({"shape": (2, -1)}, ValueError, "to be a whole number from 0, not -1"),
     ],
 )
 def test_bad_arguments(changes, error, message):
@@ -212,6 +222,68 @@ def test_logits_of_another_vocabulary_are_refused(solver):
             shape=(2, 3),
             prediction="logits",
         )
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: d.uniform(None, 4), TypeError, "a process such as"),
+        (lambda: d.karras(d.Masking(), 4), TypeError, "`schedule`, as Gaussian has, not Masking"),
+        (lambda: d.uniform(PROCESS, np.inf), ValueError, "at least one step, a whole number, not"),
+        (lambda: d.uniform(PROCESS, 2.5), ValueError, "at least one step, a whole number, not"),
+        (lambda: d.shifted([1.0, np.nan], 2.0), ValueError, "expected times from 0 to 1"),
+        (
+            lambda: d.shifted([1.0], -1.0),
+            ValueError,
+            "expected shift to be a finite number above 0",
+        ),
+        (lambda: d.linear(0), ValueError, "steps to be a whole number from 1, not 0"),
+        (lambda: d.cosine(2.5), ValueError, "steps to be a whole number from 1, not 2.5"),
+        (lambda: d.MaskTokens(np.nan), ValueError, "a vocabulary of at least 1 tokens, not nan"),
+        (lambda: d.VarianceExploding(np.nan), ValueError, "expected sigma_max to be a finite"),
+        (lambda: d.VariancePreserving(-1.0), ValueError, "number from 0, not -1.0"),
+        (lambda: d.Blur("wide"), ValueError, "expected width to be a finite number above 0, not"),
+        (lambda: d.DDIM(x0_std=0.1), TypeError, "expected x0_std to be callable, not 0.1"),
+        (lambda: d.DPMpp(2, np.inf), ValueError, "expected eta to be a finite number from 0"),
+        (lambda: d.ReverseSDE(np.nan), ValueError, "expected noise to be a finite number from 0"),
+        (lambda: d.UDM("keep"), TypeError, "a kernel such as Keep(), not 'keep'"),
+        (lambda: d.UDM(d.Keep), TypeError, "a kernel such as Keep(), not <class"),
+        (lambda: d.Rotate(np.nan), ValueError, "expected amount to be a finite number from 0"),
+        (lambda: d.ClassifierFree("7"), ValueError, "a finite number or a function of the time"),
+        (lambda: d.ClassifierFree(1.0, rescale=2.0), ValueError, "rescale to be a finite number"),
+        (lambda: d.CFGpp(np.nan), ValueError, "expected weight to be a finite number or"),
+        (lambda: d.MultiCondition((1.0, np.nan)), ValueError, "expected weights[1] to be"),
+        (lambda: d.Interval(3.0, 0.0, 1.0), TypeError, "expected inner to be a guidance"),
+        (lambda: d.Interval(d.CFGpp(0.5), 0.8, 0.2), ValueError, "expected low up to high"),
+        (lambda: d.DynamicThreshold(quantile=99.5), ValueError, "from 0 to 1, not 99.5"),
+        (lambda: d.AdaptiveProjection(1.0, norm=0.0), ValueError, "norm to be a number above 0"),
+        (lambda: d.PowerWeight(0.0, np.inf), ValueError, "expected end to be a finite number"),
+        (lambda: d.from_function("blur"), TypeError, "expected forward to be callable, not 'blur'"),
+        (lambda: d.from_function(abs, span=(1.0, 0.0)), ValueError, "a span of two rising finite"),
+        (lambda: d.lower_order_final(d.DDIM(), 3), TypeError, "a solver with an order, such as"),
+        (lambda: d.illegality("ddim", PROCESS), TypeError, "a solver such as DPMpp(2), not 'ddim'"),
+        (lambda: d.training_pair(PROCESS, [1.0], 0.5), TypeError, "expected x0 to be an array"),
+        (lambda: d.training_pair(None, np.ones(1), 0.5), TypeError, "a process such as"),
+        (
+            lambda: d.training_pair(PROCESS, np.ones(1), np.nan),
+            ValueError,
+            "expected times in the span (0.0, 1.0) of the process, not nan",
+        ),
+        (
+            lambda: d.invert(PROCESS, network, [1.0], solver=d.DDIM(), times=TIMES),
+            TypeError,
+            "expected x0 to be an array",
+        ),
+        (
+            lambda: d.invert(PROCESS, network, np.ones((1, 1)), solver=None, times=TIMES),
+            TypeError,
+            "a solver such as DPMpp(2), not None",
+        ),
+    ],
+)
+def test_wrong_arguments_are_named_with_the_remedy(call, error, message):
+    with pytest.raises(error, match=re.escape(message)):
+        call()
 
 
 def test_a_process_needs_a_schedule():

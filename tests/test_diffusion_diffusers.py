@@ -352,3 +352,39 @@ def test_ddim_on_trailing_times_is_not_off_its_schedule(steps):
     for t in scheduler.timesteps:
         y = scheduler.step(data.predict(y, t), t, y).prev_sample
     assert data.error(ours, 1000.0, 0.0) < 0.5 * data.error(y, 1000.0, 0.0)
+
+
+def test_a_run_may_begin_at_any_timestep_and_then_goes_on_in_order():
+    # as pipelines do that change a picture
+    scheduler = d.as_diffusers_scheduler(diffusers.DDIMScheduler(), solver=d.DPMpp(2))
+    scheduler.set_timesteps(5)
+    x = begin = torch.ones(1, 2, dtype=torch.float64)
+    for t in scheduler.timesteps[2:]:
+        x = scheduler.step(0.5 * x, t, x).prev_sample
+    setup = scheduler.setup
+    expected = d.sample(
+        setup, lambda x, t: 0.5 * x, solver=d.DPMpp(2), times=setup.times[2:], initial=begin
+    )
+    torch.testing.assert_close(x, expected)
+    with pytest.raises(ValueError, match="all 5 steps are taken: call set_timesteps"):
+        scheduler.step(x, scheduler.timesteps[0], x)
+    scheduler.set_timesteps(5)
+    with pytest.raises(ValueError, match=r"one of the timesteps of this scheduler, not 7\.0: \["):
+        scheduler.step(x, 7, x)
+    scheduler.step(x, scheduler.timesteps[0], x)
+    with pytest.raises(ValueError, match=r"expected the next timestep, .* set_timesteps begins"):
+        scheduler.step(x, scheduler.timesteps[0], x)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "steps", "error", "message"),
+    [
+        ("DDIM", 10, TypeError, "a scheduler of diffusers or its configuration, .* not 'DDIM'"),
+        (None, 10, TypeError, "a scheduler of diffusers or its configuration, .* not None"),
+        ({"_class_name": "DDIMScheduler"}, 0, ValueError, "steps to be a whole number from 1"),
+        ({"_class_name": "DDIMScheduler"}, 2.5, ValueError, "steps to be a whole number from 1"),
+    ],
+)
+def test_what_is_no_scheduler_is_refused(scheduler, steps, error, message):
+    with pytest.raises(error, match=message):
+        d.from_diffusers(scheduler, steps)

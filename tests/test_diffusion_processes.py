@@ -379,6 +379,42 @@ def test_bad_arguments(call):
         call()
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int32, np.int64])
+@pytest.mark.parametrize(
+    "process",
+    [
+        d.MaskTokens(5),
+        d.UniformTokens(5),
+        d.TransitionTokens(np.full((4, 5, 5), 0.2)),
+        d.RandomSubstitution(5, 3),
+    ],
+    ids=repr,
+)
+def test_tokens_to_begin_with_have_the_type_asked_for(process, dtype):
+    x = d.sample(
+        process, lambda x, t: np.zeros((*x.shape, 5), np.float32), solver=d.UDM(),
+        times=d.uniform(process, 2), shape=(6, 3), prediction="logits", like=np.empty(0, dtype),
+    )  # fmt: skip
+    assert x.dtype == dtype
+    assert (x < 5).all()
+
+
+def test_tokens_that_do_not_fit_their_type():
+    draws, like = d.Draws(0, 0, np.arange(2)), np.empty(0, np.int8)
+    d.MaskTokens(127).prior((3,), 1.0, draws, like)
+    with pytest.raises(ValueError, match="numbers from 0 to 128, not int8"):
+        d.MaskTokens(128).prior((3,), 1.0, draws, like)
+
+
+def test_matrices_of_single_precision_are_scaled_to_probabilities():
+    steps = np.random.default_rng(0).dirichlet(np.ones(50), size=(3, 50)).astype(np.float32)
+    process = d.TransitionTokens(steps)
+    np.testing.assert_allclose(np.asarray(process.matrices).sum(-1), 1.0, rtol=1e-14)
+    steps[1, 7, 0] = np.nan
+    with pytest.raises(ValueError, match=r"sum to 1, not matrices\[1, 7\] with the sum nan"):
+        d.TransitionTokens(steps)
+
+
 def test_one_token_needs_no_noise():
     x = d.sample(
         d.UniformTokens(1), lambda x, t: np.zeros((*x.shape, 1)), solver=d.Bridge(),

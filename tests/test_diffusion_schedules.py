@@ -69,6 +69,43 @@ def test_rates_are_derivatives(schedule):
         np.testing.assert_allclose(rate, slope, rtol=1e-5, atol=1e-8)
 
 
+@pytest.mark.parametrize(
+    ("schedule", "t", "rates"),
+    [
+        (d.Cosine(0.0), 1.0, (-np.pi / 2, 0.0)),
+        (d.Cosine(0.0), 0.0, (0.0, np.pi / 2)),
+        (d.Cosine(), 0.0, (None, np.inf)),
+        (d.Sigmoid(), 1.0, (-np.inf, None)),
+        (d.ExponentialDecay(), 0.0, (0.0, np.sqrt(10.0))),
+        (d.ExponentialDecay(power=3.0), 0.0, (0.0, 0.0)),
+        (d.ExponentialDecay(power=1.0), 0.0, (-5.0, np.inf)),
+        (d.ExponentialDecay(power=0.5), 0.0, (-np.inf, np.inf)),
+        (d.zero_terminal_snr(d.linear()), 1000.0, (-np.inf, None)),
+    ],
+)
+def test_rates_at_the_ends_are_limits(schedule, t, rates):
+    step = 1e-6 * schedule.span[1] * (1 if t == 0.0 else -1)
+    slopes = [(f(t + step) - f(t)) / step for f in (schedule.alpha, schedule.sigma)]
+    expected = [slope if rate is None else rate for slope, rate in zip(slopes, rates, strict=True)]
+    for given in (t, np.array([t])):
+        found = np.ravel(schedule.rates(given))
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-15)
+
+
+@pytest.mark.parametrize("solver", [d.FlowEuler(), d.FlowHeun(), d.ReverseSDE()])
+@pytest.mark.parametrize(
+    "schedule", [d.Sigmoid(), d.VariancePreserving(), d.zero_terminal_snr(d.linear())]
+)
+def test_infinite_slopes_are_told(solver, schedule):
+    process = d.Gaussian(schedule)
+    grid = d.uniform(process, 2)
+    times = grid if schedule.alpha(grid[0]) == 0.0 else grid[1:]
+    if not isinstance(solver, d.FlowHeun) and schedule.alpha(grid[0]) > 0.0:
+        pytest.skip("asks for no slope at clean data")
+    with pytest.raises(ValueError, match=r"infinite at t=.*span.*start=|does not determine"):
+        d.sample(process, lambda x, t: x, solver=solver, times=times, shape=(2, 1), prediction="v")
+
+
 def test_scalars_are_those_of_arrays(schedule):
     t = inside(schedule)
     for method in (schedule.alpha, schedule.sigma, schedule.log_snr):

@@ -228,6 +228,24 @@ def test_onnx_external_data_outside_the_folder_are_refused(tmp_path):
         read_output_layer(path)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("offset", "-4"), ("offset", "9" * 25), ("offset", "x"), ("offset", "4"), ("location", "a\0")],
+)
+def test_onnx_external_data_at_impossible_places_are_refused(tmp_path, key, value):
+    path = save_onnx(tmp_path / "m.onnx", HEAD, TENSORS)
+    model = onnx.load(path)
+    tensor = next(t for t in model.graph.initializer if t.name == "W")
+    (tmp_path / "W.bin").write_bytes(tensor.raw_data)
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    for name, text in ({"location": "W.bin"} | {key: value}).items():
+        tensor.external_data.add(key=name, value=text)
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ModelFileError, match=r"does not fit into W\.bin|not a file in the same"):
+        read_output_layer(path)
+
+
 # --- ONNX: finding the layer ----------------------------------------------------------
 
 
@@ -288,6 +306,83 @@ def test_onnx_constants_for_each_class_after_a_softmax_are_not_ignored(tmp_path,
     path = save_onnx(tmp_path / "m.onnx", nodes, TENSORS, outputs=["z"])
     with pytest.raises(ModelFileError, match="no output leads"):
         read_output_layer(path)
+
+
+def split(target, *, output=None):
+    """Return the end of a model that reshapes its logits, by a constant or a computed shape."""
+    if output is not None:
+        return [node("Reshape", "y shape", output), node("Softmax", output, "z")], {
+            "shape": np.array(target)
+        }
+    parts = ["one", *(f"e{i}" for i in range(len(target)))]
+    tensors = {f"e{i}": np.array([size]) for i, size in enumerate(target)}
+    nodes = [
+        node("Shape", "x", "sizes"),
+        node("Gather", "sizes zero", "one"),
+        node("Concat", " ".join(parts), "shape", axis=0),
+        node("Reshape", "y shape", "r"),
+        node("ArgMax", "r", "z", axis=-1),
+    ]
+    return nodes, {**tensors, "zero": np.array([0])}
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        split([-1, 2, N], output="r"),
+        split([0, 2, -1], output="r"),
+        split([-1, N, 2, 1], output="r"),
+        split([2, N]),
+    ],
+)
+def test_onnx_groups_that_compete_among_themselves_are_refused(tmp_path, tail):
+    nodes, tensors = tail
+    two = {"W": np.tile(WEIGHT.T, 2), "b": np.tile(BIAS, 2)}
+    path = save_onnx(tmp_path / "m.onnx", [*HEAD, *nodes], {**two, **tensors}, outputs=["z"])
+    with pytest.raises(ModelFileError, match=r"14 logits .* groups of them compete.*--weight W"):
+        read_output_layer(path)
+    assert read_output_layer(path, weight="W").weight.shape == (2 * N, D)
+
+
+@pytest.mark.parametrize("target", [[0, -1], [-1, 1, N], [4, -1], [1, -1, N, 1], [-1, 5, N]])
+def test_onnx_positions_are_no_groups(tmp_path, target):
+    nodes, tensors = split(target, output="r")
+    path = save_onnx(tmp_path / "m.onnx", [*HEAD, *nodes], {**TENSORS, **tensors}, outputs=["z"])
+    assert_layer(read_output_layer(path))
+
+
+def test_onnx_smallest_logits_are_not_chosen_by_the_largest(tmp_path):
+    nodes = [*HEAD, node("TopK", "y k", "v z", largest=0)]
+    path = save_onnx(
+        tmp_path / "m.onnx", nodes, {**TENSORS, "k": np.array([1])}, outputs=["z", "v"]
+    )
+    with pytest.raises(ModelFileError, match="no output leads"):
+        read_output_layer(path)
+
+
+def test_onnx_constants_of_other_shapes_are_not_ignored(tmp_path):
+    path = save_onnx(tmp_path / "m.onnx", HEAD, {**TENSORS, "b": np.stack([BIAS, -BIAS])})
+    with pytest.raises(ModelFileError, match=r"Add .* 'b' of shape \(2, 7\).*each of 7 classes"):
+        read_output_layer(path)
+
+
+def test_onnx_rows_that_are_normalised(tmp_path):
+    nodes = [
+        node("ReduceL2", "V axes", "length"),
+        node("Div", "V length", "W"),
+        *HEAD,
+    ]
+    tensors = {"V": WEIGHT.T, "axes": np.array([0]), "b": BIAS}
+    layer = read_output_layer(save_onnx(tmp_path / "m.onnx", nodes, tensors, opset=18))
+    np.testing.assert_allclose(np.linalg.norm(layer.weight, axis=1), 1, rtol=1e-6)
+
+
+def test_onnx_matrices_are_listed_where_nothing_is_found(tmp_path):
+    nodes = [node("Einsum", "x W", "y", equation="bd,nd->bn")]
+    path = save_onnx(tmp_path / "m.onnx", nodes, {"W": WEIGHT})
+    with pytest.raises(ModelFileError, match=r"(?s)y <- Einsum.*--weight NAME.*W  7 x 3"):
+        read_output_layer(path)
+    assert_layer(read_output_layer(path, weight="W"), bias=None)
 
 
 def test_onnx_two_heads_are_listed(tmp_path):
@@ -656,7 +751,8 @@ def test_close_names_are_offered(tmp_path):
         ({"a": WEIGHT, "c": WEIGHT + 1}, {}, r"(?s)choose one with --weight.*a  7 x 3.*c  7 x 3"),
         ({"fc.weight": WEIGHT, "head.weight": WEIGHT + 1}, {}, "several tensors look like"),
         ({"wte.weight": WEIGHT, "emb.weight": WEIGHT + 1}, {}, "several embeddings"),
-        ({"v": BIAS}, {}, "no floating-point matrix at all"),
+        ({"v": BIAS}, {}, r"no floating-point matrix at all: v \(float32, shape \(7,\)\)"),
+        ({"v": WEIGHT.astype(np.int8)}, {}, r"no floating-point matrix at all: v \((int8|I8), "),
         ({"v": BIAS}, {"weight": "v"}, r"shape \(7,\), expected \(classes, features\)"),
         ({"v": WEIGHT[:, :, None, None].repeat(3, 3)}, {"weight": "v"}, "expected"),
         ({"v": WEIGHT.astype(np.int8)}, {"weight": "v"}, "dtype I8.*int8|int8|I8"),

@@ -56,14 +56,16 @@ class BoxRays:
         limit = np.concatenate([-self.lo, self.hi])[worst]
         return np.column_stack([sign * self.map[worst % d], limit]), -2 - worst
 
-    def shrunk(self, x: FloatArray) -> FloatArray:
+    def shrunk(self, x: FloatArray, error: FloatArray | float = 0.0) -> FloatArray:
         """Return the largest s <= 1 for each row x with s x in the box, 0 if there is none.
 
-        Only a box around 0 can hold such multiples.
+        So does s times anything within `error` of x. Only a box around 0 can hold multiples.
         """
         if not ((self.lo < 0.0) & (self.hi > 0.0)).all():
             return np.zeros(len(x))
-        used = np.maximum(x / self.hi, x / self.lo).max(axis=1)  # share of the box
+        used = np.maximum((x + error) / self.hi, (x - error) / self.lo).max(
+            axis=1
+        )  # share of the box
         scale: FloatArray = 1.0 / np.maximum(used * (1.0 + 2.0**-40), 1.0)
         return scale
 

@@ -29,6 +29,10 @@ def decide_hard(
         # Self-witnesses settle no class that has a twin. If they were tried for all classes,
         # twins are among the hard ones.
         _settle_trivial_classes(ledger, classes if all_were_tried else np.arange(lifted.problem.n))
+    if lifted.dim == 0:  # all rows agree to within rounding, and so do the biases
+        for i in sorted(ledger.open):
+            ledger.give_up(i, "its row differs from the others by less than float64 resolves")
+        return
     search = Search(lifted, ledger, threads=threads, box=box)
     left = np.array(sorted(ledger.open), np.int64)
     for begin in range(0, len(left), DIRECTIONS_TOGETHER):

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from ._box_rays import BoxRays
+from ._box_ties import best_average
 from ._problem import FloatArray, IndexArray, Problem
 from ._proof import (
     prove_unargmaxable,
@@ -150,6 +151,11 @@ class Ledger:
         self.settle([i])
 
     def give_up(self, i: int, why: str) -> None:
-        """Close class `i` as undecided."""
+        """Close class `i` as undecided, unless it ties in the box."""
+        average = None if self.box is None else best_average(self.problem, self.box, i)
+        if average is not None:
+            self.prove_in_box(i, *average)
+            if i in self.certificates:
+                return
         self.reasons[i] = why
         self.settle([i])

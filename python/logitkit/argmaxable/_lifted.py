@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _cpu
+from ._error_free import gamma
 from ._gpu_scores import GpuScores
 from ._problem import FloatArray, IndexArray, Problem
 from ._whitening import UNIT_ROUNDOFF, Whitening
@@ -26,8 +27,12 @@ class LiftedClasses:
         self.whitening = whitening
         n, r = problem.n, whitening.rank
         bias = problem.biases()
-        self.bias_scale = float(bias.std()) or 1.0
-        self.beta: FloatArray = (bias - bias.mean()) / self.bias_scale
+        # By a power of two into the range whose squares are finite: exact, as for the rows.
+        exponent = int(np.frexp(np.abs(bias).max())[1])
+        near_one = np.ldexp(bias, -exponent)
+        deviation = float(near_one.std()) or 1.0
+        self.bias_scale = float(np.ldexp(deviation, exponent))
+        self.beta: FloatArray = (near_one - near_one.mean()) / deviation
         self.with_bias = with_bias
         self.dim = r + int(with_bias)
         z, norms, farthest = self._whiten_all()
@@ -139,3 +144,13 @@ class LiftedClasses:
         rows = self.problem.weight[classes].astype(np.float64)
         x: FloatArray = (rows - self.whitening.center / self.problem.scale) @ metric @ metric.T
         return x
+
+    def self_witness_error(self, classes: IndexArray) -> FloatArray:
+        """Bound how far two computations of `self_witnesses` may differ, by component."""
+        d, rank = self.whitening.transform.shape
+        metric = np.abs(self.whitening.transform * self.problem.scale)
+        rows = np.abs(self.problem.weight[classes].astype(np.float64))
+        rows += np.abs(self.whitening.center / self.problem.scale)
+        # Each of the two is off by a sum of d products in one of `rank`, and two roundings.
+        error: FloatArray = 2.0 * gamma(d + rank + 4) * (rows @ metric @ metric.T)
+        return error

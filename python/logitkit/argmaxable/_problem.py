@@ -60,14 +60,14 @@ class Problem:
 
 def as_problem(weight: object, bias: object | None) -> Problem:
     """Check an output layer; the errors name the value and its place."""
-    w = _as_numpy(weight, "weight")
+    w = as_numpy(weight, "weight")
     if w.ndim != 2:
         raise ValueError(f"weight must have shape (classes, features), not {w.shape}")
     if w.shape[0] == 0 or w.shape[1] == 0:
         raise ValueError(f"weight of shape {w.shape} has no classes or no features")
     b = None
     if bias is not None:
-        b = _as_numpy(bias, "bias")
+        b = as_numpy(bias, "bias")
         if b.shape != (w.shape[0],):
             raise ValueError(
                 f"bias must have shape ({w.shape[0]},), one value for each row of weight, "
@@ -93,20 +93,33 @@ def as_problem(weight: object, bias: object | None) -> Problem:
     return Problem(w, b, float(np.ldexp(1.0, -exponent)), origin_of(weight))
 
 
-def _as_numpy(array: object, name: str) -> NDArray[Any]:
-    """View `array` as NumPy without a copy where that is possible."""
-    array = as_host_array(array)
+def as_numpy(array: object, name: str) -> NDArray[Any]:
+    """View `array` as NumPy without a copy where that is possible, or say why it cannot be."""
+    try:
+        array = as_host_array(array)
+    except NotImplementedError as error:  # a tensor on torch's device "meta"
+        raise TypeError(f"{name} holds no numbers: {error}") from None
     if type(array).__module__.split(".")[0] == "torch":
-        array = _torch_as_numpy(array)
+        array = _torch_as_numpy(array, name)
     elif not isinstance(array, np.ndarray) and hasattr(array, "__dlpack__"):
         try:
             array = np.from_dlpack(array)
         except (BufferError, RuntimeError, TypeError):
             if not hasattr(array, "__array__"):
                 raise
-    result = np.asarray(array)
+    try:
+        result = np.asarray(array)
+    except ValueError as error:
+        raise ValueError(f"{name} must have rows of equal length: {error}") from None
     if result.dtype.kind in "iu":
-        return result.astype(np.float64)
+        wide = result.astype(np.float64)
+        for place in np.argwhere(np.abs(wide) >= 2.0**53):
+            if int(result[tuple(place)]) != int(wide[tuple(place)]):
+                raise TypeError(
+                    f"{name}[{', '.join(map(str, place))}] is {result[tuple(place)]}, which float64 "
+                    "does not hold: divide by a power of two and convert to floats"
+                )
+        return wide
     # bfloat16 and its relatives of ml_dtypes are kind "V" to NumPy.
     if result.dtype.kind != "f" and result.dtype.name != "bfloat16":
         raise TypeError(
@@ -117,10 +130,19 @@ def _as_numpy(array: object, name: str) -> NDArray[Any]:
     return result
 
 
-def _torch_as_numpy(tensor: Any) -> NDArray[Any]:
+def _torch_as_numpy(tensor: Any, name: str) -> NDArray[Any]:
+    if not hasattr(tensor, "detach"):
+        raise TypeError(f"{name} must be a tensor, not a {type(tensor).__name__}: pass its {name}")
+    tensor = tensor.detach()
     if str(tensor.dtype) == "torch.bfloat16":  # unknown to NumPy, exact in float32
         tensor = tensor.float()
-    array: NDArray[Any] = tensor.numpy()
+    try:
+        array: NDArray[Any] = tensor.numpy()
+    except (TypeError, RuntimeError, NotImplementedError) as error:
+        raise TypeError(
+            f"{name} of {tensor.dtype} and {tensor.layout} on {tensor.device} has no numbers that "
+            f"NumPy can read ({error}): convert it, as with .to_dense() or .float()"
+        ) from None
     return array
 
 

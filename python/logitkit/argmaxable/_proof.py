@@ -19,6 +19,7 @@ from ._verdict import Proof
 __all__ = [
     "SupportProof",
     "exact_margin",
+    "holds_numerically",
     "prove_unargmaxable",
     "prove_unargmaxable_in_box",
     "rounding_loss_in_box",
@@ -172,7 +173,10 @@ def _prove_numerically(group: Group, members: Index, result: SupportProof) -> No
         part = group.part(open_)
         coefficients = _least_squares(part)
         solved = np.array(
-            [_holds_numerically(part.part([i]), c) for i, c in enumerate(coefficients)]
+            [
+                holds_numerically(part.vertices - point, part.vertex_bias - bias, c)
+                for point, bias, c in zip(part.points, part.point_bias, coefficients, strict=True)
+            ]
         )
         done = members[open_[solved]]
         result.proof[done] = Proof.NUMERICAL
@@ -204,12 +208,26 @@ def _least_squares(group: Group) -> Array:
     return np.where(np.isfinite(coefficients), coefficients, 0.0)
 
 
-def _holds_numerically(group: Group, coefficients: Array) -> bool:
-    """Whether the equations of one class hold, and its slack is not negative, so far."""
+def holds_numerically(difference: Array, gap: Array, coefficients: Array) -> bool:
+    """
+    Tell whether the equations of one class hold, and its slack is not negative, so far.
+
+    Parameters
+    ----------
+    difference : ndarray, shape (k, d)
+        Rows of the support, less that of the class.
+    gap : ndarray, shape (k,)
+        Their biases, less that of the class.
+    coefficients : ndarray, shape (k,)
+        Convex coefficients.
+
+    Returns
+    -------
+    bool
+        Whether they do, to within `NUMERICAL_TOLERANCE` of the terms that cancel.
+    """
     if not coefficients.any():
         return False
-    difference = group.vertices - group.points[0]
-    gap = group.vertex_bias - group.point_bias[0]
     residual = np.abs(coefficients @ difference).max(initial=0.0)
     terms = (coefficients @ np.abs(difference)).max(initial=0.0)
     lost = NUMERICAL_TOLERANCE * float(coefficients @ np.abs(gap))

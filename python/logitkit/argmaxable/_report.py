@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from . import _report_files, _verification
 from ._features import Box
 from ._margins import exact_margin
+from ._problem import as_numpy
 from ._rows import row_blocks, rows_as_float64
 from ._verdict import Certificate, Proof, Verdict, Witness
 
@@ -463,12 +464,12 @@ class ArgmaxableReport:
                     "this report was loaded from a file, which holds no weights: pass weight"
                     + (" and bias" if self.has_bias else "")
                 )
-            return self.weight, self.bias if bias is None else np.asarray(bias)
-        weight = np.asarray(weight)
+            return self.weight, self.bias if bias is None else as_numpy(bias, "bias")
+        weight = as_numpy(weight, "weight")
         if weight.shape != self.shape:
             raise ValueError(
                 f"the report is about weights of shape {self.shape}, not {weight.shape}"
             )
         if bias is None and self.has_bias:
             raise ValueError("the report is about a layer with a bias: pass bias as well")
-        return weight, None if bias is None else np.asarray(bias)
+        return weight, None if bias is None else as_numpy(bias, "bias")

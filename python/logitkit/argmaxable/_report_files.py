@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import io
 import json
 import os
 import secrets
@@ -298,9 +299,22 @@ def _short_lists(text: str) -> str:
 
 
 def _replace(path: str | os.PathLike[str], write: Callable[[IO[bytes]], object]) -> None:
-    """Write a temporary file in the folder of `path`, then rename it."""
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}")
+    """
+    Write a temporary file in the folder of `path`, then rename it.
+
+    A link stays and its target is replaced. What is no file, such as a pipe or /dev/stdout, is
+    written to: a rename would put a file in its place.
+    """
+    target = Path(os.path.realpath(path))
+    if is_special(Path(path)):
+        with open(path, "wb") as file:
+            file.write(_in_memory(write))
+        return
+    if target.is_dir():
+        raise IsADirectoryError(f"{os.fspath(path)}: is a folder, expected a file")
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"{os.fspath(path)}: there is no folder {target.parent}")
+    temporary = target.with_name(f".{target.name[:100]}.{os.getpid()}-{secrets.token_hex(4)}")
     with open(temporary, "xb") as file:
         try:
             write(file)
@@ -315,3 +329,15 @@ def _replace(path: str | os.PathLike[str], write: Callable[[IO[bytes]], object])
     except BaseException:
         temporary.unlink()
         raise
+
+
+def is_special(path: Path) -> bool:
+    """Whether a path is that of a pipe, a terminal or another device."""
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
+def _in_memory(write: Callable[[IO[bytes]], object]) -> bytes:
+    """Return what is written: an archive needs a file that can be gone back in."""
+    buffer = io.BytesIO()
+    write(buffer)
+    return buffer.getvalue()

@@ -44,7 +44,8 @@ class SelfWitnesses:
         for block in self.lifted.problem.slices():
             own = np.flatnonzero(self.scale[block] > 0.0) + block.start
             x = self.scale[own, None] * self.lifted.self_witnesses(own)
-            shorter = self.scale[own] * box.shrunk(x)
+            error = self.scale[own, None] * self.lifted.self_witness_error(own)
+            shorter = self.scale[own] * box.shrunk(x, error)
             self.margins[own] = (shorter * self.slack[own] - behind[own]) * ROUNDED_DOWN
             self.scale[own] = np.where(self.margins[own] > 0.0, shorter, 0.0)
 

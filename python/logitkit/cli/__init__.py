@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+import signal
 import sys
 
 
 def main() -> None:
     """Run the command `logitkit`."""
+    if hasattr(signal, "SIGPIPE"):  # `| head` ends the command quietly, and not with code 1
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # labels may not fit a terminal's encoding
             stream.reconfigure(errors="backslashreplace")

@@ -13,6 +13,7 @@ import typer
 
 import logitkit
 
+from ..argmaxable._report_files import is_special
 from ..argmaxable.readers import ModelFileError, OutputLayer, read_output_layer
 from ._progress import progress_bar
 from ._show import show_layer, show_report
@@ -172,9 +173,14 @@ def _check_target(path: Path | None, inputs: list[Path | None]) -> None:
         raise ModelFileError(f"--json {path}: is a folder, expected a file")
     if path.resolve() in {file.resolve() for file in inputs if file is not None}:
         raise ModelFileError(f"--json {path}: would overwrite an input, give another name")
-    if not path.parent.is_dir():
+    if is_special(path):  # such as /dev/stdout, which is written to as it stands
+        if not os.access(path, os.W_OK):
+            raise ModelFileError(f"--json {path}: no permission to write to it")
+        return
+    folder = Path(os.path.realpath(path)).parent  # a link is written through
+    if not folder.is_dir():
         raise ModelFileError(f"--json {path}: there is no folder {path.parent}")
-    if not os.access(path.parent, os.W_OK):
+    if not os.access(folder, os.W_OK):
         raise ModelFileError(f"--json {path}: no permission to write into {path.parent}")
 
 

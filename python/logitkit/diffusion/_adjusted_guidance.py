@@ -9,6 +9,7 @@ import numpy as np
 
 from ._arrays import Array, Time, namespace, over_samples
 from ._guidance import Guidance, Weight, weight_at
+from ._parameters import check_number, check_weight
 from ._predictions import Prediction
 from ._predictor import Predictor
 from ._update import update
@@ -44,6 +45,9 @@ class CFGpp(Guidance):
     """
 
     weight: Weight
+
+    def __post_init__(self) -> None:
+        check_weight("weight", self.weight)
 
     def __call__(self, predictor: Predictor, x: Array, t: Time) -> Prediction:
         """Return the unguided prediction, for samples moved towards the condition."""
@@ -105,6 +109,12 @@ class AdaptiveProjection(Guidance):
     parallel: float = 0.0
     norm: float = field(default=np.inf)
     momentum: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_weight("weight", self.weight)
+        check_number("parallel", self.parallel)
+        check_number("norm", self.norm, 0.0, open_low=True, or_infinite=True)
+        check_number("momentum", self.momentum)
 
     def begin(self) -> Any:
         return 0.0 if self.momentum else None

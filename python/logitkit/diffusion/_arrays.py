@@ -34,6 +34,16 @@ def namespace(x: Array) -> ModuleType:
     return array_namespace(x)
 
 
+def check_array(name: str, x: Any) -> None:
+    """Say so if what should be an array is none, such as a list."""
+    try:
+        namespace(x)
+    except TypeError:
+        raise TypeError(
+            f"expected {name} to be an array, of NumPy or a library with its API, not {x!r}"
+        ) from None
+
+
 def as_time(t: Any) -> Time:
     """Return `t` as a float, or as a float64 array with the time of each sample."""
     if isinstance(t, float):
@@ -68,6 +78,19 @@ def widest(like: Array, kind: type) -> Any:
     if is_jax_array(like):
         return xp.result_type(kind)
     return xp.float64 if kind is float else xp.int64
+
+
+def token_type(like: Array, least: int, largest: int) -> Any:
+    """Return the type of `like` where it is one of whole numbers, else that of 64 bits."""
+    xp = namespace(like)
+    if not xp.isdtype(like.dtype, "integral"):
+        return widest(like, int)
+    limits = xp.iinfo(like.dtype)
+    if least < limits.min or largest > limits.max:
+        raise ValueError(
+            f"expected `like` of a type with numbers from {least} to {largest}, not {like.dtype}"
+        )
+    return like.dtype
 
 
 def over_samples(x: Array) -> tuple[int, ...]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ._arrays import Array, Time, namespace, placed, spread
 from ._documented import documented_by
 from ._draws import Draws
+from ._parameters import check_count, check_number
 from ._process import FullProcess, no_noise, predicted_data
 from ._schedules import Schedule
 from ._update import update
@@ -88,6 +89,10 @@ class Blur(_Cold):
     width: float
     axes: int = 2
     span = (0.0, 1.0)
+
+    def __post_init__(self) -> None:
+        check_number("width", self.width, 0.0, open_low=True)
+        check_count("axes", self.axes)
 
     def forward(self, x0: Array, eps: None, t: Time) -> Array:
         xp = namespace(x0)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ._arrays import Array, Time, namespace, on_host, over_samples, spread
 from ._gaussian import Gaussian
 from ._lines import to_end
+from ._parameters import check_count, check_number
 from ._predictions import Prediction
 from ._schedules import plain
 from ._solver import Predict, Rng, Solver, State, noisy
@@ -57,6 +58,10 @@ class ReverseSDE(Solver):
     noise: float | Callable[[Time], Any] = 1.0
     needs = ("drift_diffusion", "convert", "noise")
     honours_shift = True
+
+    def __post_init__(self) -> None:
+        if not callable(self.noise):
+            check_number("noise", self.noise, 0.0)
 
     @property
     def deterministic(self) -> bool:
@@ -123,8 +128,9 @@ class ProbabilityFlow(Solver):
     Notes
     -----
     Each sample takes steps of its own, so that its result does not depend on its batch: the
-    network must take times that differ by sample. The grid needs two times only. A step into
-    clean data, or out of pure noise, is one of `DDIM`, as lambda is infinite there.
+    network must take times that differ by sample. The grid needs two times only, both inside of
+    the span: a step into clean data, or out of pure noise, is one of `DDIM`, as lambda is infinite
+    there, and adds the error of one.
 
     References
     ----------
@@ -151,6 +157,7 @@ class ProbabilityFlow(Solver):
     def __post_init__(self) -> None:
         if not (self.rtol > 0.0 and self.atol >= 0.0):
             raise ValueError(f"expected tolerances above 0, not {self.rtol} and {self.atol}")
+        check_count("max_evaluations", self.max_evaluations)
 
     def _advance(
         self, state: State, predict: Predict, t: Time, s: Time, process: Any, rng: Rng

@@ -15,6 +15,7 @@ from ._gaussian import Gaussian
 from ._grids import karras, shifted, uniform_log_snr
 from ._lower_order import lower_order_final
 from ._multistep import DEIS, DPMpp, ExponentialAdams, UniPC
+from ._parameters import check_count
 from ._predictions import Kind
 from ._runge_kutta import DPMpp2S, DPMSolver2, FlowHeun, Heun
 from ._schedule_tables import cosine, linear, scaled_linear, sigmoid, zero_terminal_snr
@@ -131,6 +132,8 @@ def from_diffusers(scheduler: Any, /, steps: int) -> SamplerSetup:
 
     Raises
     ------
+    TypeError
+        If it is neither a scheduler nor a configuration.
     ValueError
         If the scheduler, or one of its options, has no counterpart here.
 
@@ -154,7 +157,7 @@ def from_diffusers(scheduler: Any, /, steps: int) -> SamplerSetup:
     >>> from_diffusers(config, steps=4).solver
     (UniPC(order=3), UniPC(order=3), UniPC(order=2), UniPC(order=1))
     """
-    config = dict(scheduler if isinstance(scheduler, Mapping) else scheduler.config)
+    config, steps = config_of(scheduler), check_count("steps", steps)
     name = config.get("_class_name") or type(scheduler).__name__
     for option, values in _ONLY.items():
         if config.get(option) is not None and config[option] not in values:
@@ -175,6 +178,17 @@ def from_diffusers(scheduler: Any, /, steps: int) -> SamplerSetup:
     return SamplerSetup(
         process, _ended(config, solver, steps, len(times) - 1), times, kind, offset=-1.0
     )
+
+
+def config_of(scheduler: Any) -> dict[str, Any]:
+    """Return the configuration of a scheduler, or one that is given, as a dict of its own."""
+    config = scheduler if isinstance(scheduler, Mapping) else getattr(scheduler, "config", None)
+    if isinstance(scheduler, type) or not isinstance(config, Mapping):
+        raise TypeError(
+            "expected a scheduler of diffusers or its configuration, such as "
+            f"{{'_class_name': 'DDIMScheduler'}}, not {scheduler!r}"
+        )
+    return dict(config)
 
 
 def _solver_of(name: str, config: Mapping[str, Any]) -> Solver:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..random import Philox
 from ._arrays import Array
-from ._diffusers import from_diffusers
+from ._diffusers import config_of, from_diffusers
 from ._predictions import Prediction
 from ._runge_kutta import DPMpp2S, DPMSolver2, FlowHeun, Heun
 from ._solver import Solver, State, solver_of_each
@@ -83,6 +83,7 @@ class DiffusersScheduler:
             raise ValueError(f"expected a solver with one prediction a step, not {several[0]}")
         times = setup.network_time(setup.times[:-1])
         self.timesteps = torch.as_tensor(times, device=device)
+        self._times = np.asarray(times, np.float64)
         self._state: State | None = None
 
     def scale_model_input(self, sample: Array, timestep: Any = None) -> Array:
@@ -115,7 +116,8 @@ class DiffusersScheduler:
         model_output : tensor, shape (n, ...)
             The prediction.
         timestep : float
-            The time of the samples; steps are taken in the order of the times.
+            The time of the samples. The first may be any of `timesteps`, as where a picture is
+            changed and not made; from there on steps are taken in their order.
         sample : tensor, shape (n, ...)
             The samples.
         return_dict : bool, default True
@@ -127,9 +129,14 @@ class DiffusersScheduler:
         -------
         object or tuple
             The samples of the next time.
+
+        Raises
+        ------
+        ValueError
+            If the time is not the next one.
         """
         setup, state = self.setup, self._state
-        index = 0 if state is None else state.step
+        index = self._index_of(timestep)
         t, s = float(setup.times[index]), float(setup.times[index + 1])
         history = () if state is None else state.history
         state = State(sample, t, np.arange(sample.shape[0]), index, history)
@@ -141,6 +148,27 @@ class DiffusersScheduler:
         self._state = self._solvers[index].step(state, predict, t, s, process=process, rng=rng)
         x = self._state.x
         return SimpleNamespace(prev_sample=x) if return_dict else (x,)
+
+    def _index_of(self, timestep: Any) -> int:
+        """Return the number of the step that begins at a time: any to begin with, then the next."""
+        given = float(timestep)
+        near = np.flatnonzero(np.abs(self._times - given) <= 1e-4 * (1.0 + np.abs(self._times)))
+        if self._state is None:
+            if not near.size:
+                raise ValueError(
+                    f"expected one of the timesteps of this scheduler, not {given}: "
+                    f"{self._times.tolist()}"
+                )
+            return int(near[0])
+        index = self._state.step
+        if index == len(self._times):
+            raise ValueError(f"all {index} steps are taken: call set_timesteps to begin anew")
+        if index not in near:
+            raise ValueError(
+                f"expected the next timestep, {self._times[index]}, not {given}: steps are taken "
+                "in the order of the times, and set_timesteps begins anew"
+            )
+        return index
 
     def add_noise(self, original_samples: Array, noise: Array, timesteps: Any) -> Array:
         """
@@ -194,6 +222,6 @@ def as_diffusers_scheduler(
     >>> scheduler.timesteps.tolist()
     [750.0, 500.0, 250.0, 0.0]
     """
-    config = dict(scheduler if isinstance(scheduler, Mapping) else scheduler.config)
+    config = dict(config_of(scheduler))
     config.setdefault("_class_name", type(scheduler).__name__)
     return DiffusersScheduler(config, solver, rng)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._arrays import Array, Time, namespace, on_host, placed, spread, widest
+from ._arrays import Array, Time, namespace, on_host, placed, spread, token_type, widest
 from ._degradations import _PredictedData
 from ._documented import documented_by
 from ._draws import Draws
@@ -103,7 +103,7 @@ class RandomSubstitution(_Substitution):
 
     def prior(self, shape: tuple[int, ...], t: Time, draws: Draws, like: Array) -> Array:
         xp = namespace(like)
-        empty = xp.zeros((len(draws.rows), *shape), dtype=widest(like, int))
+        empty = xp.zeros((len(draws.rows), *shape), dtype=token_type(like, 0, self.vocabulary - 1))
         return self._picked(uniform_for(draws, empty), empty)
 
 
@@ -234,7 +234,7 @@ class Deletion(_PredictedData):
 
     def prior(self, shape: tuple[int, ...], t: Time, draws: Draws, like: Array) -> Array:
         empty = np.full((len(draws.rows), *shape), self.fill, np.int64)
-        return placed(empty, like, widest(like, int))
+        return placed(empty, like, token_type(like, self.fill, self.fill))
 
     def _part(self, x: NDArray[Any], x0: NDArray[Any], u: NDArray[Any]) -> NDArray[np.bool_]:
         """Draw one of the ways in which x is a part of x0: which places of x0 are kept."""

@@ -11,6 +11,7 @@ import numpy as np
 from ._arrays import Array, Time
 from ._elementary import divided, sqrt
 from ._gaussian import Gaussian, Hop, fresh_share
+from ._parameters import check_function, check_number
 from ._remembered import remembered
 from ._schedules import plain
 from ._solver import Predict, Rng, Solver, State, noisy
@@ -73,8 +74,9 @@ class DDIM(Solver):
     honours_shift = True
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.eta <= 1.0:
-            raise ValueError(f"expected eta from 0 to 1, not {self.eta}")
+        check_number("eta", self.eta, 0.0, 1.0)
+        if self.x0_std is not None:
+            check_function("x0_std", self.x0_std)
 
     @property
     def deterministic(self) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 from ._arrays import Array, Time, namespace, over_samples, placed, spread
 from ._documented import documented_by
 from ._draws import Draws
-from ._elementary import expm1
+from ._elementary import all_finite, expm1
 from ._predictions import Pair, Prediction, coefficients, combination
 from ._process import FullProcess
 from ._remembered import remembered
@@ -109,6 +109,12 @@ class Gaussian:
     def drift_diffusion(self, x: Array, t: Time) -> tuple[Array, Any]:
         alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)
         alpha_rate, sigma_rate = self.schedule.rates(t)
+        if not np.all(alpha) or not (all_finite(alpha_rate) and all_finite(sigma * sigma_rate)):
+            raise ValueError(
+                f"the drift or the diffusion is infinite at t={t}, where alpha={alpha} and "
+                f"sigma={sigma}: keep the times inside of the span {self.span}, as with "
+                "uniform(process, steps, start=..., end=...)"
+            )
         f = alpha_rate / alpha
         # g^2 = 2 alpha sigma d(sigma / alpha)/dt, which is zero where only alpha falls
         square = 2.0 * sigma * (sigma_rate - f * sigma)
@@ -184,7 +190,13 @@ def _encoding(schedule: Schedule, t: Time) -> Pair:
 @remembered
 def _conversion(schedule: Schedule, kind: str, to: str, t: Time) -> Pair:
     """Return A and B in a prediction of one kind as A x + B prediction of another."""
-    return combination(kind, coefficients(to, schedule, t), schedule, t)
+    wanted = coefficients(to, schedule, t)
+    if not (all_finite(wanted[0]) and all_finite(wanted[1])):
+        raise ValueError(
+            f"{to!r} is infinite at t={t}: keep the times inside of the span {schedule.span}, as "
+            "with uniform(process, steps, start=..., end=...)"
+        )
+    return combination(kind, wanted, schedule, t)
 
 
 def fresh_share(hop: Hop, eta: float = 1.0) -> Any:

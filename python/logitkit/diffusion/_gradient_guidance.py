@@ -10,6 +10,7 @@ import numpy as np
 
 from ._arrays import Array, Time, namespace, placed, spread
 from ._guidance import Guidance, Weight, weight_at
+from ._parameters import check_function, check_weight
 from ._predictions import Prediction
 from ._predictor import Predictor
 from ._update import update
@@ -77,6 +78,8 @@ class GradientGuidance(Guidance):
             )
         if self.form == "eps" and self.at == "mean":
             raise ValueError("the gradient at the mean belongs to form='mean'")
+        check_function("gradient", self.gradient)
+        check_weight("scale", self.scale)
 
     def check(self, condition: Any, solver: Any) -> None:
         """

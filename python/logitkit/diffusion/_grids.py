@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ._gaussian import Gaussian
+from ._parameters import check_count, check_number, check_process
 
 Grid = NDArray[np.float64]
 
@@ -226,8 +226,7 @@ def karras(
     >>> karras(Gaussian(VarianceExploding(9.0)), 3, rho=2.0, end=1.0).round(6)
     array([9., 4., 1., 0.])
     """
-    if not 0.0 < rho < math.inf:
-        raise ValueError(f"expected rho > 0 and finite, not {rho}")
+    check_number("rho", rho, 0.0, open_low=True)
     return _along(
         process, steps, start, end, clean, lambda r: r ** (1.0 / rho), lambda root: root**rho
     )
@@ -251,6 +250,11 @@ def shifted(times: Any, shift: float) -> Grid:
     ndarray of float64, shape of `times`
         The shifted times.
 
+    Raises
+    ------
+    ValueError
+        If a time is not from 0 to 1, or `shift` not above 0.
+
     References
     ----------
     .. [1] P. Esser et al., "Scaling rectified flow transformers for high-resolution image
@@ -262,17 +266,22 @@ def shifted(times: Any, shift: float) -> Grid:
     >>> shifted([1.0, 0.5, 0.0], 3.0)
     array([1.  , 0.75, 0.  ])
     """
+    check_number("shift", shift, 0.0, open_low=True)
     t = np.asarray(times, np.float64)
+    if not ((t >= 0.0) & (t <= 1.0)).all():
+        raise ValueError(f"expected times from 0 to 1, the span of the straight path, not {times}")
     return shift * t / (1.0 + (shift - 1.0) * t)
 
 
 def _counted(steps: int) -> int:
-    if steps < 1:
-        raise ValueError(f"expected at least one step, not {steps}")
-    return int(steps)
+    try:
+        return check_count("steps", steps)
+    except ValueError:
+        raise ValueError(f"expected at least one step, a whole number, not {steps!r}") from None
 
 
 def _ends(process: Any, start: float | None, end: float | None) -> tuple[float, float]:
+    check_process(process)
     clean, noisy = process.span
     first = float(noisy if start is None else start)
     last = float(clean if end is None else end)
@@ -287,6 +296,7 @@ def _along(
     process: Gaussian, steps: int, start: Any, end: Any, clean: bool, scale: Any, back: Any
 ) -> Grid:
     """Return the times at equal distances of a function of r = sigma / alpha."""
+    check_process(process, "schedule")
     schedule = process.schedule
     first, last = _ends(process, start, end)
     zero, noise = schedule.span

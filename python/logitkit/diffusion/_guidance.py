@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ._arrays import Array, Time, as_time, namespace, over_samples
+from ._parameters import check_function, check_number, check_weight
 from ._predictions import Prediction
 from ._predictor import Predictor
 from ._update import update
@@ -122,6 +123,12 @@ class PowerWeight:
     power: float = 1.0
     last: float = 1.0
 
+    def __post_init__(self) -> None:
+        check_number("start", self.start)
+        check_number("end", self.end)
+        check_number("power", self.power, 0.0)
+        check_number("last", self.last, 0.0, open_low=True)
+
     def __call__(self, t: Time) -> Any:
         """Return the weight at a time."""
         return self.end + (self.start - self.end) * (t / self.last) ** self.power
@@ -207,6 +214,10 @@ class ClassifierFree(Guidance):
     negative: Any = None
     rescale: float = 0.0
 
+    def __post_init__(self) -> None:
+        check_weight("weight", self.weight)
+        check_number("rescale", self.rescale, 0.0, 1.0)
+
     def __call__(self, predictor: Predictor, x: Array, t: Time) -> Prediction:
         """Return the guided prediction."""
         conditional = predictor.conditional(x, t, predictor.condition)
@@ -254,6 +265,12 @@ class MultiCondition(Guidance):
     """
 
     weights: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not hasattr(self.weights, "__len__"):
+            raise TypeError(f"expected a tuple of weights, not {self.weights!r}")
+        for index, weight in enumerate(self.weights):
+            check_number(f"weights[{index}]", weight)
 
     def check(self, condition: Any, solver: Any) -> None:
         """
@@ -317,6 +334,10 @@ class AutoGuidance(Guidance):
 
     weak: Callable[..., Array]
     weight: Weight
+
+    def __post_init__(self) -> None:
+        check_function("weak", self.weak)
+        check_weight("weight", self.weight)
 
     def check(self, condition: Any, solver: Any) -> None:
         """

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._arrays import Array, as_time
+from ._arrays import Array, as_time, check_array
+from ._parameters import check_function, check_guidance, check_process
 from ._predictions import Kind
 from ._predictor import Predictor
 from ._process import illegality
 from ._sample import checked_times
-from ._solver import Solver, State
+from ._solver import Solver, State, solver_of_each
 
 
 def invert(
@@ -78,10 +79,16 @@ def invert(
     >>> bool(abs(back.item() - 0.5) < 0.03)
     True
     """
+    check_process(process)
+    check_function("predict", predict)
+    check_array("x0", x0)
+    solver_of_each(solver, 1)
     if not solver.deterministic:
         raise ValueError(f"expected a solver without noise of its own, not {solver}")
     if reason := illegality(solver, process):
         raise TypeError(reason)
+    if guidance is not None:
+        check_guidance("guidance", guidance)
     grid = checked_times(times, process.span)[::-1]
     predictor = Predictor(process, predict, prediction, condition, guidance)
     memory = None if guidance is None else guidance.begin()

@@ -52,6 +52,8 @@ def lower_order_final(
     >>> lower_order_final(UniPC(3), 4)
     (UniPC(order=3), UniPC(order=3), UniPC(order=2), UniPC(order=1))
     """
+    if isinstance(solver, type) or not hasattr(solver, "order"):
+        raise TypeError(f"expected a solver with an order, such as UniPC(3), not {solver!r}")
     count = solver.order - 1 if lowered is None else lowered
     if steps < 1 or count < 0:
         raise ValueError(f"expected at least one step, and lowered from 0, not {steps} and {count}")

@@ -9,6 +9,7 @@ from ._arrays import Array, Time
 from ._elementary import sqrt
 from ._gaussian import Gaussian, fresh_share
 from ._lines import NOISE_LINE, RATIO_LINE, Line, Past, carried, data_line, plan, to_end
+from ._parameters import check_number
 from ._predictions import Kind, Prediction
 from ._remembered import remembered
 from ._solver import Predict, Rng, Solver, State
@@ -138,8 +139,7 @@ class DPMpp(Solver):
 
     def __post_init__(self) -> None:
         _checked_order(self.order)
-        if not self.eta >= 0.0:
-            raise ValueError(f"expected eta from 0, not {self.eta}")
+        check_number("eta", self.eta, 0.0)
 
     @property
     def deterministic(self) -> bool:

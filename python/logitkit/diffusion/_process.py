@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from ._arrays import Array, Time
 from ._draws import Draws
+from ._parameters import check_function, check_span
 
 
 class Process(Protocol):
@@ -327,6 +328,8 @@ def illegality(solver: Any, process: Any, /) -> str:
     >>> illegality(DDIM(), process)[:18]
     'DDIM needs schedul'
     """
+    if isinstance(solver, type) or not hasattr(solver, "needs"):
+        raise TypeError(f"expected a solver such as DPMpp(2), not {solver!r}")
     has = capabilities(process)
     missing = [f"{name} ({CAPABILITIES[name]})" for name in solver.needs if not has[name]]
     if not missing:
@@ -400,6 +403,13 @@ def from_function(
     Process
         The process, for predictions of the data.
 
+    Raises
+    ------
+    TypeError
+        If `forward` cannot be called.
+    ValueError
+        If `span` is not two rising times.
+
     Examples
     --------
     >>> import numpy as np
@@ -408,4 +418,6 @@ def from_function(
     >>> fade.forward(np.array([2.0]), None, 0.25)
     array([1.5])
     """
+    check_function("forward", forward)
+    check_span(span)
     return FunctionProcess(forward, noise or no_noise, span, encode, bridge, prior)

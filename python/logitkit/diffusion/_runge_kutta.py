@@ -9,6 +9,7 @@ from ._arrays import Array, Time
 from ._elementary import all_finite, exp, expm1, sqrt
 from ._gaussian import fresh_share
 from ._lines import to_end
+from ._parameters import check_number
 from ._remembered import remembered
 from ._schedules import Schedule
 from ._solver import Predict, Rng, Solver, State
@@ -153,8 +154,7 @@ class DPMpp2S(Solver):
     needs = ("schedule",)
 
     def __post_init__(self) -> None:
-        if not self.eta >= 0.0:
-            raise ValueError(f"expected eta from 0, not {self.eta}")
+        check_number("eta", self.eta, 0.0)
 
     @property
     def deterministic(self) -> bool:

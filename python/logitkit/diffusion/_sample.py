@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..random import Philox
-from ._arrays import Array, as_time, namespace
+from ._arrays import Array, as_time, check_array, namespace
 from ._diffusers import SamplerSetup
 from ._draws import Draws
+from ._parameters import check_count, check_function, check_guidance, check_process
 from ._predictions import Kind
 from ._predictor import PredictionError, Predictor
 from ._process import illegality
@@ -220,12 +221,14 @@ def trajectory(
     process, predict, solver, times, prediction = _set_up(
         process, predict, solver, times, prediction
     )
+    check_process(process)
     grid = checked_times(times, process.span)
     solvers = solver_of_each(solver, len(grid) - 1)
     for used in {id(used): used for used in solvers}.values():
         if reason := illegality(used, process):
             raise TypeError(reason)
         if guidance is not None:
+            check_guidance("guidance", guidance)
             guidance.check(condition, used)
     predictor = Predictor(process, predict, prediction, condition, guidance)
     state = _first_state(process, grid, shape, initial, rng, like, first)
@@ -267,6 +270,7 @@ def _set_up(
         solver, times = solver or process.solver, process.times if times is None else times
         prediction = prediction or process.prediction
         process, predict = process.process, _AtNetworkTime(predict, process)
+    check_function("predict", predict)
     if solver is None or times is None:
         raise TypeError("expected `solver` and `times`: only a SamplerSetup has its own")
     return process, predict, solver, times, prediction or "eps"
@@ -311,8 +315,13 @@ def _first_state(
         return initial
     t = as_time(grid[0])
     if initial is not None:
+        check_array("initial", initial)
         count = initial.shape[0] if initial.ndim else 0
     else:
+        if not isinstance(shape, (tuple, list)):
+            raise TypeError(f"expected a shape (n, ...), a tuple of whole numbers, not {shape!r}")
+        for size in shape:
+            check_count("each entry of shape", size, 0)
         count = shape[0] if shape else 0
     if not count or (isinstance(t, np.ndarray) and len(t) != count):
         raise ValueError(
@@ -326,6 +335,7 @@ def _first_state(
     if prior is None:
         raise TypeError("the process has no `prior`: pass `initial`, samples to begin with")
     like = np.empty(0) if like is None else like
+    check_array("like", like)
     assert shape is not None
     return State(prior(tuple(shape[1:]), t, Draws(rng, 0, rows), like), t, rows)
 
@@ -342,6 +352,8 @@ def _in_parts(
     """Run equal parts of the batch and put them together: the same numbers as in one."""
     if (shape is None) == (initial is None):
         raise ValueError("expected either `shape` or `initial`, to know what to begin with")
+    if initial is not None:
+        check_array("initial", initial)
     count = initial.shape[0] if initial is not None else (shape or (0,))[0]
     workers = getattr(executor, "_max_workers", None) or os.cpu_count() or 1
     edges = np.linspace(0, count, min(count, workers) + 1).astype(int).tolist()

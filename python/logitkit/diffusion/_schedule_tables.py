@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ._parameters import check_count, check_number
 from ._variance_preserving import StepTable
 
 
@@ -38,7 +39,7 @@ def linear(steps: int = 1000, *, start: float = 1e-4, end: float = 0.02) -> Step
     >>> round(linear().alpha(1000.0), 5)
     0.00635
     """
-    return StepTable(np.linspace(start, end, steps))
+    return StepTable(np.linspace(start, end, check_count("steps", steps)))
 
 
 def scaled_linear(steps: int = 1000, *, start: float = 0.00085, end: float = 0.012) -> StepTable:
@@ -68,7 +69,10 @@ def scaled_linear(steps: int = 1000, *, start: float = 0.00085, end: float = 0.0
     >>> round(scaled_linear().alpha(1000.0), 4)
     0.0683
     """
-    return StepTable(np.linspace(math.sqrt(start), math.sqrt(end), steps) ** 2)
+    count = check_count("steps", steps)
+    check_number("start", start, 0.0)
+    check_number("end", end, 0.0)
+    return StepTable(np.linspace(math.sqrt(start), math.sqrt(end), count) ** 2)
 
 
 def cosine(steps: int = 1000, *, offset: float = 0.008, most: float = 0.999) -> StepTable:
@@ -104,6 +108,7 @@ def cosine(steps: int = 1000, *, offset: float = 0.008, most: float = 0.999) -> 
     >>> round(cosine().alpha(500.0), 4)
     0.7027
     """
+    steps = check_count("steps", steps)
     angle = 0.5 * math.pi * (np.arange(steps + 1) / steps + offset) / (1.0 + offset)
     square = np.cos(angle) ** 2
     return StepTable(np.minimum(1.0 - square[1:] / square[:-1], most))
@@ -135,7 +140,9 @@ def sigmoid(steps: int = 1000, *, start: float = 1e-4, end: float = 0.02) -> Ste
     >>> round(sigmoid().alpha(1000.0), 4)
     0.0063
     """
-    return StepTable(start + (end - start) / (1.0 + np.exp(-np.linspace(-6.0, 6.0, steps))))
+    return StepTable(
+        start + (end - start) / (1.0 + np.exp(-np.linspace(-6.0, 6.0, check_count("steps", steps))))
+    )
 
 
 def su(steps: int = 1000, *, end: float = 0.02) -> StepTable:
@@ -167,6 +174,7 @@ def su(steps: int = 1000, *, end: float = 0.02) -> StepTable:
     >>> round(su().alpha(1000.0), 5)
     0.00648
     """
+    steps = check_count("steps", steps)
     return StepTable(end * np.arange(1, steps + 1) / steps)
 
 

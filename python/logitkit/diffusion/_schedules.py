@@ -16,6 +16,7 @@ import numpy as np
 from ._arrays import Time
 from ._documented import documented_by
 from ._elementary import exp, log, log1p
+from ._parameters import check_function, check_number, check_span
 
 
 class Schedule(Protocol):
@@ -209,6 +210,9 @@ class VarianceExploding:
 
     sigma_max: float = 80.0
 
+    def __post_init__(self) -> None:
+        check_number("sigma_max", self.sigma_max, 0.0, open_low=True)
+
     @property
     def span(self) -> tuple[float, float]:
         return (0.0, self.sigma_max)
@@ -260,6 +264,11 @@ class Custom:
     alpha_of: Callable[[Any], Any]
     sigma_of: Callable[[Any], Any]
     span: tuple[float, float] = (0.0, 1.0)
+
+    def __post_init__(self) -> None:
+        check_function("alpha_of", self.alpha_of)
+        check_function("sigma_of", self.sigma_of)
+        check_span(self.span)
 
     def alpha(self, t: Time, /) -> Any:
         return plain(self.alpha_of(np.asarray(t, np.float64)))

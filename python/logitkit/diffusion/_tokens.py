@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from ._arrays import Array, Time, as_time, namespace, placed, spread, widest
+from ._arrays import Array, Time, as_time, namespace, placed, spread, token_type, widest
 from ._documented import documented_by
 from ._draws import Draws
+from ._parameters import check_count
 from ._predictions import Prediction
 from ._process import FullProcess
 
@@ -42,8 +43,12 @@ def linear_keep(t: Time) -> Any:
 
 def check_vocabulary(size: int, least: int = 1) -> None:
     """Say so if there are too few tokens."""
-    if size < least:
-        raise ValueError(f"expected a vocabulary of at least {least} tokens, not {size}")
+    try:
+        check_count("size", size, least)
+    except ValueError:
+        raise ValueError(
+            f"expected a vocabulary of at least {least} tokens, not {size!r}"
+        ) from None
 
 
 def draw_tokens(logits: Array, draws: Draws, like: Array) -> Array:
@@ -194,7 +199,7 @@ class MaskTokens(_Tokens):
         if np.any(self.keep(t) > 0.0):
             raise ValueError(f"expected to begin where all tokens are masked, not at t={t}")
         full = np.full((len(draws.rows), *shape), self.mask, np.int64)
-        return placed(full, like, widest(like, int))
+        return placed(full, like, token_type(like, 0, self.mask))
 
     def posterior(self, prediction: Prediction, s: Time) -> Array:
         """
@@ -310,7 +315,7 @@ class UniformTokens(_Tokens):
 
     def prior(self, shape: tuple[int, ...], t: Time, draws: Draws, like: Array) -> Array:
         tokens = np.minimum(draws.uniform(shape) * self.vocabulary, self.vocabulary - 1)
-        return placed(tokens.astype(np.int64), like, widest(like, int))
+        return placed(tokens.astype(np.int64), like, token_type(like, 0, self.vocabulary - 1))
 
     def posterior(self, prediction: Prediction, s: Time) -> Array:
         """

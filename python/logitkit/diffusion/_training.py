@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..random import Philox
-from ._arrays import Array, Time, as_time, namespace, over_samples, placed, spread
+from ._arrays import Array, Time, as_time, check_array, namespace, over_samples, placed, spread
 from ._draws import Draws
 from ._gaussian import Gaussian
+from ._parameters import check_process
 from ._predictions import Kind, coefficients
 from ._schedules import Schedule, plain
 from ._update import update
@@ -114,7 +115,11 @@ def training_pair(
     """
     if not 0.0 <= p_uncond <= 1.0:
         raise ValueError(f"expected a probability p_uncond from 0 to 1, not {p_uncond}")
+    check_process(process, "noise", "forward")
+    check_array("x0", x0)
     t = as_time(t)
+    if not ((process.span[0] <= np.asarray(t)) & (np.asarray(t) <= process.span[1])).all():
+        raise ValueError(f"expected times in the span {process.span} of the process, not {t}")
     draws = Draws(rng, step, np.arange(first, first + x0.shape[0]))
     eps = process.noise(draws, x0)
     x = process.forward(x0, eps, t)

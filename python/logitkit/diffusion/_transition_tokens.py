@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._arrays import Array, Time, namespace, over_samples, placed, widest
+from ._arrays import Array, Time, namespace, over_samples, placed, token_type, widest
 from ._documented import documented_by
 from ._draws import Draws
 from ._predictions import Prediction
@@ -26,9 +26,15 @@ class TransitionTokens(_Tokens):
     matrices : array_like, shape (T, V, V)
         Probabilities of the tokens after each step, in the row of the token before.
 
+    Raises
+    ------
+    ValueError
+        If a row does not hold probabilities whose sum is 1 to within rounding.
+
     Notes
     -----
-    The time is counted, from 0 to T. Laws are products of the matrices, in ``float64``.
+    The time is counted, from 0 to T. Laws are products of the matrices, in ``float64``, with rows
+    that were scaled to sum 1.
 
     References
     ----------
@@ -47,14 +53,20 @@ class TransitionTokens(_Tokens):
     matrices: ArrayLike
 
     def __post_init__(self) -> None:
-        steps = np.array(self.matrices, np.float64)
-        square = steps.ndim == 3 and steps.shape[1] == steps.shape[2] and steps.shape[0] > 0
-        if not square or (steps < 0.0).any() or np.abs(steps.sum(-1) - 1.0).max() > 1e-9:
+        given = np.asarray(self.matrices)
+        steps = given.astype(np.float64)
+        if steps.ndim != 3 or steps.shape[1] != steps.shape[2] or not steps.size:
+            raise ValueError(f"expected matrices of shape (T, V, V), not {steps.shape}")
+        unit = float(np.finfo(given.dtype).eps) if given.dtype.kind == "f" else 0.0
+        total = steps.sum(-1)
+        right = (steps >= 0.0).all(-1) & (np.abs(total - 1.0) <= max(1e-9, steps.shape[1] * unit))
+        if not right.all():
+            step, row = np.argwhere(~right)[0].tolist()
             raise ValueError(
-                "expected matrices of shape (T, V, V) with rows of probabilities that sum to 1, "
-                f"not of shape {steps.shape}"
+                f"expected rows of probabilities that sum to 1, not matrices[{step}, {row}] with "
+                f"the sum {total[step, row]} and the least entry {steps[step, row].min()}"
             )
-        object.__setattr__(self, "matrices", steps)
+        object.__setattr__(self, "matrices", steps / total[..., None])
 
     @property
     def vocabulary(self) -> int:  # type: ignore[override]
@@ -105,7 +117,7 @@ class TransitionTokens(_Tokens):
             raise ValueError(f"at t={t} tokens still depend on the data: pass `initial`")
         total, u = np.cumsum(law.mean(0)), draws.uniform(shape)
         token = np.minimum(np.searchsorted(total / total[-1], u, side="right"), len(law) - 1)
-        return placed(token.astype(np.int64), like, widest(like, int))
+        return placed(token.astype(np.int64), like, token_type(like, 0, len(law) - 1))
 
     def posterior(self, prediction: Prediction, s: Time) -> Array:
         """

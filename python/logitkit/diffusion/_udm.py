@@ -12,6 +12,7 @@ from array_api_compat import is_numpy_array
 from ._arrays import Array, Time, namespace, spread
 from ._draws import Draws
 from ._gaussian import fresh_share
+from ._parameters import check_function, check_number
 from ._schedules import plain
 from ._solver import Predict, Rng, Solver, State
 from ._update import update
@@ -133,6 +134,10 @@ class Rotate:
 
     amount: float | Callable[[Any, Time, Time], Any]
 
+    def __post_init__(self) -> None:
+        if not callable(self.amount):
+            check_number("amount", self.amount, 0.0)
+
     def __call__(self, eps: Any, process: Any, t: Time, s: Time, draws: Draws) -> Any:
         """Return the mix."""
         a = self.amount(process, t, s) if callable(self.amount) else self.amount
@@ -166,6 +171,9 @@ class Refresh:
     """
 
     probability: float
+
+    def __post_init__(self) -> None:
+        check_number("probability", self.probability, 0.0, 1.0)
 
     def __call__(self, eps: Any, process: Any, t: Time, s: Time, draws: Draws) -> Any:
         """Return the noise with some of its coordinates new."""
@@ -208,6 +216,11 @@ class Copula:
     amount: float
     cdf: Callable[[Any], Any]
     ppf: Callable[[Any], Any]
+
+    def __post_init__(self) -> None:
+        check_number("amount", self.amount, 0.0, 1.0)
+        check_function("cdf", self.cdf)
+        check_function("ppf", self.ppf)
 
     def __call__(self, eps: Any, process: Any, t: Time, s: Time, draws: Draws) -> Any:
         """Return the mix."""
@@ -263,6 +276,13 @@ class UDM(Solver):
 
     kernel: Any = field(default_factory=Fresh)
     x0_std: Callable[[Time], Any] | None = None
+
+    def __post_init__(self) -> None:
+        known = callable(self.kernel) or isinstance(self.kernel, Fresh)
+        if isinstance(self.kernel, type) or not known:
+            raise TypeError(f"expected a kernel such as Keep(), not {self.kernel!r}")
+        if self.x0_std is not None:
+            check_function("x0_std", self.x0_std)
 
     @property
     def needs(self) -> tuple[str, ...]:  # type: ignore[override]

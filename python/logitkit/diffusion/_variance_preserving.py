@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from ._arrays import Time
 from ._documented import documented_by
 from ._elementary import divided, exp, expm1, log, log1p, sqrt
+from ._parameters import check_number
 from ._schedules import Schedule, bisect, plain
 
 
@@ -24,6 +25,11 @@ def _number(t: Any) -> Any:
     if isinstance(t, float) or np.ndim(t) == 0:
         return float(t)
     return np.asarray(t, np.float64)
+
+
+def _of_square(half: Any, alpha: Any, sigma: Any) -> tuple[Any, Any]:
+    """Return the derivatives of alpha and sigma from half of that of alpha^2."""
+    return divided(half, alpha), divided(-half, sigma)
 
 
 class _FromLogAlpha:
@@ -90,6 +96,10 @@ class VariancePreserving(_FromLogAlpha):
     beta_min: float = 0.1
     beta_max: float = 20.0
 
+    def __post_init__(self) -> None:
+        check_number("beta_min", self.beta_min, 0.0)
+        check_number("beta_max", self.beta_max, 0.0, open_low=not self.beta_min)
+
     def _log_alpha(self, t: Any) -> Any:
         return -0.25 * (self.beta_max - self.beta_min) * t * t - 0.5 * self.beta_min * t
 
@@ -133,11 +143,23 @@ class ExponentialDecay(_FromLogAlpha):
     rate: float = 5.0
     power: float = 2.0
 
+    def __post_init__(self) -> None:
+        check_number("rate", self.rate, 0.0, open_low=True)
+        check_number("power", self.power, 0.0, open_low=True)
+
     def _log_alpha(self, t: Any) -> Any:
         return -self.rate * t**self.power
 
     def _log_alpha_rate(self, t: Any) -> Any:
-        return -self.rate * self.power * t ** (self.power - 1.0)
+        with np.errstate(divide="ignore"):
+            return -self.rate * self.power * t ** (self.power - 1.0)
+
+    def rates(self, t: Time, /) -> tuple[Any, Any]:
+        d_alpha, d_sigma = super().rates(t)
+        # sigma is about sqrt(2 r) t^(p / 2) near clean data
+        slope = math.sqrt(2.0 * self.rate) if self.power == 2.0 else 0.0
+        clean = slope if self.power >= 2.0 else math.inf
+        return d_alpha, plain(np.where(np.equal(t, 0.0), clean, d_sigma))
 
     def _time_of(self, log_alpha: Any) -> Any:
         return (-log_alpha / self.rate) ** (1.0 / self.power)
@@ -171,6 +193,9 @@ class Cosine(_FromLogAlpha):
 
     offset: float = 0.008
 
+    def __post_init__(self) -> None:
+        check_number("offset", self.offset, 0.0)
+
     def _angle(self, t: Any) -> Any:
         return 0.5 * math.pi * (t + self.offset) / (1.0 + self.offset)
 
@@ -180,9 +205,15 @@ class Cosine(_FromLogAlpha):
         sine = math.sin(left) if isinstance(left, float) else np.sin(left)
         return log(sine) - math.log(math.cos(self._angle(0.0)))
 
-    def _log_alpha_rate(self, t: Any) -> Any:
-        with np.errstate(divide="ignore"):
-            return -0.5 * math.pi / (1.0 + self.offset) * np.tan(self._angle(t))
+    def rates(self, t: Time, /) -> tuple[Any, Any]:
+        # alpha times the derivative of its logarithm would be 0 times infinity in pure noise
+        speed = 0.5 * math.pi / (1.0 + self.offset)
+        d_alpha = -speed * np.sin(self._angle(np.float64(t))) / math.cos(self._angle(0.0))
+        sigma = self.sigma(t)
+        d_sigma = divided(-self.alpha(t) * d_alpha, sigma)
+        if not self.offset:  # cosine and sine
+            d_sigma = plain(np.where(np.equal(sigma, 0.0), speed, d_sigma))
+        return plain(d_alpha), d_sigma
 
     def _time_of(self, log_alpha: Any) -> Any:
         # alpha cos(angle(0)) = sin(left); near alpha = 1 through the tangent of half angles.
@@ -223,6 +254,13 @@ class Sigmoid(_FromLogAlpha):
     end: float = 3.0
     temperature: float = 1.0
 
+    def __post_init__(self) -> None:
+        check_number("start", self.start)
+        check_number("end", self.end)
+        if self.start == self.end:
+            raise ValueError(f"expected start and end to differ, not {self.start} for both")
+        check_number("temperature", self.temperature, 0.0, open_low=True)
+
     def _sigmoid(self, t: Any) -> Any:
         u = (self.start + (self.end - self.start) * t) / self.temperature
         return 1.0 / (1.0 + exp(-u))
@@ -233,11 +271,11 @@ class Sigmoid(_FromLogAlpha):
         gone = (self._sigmoid(t) - first) / (last - first)
         return 0.5 * log1p(-gone)
 
-    def _log_alpha_rate(self, t: Any) -> Any:
-        here, last = self._sigmoid(t), self._sigmoid(1.0)
+    def rates(self, t: Time, /) -> tuple[Any, Any]:
+        here = self._sigmoid(_number(t))
         slope = here * (1.0 - here) * (self.end - self.start) / self.temperature
-        with np.errstate(divide="ignore"):
-            return -0.5 * slope / (last - here)
+        half = plain(-0.5 * slope / (self._sigmoid(1.0) - self._sigmoid(0.0)))
+        return _of_square(half, self.alpha(t), self.sigma(t))
 
 
 @documented_by(Schedule)
@@ -318,10 +356,19 @@ class StepTable(_FromLogAlpha):
             to_noise = low + 0.5 * np.log1p(-share)
         return np.where(share == 0.0, low, np.where(np.isinf(high), to_noise, linear))
 
-    def _log_alpha_rate(self, t: Any) -> Any:
-        low, high, share, _ = self._cell(t)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.where(np.isinf(high), -0.5 / (1.0 - share), high - low)
+    def rates(self, t: Time, /) -> tuple[Any, Any]:
+        low, high, _, _ = self._cell(np.asarray(t))
+        # In a last step to pure noise alpha^2 falls on a line, elsewhere log(alpha).
+        half = plain(np.where(np.isinf(high), -0.5 * np.exp(2.0 * low), 0.0))
+        alpha, sigma = self.alpha(t), self.sigma(t)
+        to_noise = _of_square(half, alpha, sigma)
+        with np.errstate(invalid="ignore"):
+            d_alpha = plain(alpha * (high - low))
+        inside = (d_alpha, divided(-alpha * d_alpha, sigma))
+        return (
+            plain(np.where(np.isinf(high), to_noise[0], inside[0])),
+            plain(np.where(np.isinf(high), to_noise[1], inside[1])),
+        )
 
     def _time_of(self, log_alpha: Any) -> Any:
         finite = self._table[np.isfinite(self._table)]

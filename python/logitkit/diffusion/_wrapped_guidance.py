@@ -9,6 +9,7 @@ import numpy as np
 
 from ._arrays import Array, Time, namespace, spread
 from ._guidance import Guidance
+from ._parameters import check_guidance, check_number
 from ._predictions import Prediction
 from ._predictor import Predictor
 
@@ -61,6 +62,11 @@ class Interval(_Around):
     inner: Guidance
     low: float
     high: float
+
+    def __post_init__(self) -> None:
+        check_guidance("inner", self.inner)
+        if not self.low <= self.high:
+            raise ValueError(f"expected low up to high, not {self.low!r} and {self.high!r}")
 
     def __call__(self, predictor: Predictor, x: Array, t: Time) -> Prediction:
         """Return the guided prediction, or that with the condition."""
@@ -118,6 +124,13 @@ class DynamicThreshold(_Around):
     quantile: float = 0.995
     limit: float = 1.0
     most: float = field(default=np.inf)
+
+    def __post_init__(self) -> None:
+        if self.inner is not None:
+            check_guidance("inner", self.inner)
+        check_number("quantile", self.quantile, 0.0, 1.0)
+        check_number("limit", self.limit, 0.0, open_low=True)
+        check_number("most", self.most, 0.0, open_low=True, or_infinite=True)
 
     def __call__(self, predictor: Predictor, x: Array, t: Time) -> Prediction:
         """Return the prediction of the data in their range."""

@@ -93,7 +93,10 @@ def read_checkpoint(
     """Read the output layer of a file of named tensors."""
     path, source = checkpoint.path, "named by the caller"
     if weight is None:
-        weight, source = choose_weight(path, matrices(checkpoint))
+        shapes = matrices(checkpoint)
+        if not shapes:
+            raise _no_matrix(checkpoint)
+        weight, source = choose_weight(path, shapes)
     shape = _shape(checkpoint, weight)
     if as_matrix(shape) is None:
         raise ModelFileError(
@@ -123,6 +126,17 @@ def matrices(checkpoint: Checkpoint) -> dict[str, Shape]:
         for name, shape, dtype in described
         if dtype in FLOATS and as_matrix(shape) is not None
     }
+
+
+def _no_matrix(checkpoint: Checkpoint) -> ModelFileError:
+    """Return the error for a file without a candidate, which says what it holds instead."""
+    found = [(name, *checkpoint.describe(name)) for name in checkpoint.names()]
+    listed = ", ".join(f"{name} ({kind}, shape {shape})" for name, shape, kind in found[:5])
+    more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+    return ModelFileError(
+        f"{checkpoint.path}: it holds no floating-point matrix at all: {listed or 'nothing'}{more}; "
+        f"expected (classes, features) in one of {', '.join(FLOATS)}"
+    )
 
 
 def choose_weight(path: Path, shapes: Mapping[str, Shape]) -> tuple[str, str]:

@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from ._layer import (
+    FLOATS,
     ModelFileError,
     OutputLayer,
     Shape,
@@ -20,7 +21,14 @@ from ._layer import (
     orient,
 )
 from ._onnx_graph import Graph, Node
-from ._onnx_linear import MOVES, Linear, linear, quantisation_scale, read_linear
+from ._onnx_linear import (
+    MOVES,
+    Linear,
+    groups_of_classes,
+    linear,
+    quantisation_scale,
+    read_linear,
+)
 
 # These choose a class: a layer in front of one of them is the output layer beyond doubt.
 _DECIDES = frozenset(["Softmax", "LogSoftmax", "ArgMax", "TopK", "Hardmax"])
@@ -49,6 +57,13 @@ def read_onnx(
         layer = found
     affine = read_linear(graph, layer)
     rows, vector = affine.weight, affine.bias
+    shape = groups_of_classes(graph, layer, len(rows)) if weight is None else None
+    if shape is not None:
+        raise ModelFileError(
+            f"{graph.path}: the {len(rows)} logits of {layer.label} are reshaped to {shape}, in "
+            "which groups of them compete: save the rows of one group as a .npy file, or let all "
+            f"compete with --weight {layer.weight}"
+        )
     name: str | None = " + ".join(affine.bias_names) or None
     if affine.divisor != 1:
         source += f", logits divided by {affine.divisor:g}"
@@ -72,13 +87,17 @@ def open_graph(path: Path) -> Graph:
 
 
 def candidates(graph: Graph) -> dict[str, Shape]:
-    """Return the weights of all linear layers, as (classes, features), the last one first."""
+    """Return the weights of all linear layers, the last first; without any, all matrices."""
     shapes: dict[str, Shape] = {}
     for node in reversed(graph.nodes):
         layer = linear(graph, node)
         if layer is not None:
             shapes[layer.weight] = graph.shape(layer.weight)
-    return shapes
+    return shapes or {
+        name: graph.shape(name)
+        for name in graph.stored_names()
+        if as_matrix(graph.shape(name)) is not None and graph.dtype(name) in FLOATS
+    }
 
 
 def _find(graph: Graph) -> tuple[Linear, str]:
@@ -139,6 +158,8 @@ def _walk_back(graph: Graph, name: str) -> tuple[Linear, str] | None:
 def _operand(graph: Graph, node: Node, capped: bool) -> str | None:
     """Return the input of a node that has the same order of the classes as its result."""
     kind, first = node.op_type, node.input[0] if node.input else None
+    if kind == "TopK" and not graph.attributes(node).get("largest", 1):
+        return None
     if kind in MOVES | _DECIDES or kind in _INCREASES or (kind == "Tanh" and capped):
         return first
     if kind not in _ARITHMETIC:

@@ -33,6 +33,17 @@ _FOLDABLE = frozenset(
         "Slice",
         "Gather",
         "Expand",
+        "Where",
+        # the norm of each row, by which cosine and weight-normalised layers divide
+        "Pow",
+        "Sqrt",
+        "Reciprocal",
+        "Max",
+        "Clip",
+        "ReduceL2",
+        "ReduceSum",
+        "ReduceSumSquare",
+        "LpNormalization",
     ]
 )
 # A constant bigger than this is evaluated again rather than kept.
@@ -99,6 +110,18 @@ class Graph:
             return {name}
         inputs = (source for source in self.producer[name].input if source)
         return {name}.union(*(self.origins(source) for source in inputs))
+
+    def last_size(self, name: str) -> int | None:
+        """Return the length of the last axis of a tensor, None where it is not known."""
+        inference = require("onnx.shape_inference", self.path)
+        try:
+            graph = inference.infer_shapes(self._model, data_prop=True).graph
+        except (ValueError, RuntimeError):  # larger than protobuf allows, or of unknown operators
+            return None
+        for info in (*graph.value_info, *graph.output):
+            if info.name == name and info.type.tensor_type.shape.dim:
+                return info.type.tensor_type.shape.dim[-1].dim_value or None
+        return None
 
     def attributes(self, node: Node) -> dict[str, Any]:
         """Return the attributes of a node as Python values."""
@@ -177,7 +200,7 @@ class Graph:
         """Map a tensor of an external data file into memory."""
         entries = {entry.key: entry.value for entry in tensor.external_data}
         folder = self.path.resolve().parent
-        file = (folder / entries.get("location", "")).resolve()
+        file = (folder / entries.get("location", "").replace("\0", "?")).resolve()
         if not file.is_relative_to(folder) or not file.is_file():
             raise ModelFileError(
                 f"{self.path}: tensor {name!r} lies in {entries.get('location')!r}, which is not a "
@@ -188,7 +211,7 @@ class Graph:
             kind = np.dtype(self._onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
             offset = int(entries.get("offset", 0))
             array: Array = np.memmap(file, kind, "r", offset, shape)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
             raise ModelFileError(
                 f"{self.path}: tensor {name!r} of shape {shape} does not fit into {file.name} "
                 f"({error}); download the external data again"

@@ -106,6 +106,38 @@ def read_linear(graph: Graph, layer: Linear) -> Affine:
     return _apply(graph, layer, weight, scale, terms)
 
 
+def groups_of_classes(graph: Graph, layer: Linear, n: int) -> str | None:
+    """
+    Return how the logits are reshaped into several rows, each with a winner of its own.
+
+    So do models that read a fixed number of characters with one layer.
+    """
+    for node in (graph.producer[name] for name in layer.path):
+        if node.op_type != "Reshape" or n == 1:
+            continue
+        entries = _known_entries(graph, node.input[1])
+        while len(entries) > 1 and entries[-1] == 1:
+            entries.pop()
+        parts = [size for size in entries[1:] if size > 0 and n % size == 0]
+        if n in entries or not parts:
+            continue
+        # A part of n in front of an unknown last entry may be a length as well.
+        if entries[-1] > 0 or graph.last_size(node.output[0]) != n:
+            return "(" + ", ".join(str(size) if size > 0 else "?" for size in entries) + ")"
+    return None
+
+
+def _known_entries(graph: Graph, name: str) -> list[int]:
+    """Return the entries of a shape, -1 for those that are not constant."""
+    if graph.is_constant(name):
+        return [int(size) for size in graph.array(name).reshape(-1)]
+    node = graph.producer.get(name)
+    if node is None or node.op_type != "Concat":
+        return [-1]
+    parts = [graph.array(part) if graph.is_constant(part) else -1 for part in node.input]
+    return [int(size) for part in parts for size in np.ravel(part)]
+
+
 Scale = NDArray[np.float64]
 Terms = list[tuple[Scale, str, float]]
 
@@ -152,6 +184,8 @@ def _follow(graph: Graph, layer: Linear, n: int, scale: Scale, terms: Terms) -> 
             continue
         step = _affine(graph, node, name, n)
         if step is None:
+            if node.output[0] in layer.path:
+                _refuse_other_shapes(graph, layer, node, n)
             return scale, terms
         factor, term = step
         scale = scale * factor
@@ -159,6 +193,17 @@ def _follow(graph: Graph, layer: Linear, n: int, scale: Scale, terms: Terms) -> 
         if term is not None:
             terms.append((np.asarray(1.0), *term))
         name = node.output[0]
+
+
+def _refuse_other_shapes(graph: Graph, layer: Linear, node: Node, n: int) -> None:
+    """Refuse a constant that is neither one number nor one for each class."""
+    for name in filter(graph.is_constant, node.input):
+        if graph.array(name).size not in {1, n}:
+            raise ModelFileError(
+                f"{graph.path}: {node.op_type} adds to or scales the logits of {layer.label} by "
+                f"{name!r} of shape {graph.shape(name)}, which is not one number for each of "
+                f"{n} classes: save the rows of one position as a .npy file"
+            )
 
 
 def _affine(
