@@ -1,6 +1,8 @@
 // The softmax part of attention for tile registers. Include only from amx.cpp files.
 #pragma once
 
+#include <type_traits>
+
 #include "attention/exp2_flushed_amx.h"
 #include "attention/operands_amx.h"
 #include "simd/amx_product.h"
@@ -29,6 +31,10 @@ void split_weights(F32 x, __m512i (&to)[parts]) {
     else
       to[2] = all.low;
   }
+}
+
+inline bool all_one(F32 x) {
+  return _mm512_cmp_ps_mask(x.v, _mm512_set1_ps(1.0f), _CMP_NEQ_UQ) == 0;
 }
 
 /// Two rows of a vector of lanes as pairs of parts.
@@ -141,7 +147,8 @@ class Softening {
 #pragma GCC unroll 8
     for (size_t k = 0; k < rows_at_once; ++k)
       p[k] = z[k] = fma(F32::load(row(next_ + k % pairs + k / pairs * side)), by_, minus_);
-    exp2_flushed(p);
+    // Weights of half types have 8 or 16 digits.
+    exp2_flushed<std::conditional_t<parts == 3, Exp2Constants<float>, ShortExp2Constants>>(p);
 #pragma GCC unroll 8
     for (size_t k = 0; k < rows_at_once; ++k) {
       sum_[k % 2] = sum_[k % 2] + p[k];
