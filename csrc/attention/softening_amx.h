@@ -79,7 +79,8 @@ class Softening {
     pace_.spread(1 + (step_.end - step_.begin) / rows_at_once, products);
   }
   [[gnu::always_inline]] void after() {
-    pace_.after([this] { do_some(); });
+    // Few products are worth copies of it among them: a call costs 7 % of all.
+    pace_.after([this] { parts == 1 ? do_part() : do_some(); });
   }
   void finish() {
     while (!done_) do_some();
@@ -87,9 +88,10 @@ class Softening {
 
  private:
   static constexpr float no_power = -256.0f, lowest = -0x1.fffffep+127f;
-  static constexpr size_t rows_at_once = parts == 1 ? 8 : 4;
+  static constexpr size_t rows_at_once = 4;
 
-  [[gnu::noinline]] void do_some() {
+  [[gnu::noinline]] void do_some() { do_part(); }
+  [[gnu::always_inline]] void do_part() {
     if (done_) return;
     if (!found_) return find_largest();
     soften_rows();
@@ -97,7 +99,7 @@ class Softening {
   }
 
   // `factor` and `max` are final then.
-  void find_largest() {
+  [[gnu::noinline]] void find_largest() {
     found_ = true;
     if (step_.begins != nullptr) hide();
     F32 tops[4];
@@ -141,7 +143,7 @@ class Softening {
   float* row(size_t j) const { return tile_ + j * stride_; }
 
   // The weights of a few rows, half of them 16 rows after the others, and their sums.
-  void soften_rows() {
+  [[gnu::always_inline]] void soften_rows() {
     constexpr size_t pairs = rows_at_once / 2;
     F32 z[rows_at_once], p[rows_at_once];
 #pragma GCC unroll 8
@@ -164,7 +166,7 @@ class Softening {
     if (next_ % side == 0) next_ += side;
   }
 
-  void finish_sums() {
+  [[gnu::noinline]] void finish_sums() {
     const F32 old_sum = F32::load(softmax_.sum + lane_), rescale = F32::load(factor_);
     if constexpr (with_mean) {
       const F32 moved =
