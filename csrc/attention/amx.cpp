@@ -192,7 +192,8 @@ template <size_t parts, bool with_mean>
 void attend_over(const PackedPanel& panel, const PackedStep* steps, size_t count,
                  const PackedSpace& space) {
   if constexpr (parts == 1)
-    if (panel.value_depth <= AttendingWithKeptSums<with_mean>::most_depth)
+    if (panel.value_depth <= AttendingWithKeptSums<with_mean>::most_depth &&
+        count >= AttendingWithKeptSums<with_mean>::least_steps)
       return AttendingWithKeptSums<with_mean>(panel, steps, count, space).run();
   Attending<parts, with_mean>(panel, steps, count, space).run();
 }

@@ -56,7 +56,8 @@ constexpr float slack = parts == 1 ? 8.0f : 2.0f;
 /// of which a vector of weights takes about as many as its products take cycles. And processors
 /// with these registers stall for a quarter of a microsecond, as measured on Sapphire Rapids, when
 /// more than a hundred products follow on a pause: both are to be spread evenly over each other.
-template <size_t parts, bool with_mean>
+/// `inlined` copies of it among products are for few of these, where a call costs 7 % of all.
+template <size_t parts, bool with_mean, bool inlined = false>
 class Softening {
  public:
   /// Scores have the row stride `stride`; weights lie as Column wants pairs, in which the keys
@@ -79,8 +80,7 @@ class Softening {
     pace_.spread(1 + (step_.end - step_.begin) / rows_at_once, products);
   }
   [[gnu::always_inline]] void after() {
-    // Few products are worth copies of it among them: a call costs 7 % of all.
-    pace_.after([this] { parts == 1 ? do_part() : do_some(); });
+    pace_.after([this] { inlined ? do_part() : do_some(); });
   }
   void finish() {
     while (!done_) do_some();
