@@ -88,7 +88,7 @@ class Softening {
 
  private:
   static constexpr float no_power = -256.0f, lowest = -0x1.fffffep+127f;
-  static constexpr size_t rows_at_once = 4;
+  static constexpr size_t rows_at_once = parts == 1 ? 8 : 4;
 
   [[gnu::noinline]] void do_some() { do_part(); }
   [[gnu::always_inline]] void do_part() {
