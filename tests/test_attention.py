@@ -328,6 +328,35 @@ def test_bfloat16_of_one_size():
     check(*(x.astype(BFLOAT16) for x in (q, k, np.sign(v))))
 
 
+@pytest.mark.parametrize(
+    "dtype", [np.float16, pytest.param(BFLOAT16, marks=needs_bfloat16)], ids=["float16", "bfloat16"]
+)
+def test_powers_of_half_types(dtype):
+    """One key is the largest, and the powers of seven others err alike, at all fractions."""
+    q, k, v = np.zeros((1, 1, 256, 32)), np.zeros((1, 1, 8, 32)), np.ones((1, 1, 8, 32))
+    q[..., 0] = -np.arange(256.0).reshape(1, 1, 256) / 256  # exact, with 8 digits
+    k[:, :, 1:, 0] = 1.0
+    result = attention_with_stats(*(x.astype(dtype) for x in (q, k, v)), scale=1.0)
+    exact = np.log1p(7.0 * np.exp(q[..., 0]))
+    # A logit below 1 and its sum with others, 3 u; the power; sums, and 4 u of the result.
+    unit = 2.0**-24
+    assert np.all(np.abs(result.logsumexp - exact) <= (3 + 2.4 + 4 * np.maximum(1, exact)) * unit)
+
+
+@needs_bfloat16
+@pytest.mark.parametrize("value_dim", [1, 17, 48, 64, 65])
+def test_bfloat16_while_the_maximum_moves(value_dim):
+    """What sums are multiplied by changes in some tiles, for some queries, up and down."""
+    rng = np.random.default_rng(value_dim)
+    shapes = (1, 2, 100, 8), (1, 2, 700, 8), (1, 2, 700, value_dim)
+    q, k, v = arrays(rng, *shapes)
+    k[..., 0] = np.linspace(0.0, 1.0, 700) + np.sin(np.arange(700) / 70)
+    q[..., 0] = np.linspace(-100.0, 100.0, 100)
+    q, k, v = (x.astype(BFLOAT16) for x in (q, k, v))
+    for options in ({}, {"is_causal": True, "query_offsets": [600]}, {"window": (200, 130)}):
+        check(q, k, v, **options)
+
+
 @needs_bfloat16
 def test_bfloat16_that_is_hidden_does_not_leak():
     rng = np.random.default_rng(30)

@@ -2,6 +2,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "attention/kept_sums_amx.h"
 #include "attention/operands_amx.h"
 #include "attention/softening_amx.h"
 
@@ -46,10 +47,6 @@ void score(const std::uint32_t* queries, const std::uint16_t* keys, size_t begin
       (F32::load(z) * factor).store(z);
     }
   }
-}
-
-inline bool all_one(F32 x) {
-  return _mm512_cmp_ps_mask(x.v, _mm512_set1_ps(1.0f), _CMP_NEQ_UQ) == 0;
 }
 
 inline float* sums_of(const PackedSums& sums, size_t vector, size_t depth) {
@@ -191,13 +188,23 @@ void add_sums(const PackedPanel& panel, PackedSums& sums) {
   }
 }
 
+template <size_t parts, bool with_mean>
+void attend_over(const PackedPanel& panel, const PackedStep* steps, size_t count,
+                 const PackedSpace& space) {
+  if constexpr (parts == 1)
+    if (panel.value_depth <= AttendingWithKeptSums<with_mean>::most_depth &&
+        count >= AttendingWithKeptSums<with_mean>::least_steps)
+      return AttendingWithKeptSums<with_mean>(panel, steps, count, space).run();
+  Attending<parts, with_mean>(panel, steps, count, space).run();
+}
+
 template <size_t parts>
 void attend(const PackedPanel& panel, const PackedStep* steps, size_t count,
             const PackedSpace& space) {
   if (panel.softmax.mean != nullptr)
-    Attending<parts, true>(panel, steps, count, space).run();
+    attend_over<parts, true>(panel, steps, count, space);
   else
-    Attending<parts, false>(panel, steps, count, space).run();
+    attend_over<parts, false>(panel, steps, count, space);
 }
 
 void narrow(const float* from, size_t n, std::uint16_t* to) {

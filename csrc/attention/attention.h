@@ -86,7 +86,8 @@ struct AttentionOutput {
 ///              (1 + log n); values of both signs err by a fraction of it. An out of a half type
 ///              is rounded then; with Isa::amx the weights of bfloat16 are rounded to bfloat16,
 ///              too, which adds 2^-8 max |value|, and those of float16 to 16 digits, which with
-///              what their products leave out adds 2^-15 max |value|
+///              what their products leave out adds 2^-15 max |value|, and their logsumexp is within
+///              2 u more
 ///   Specials:  rows that see nothing: out 0, logsumexp -inf (or the sink), entropy 0,
 ///              max_logit -inf. NaN and infinities in keys and values that a row does not see
 ///              do not reach it. Denormal numbers count as 0, finite terms below -2^128 ln 2 as

@@ -181,8 +181,9 @@ struct PackedLoops {
 
   /// What AttentionLoops do with scores, soften() and weigh(), in `count` steps one after another,
   /// of scores that it makes or finds, but for add_sums(). Weights of one part are rounded to
-  /// bfloat16, of two to 16 digits; their sum is of what was not rounded. `max` is at most 8 less
-  /// than `top` for one part and 2 for more: it does not move more often than that.
+  /// bfloat16, of two to 16 digits; their sum is of what was not rounded, powers within 2.4 2^-24.
+  /// `max` is at most 8 less than `top` for one part and 2 for more: it does not move more often
+  /// than that.
   void (*attend)(const PackedPanel& panel, const PackedStep* steps, std::size_t count,
                  const PackedSpace& space);
 

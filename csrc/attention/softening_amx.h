@@ -1,6 +1,8 @@
 // The softmax part of attention for tile registers. Include only from amx.cpp files.
 #pragma once
 
+#include <type_traits>
+
 #include "attention/exp2_flushed_amx.h"
 #include "attention/operands_amx.h"
 #include "simd/amx_product.h"
@@ -31,6 +33,10 @@ void split_weights(F32 x, __m512i (&to)[parts]) {
   }
 }
 
+inline bool all_one(F32 x) {
+  return _mm512_cmp_ps_mask(x.v, _mm512_set1_ps(1.0f), _CMP_NEQ_UQ) == 0;
+}
+
 /// Two rows of a vector of lanes as pairs of parts.
 template <size_t parts>
 void store_pairs(F32 even, F32 odd, std::uint32_t* to) {
@@ -50,7 +56,8 @@ constexpr float slack = parts == 1 ? 8.0f : 2.0f;
 /// of which a vector of weights takes about as many as its products take cycles. And processors
 /// with these registers stall for a quarter of a microsecond, as measured on Sapphire Rapids, when
 /// more than a hundred products follow on a pause: both are to be spread evenly over each other.
-template <size_t parts, bool with_mean>
+/// `inlined` copies of it among products are for few of these, where a call costs 7 % of all.
+template <size_t parts, bool with_mean, bool inlined = false>
 class Softening {
  public:
   /// Scores have the row stride `stride`; weights lie as Column wants pairs, in which the keys
@@ -73,7 +80,7 @@ class Softening {
     pace_.spread(1 + (step_.end - step_.begin) / rows_at_once, products);
   }
   [[gnu::always_inline]] void after() {
-    pace_.after([this] { do_some(); });
+    pace_.after([this] { inlined ? do_part() : do_some(); });
   }
   void finish() {
     while (!done_) do_some();
@@ -83,7 +90,8 @@ class Softening {
   static constexpr float no_power = -256.0f, lowest = -0x1.fffffep+127f;
   static constexpr size_t rows_at_once = parts == 1 ? 8 : 4;
 
-  [[gnu::noinline]] void do_some() {
+  [[gnu::noinline]] void do_some() { do_part(); }
+  [[gnu::always_inline]] void do_part() {
     if (done_) return;
     if (!found_) return find_largest();
     soften_rows();
@@ -91,7 +99,7 @@ class Softening {
   }
 
   // `factor` and `max` are final then.
-  void find_largest() {
+  [[gnu::noinline]] void find_largest() {
     found_ = true;
     if (step_.begins != nullptr) hide();
     F32 tops[4];
@@ -135,13 +143,14 @@ class Softening {
   float* row(size_t j) const { return tile_ + j * stride_; }
 
   // The weights of a few rows, half of them 16 rows after the others, and their sums.
-  void soften_rows() {
+  [[gnu::always_inline]] void soften_rows() {
     constexpr size_t pairs = rows_at_once / 2;
     F32 z[rows_at_once], p[rows_at_once];
 #pragma GCC unroll 8
     for (size_t k = 0; k < rows_at_once; ++k)
       p[k] = z[k] = fma(F32::load(row(next_ + k % pairs + k / pairs * side)), by_, minus_);
-    exp2_flushed(p);
+    // Weights of half types have 8 or 16 digits.
+    exp2_flushed<std::conditional_t<parts == 3, Exp2Constants<float>, ShortExp2Constants>>(p);
 #pragma GCC unroll 8
     for (size_t k = 0; k < rows_at_once; ++k) {
       sum_[k % 2] = sum_[k % 2] + p[k];
@@ -157,7 +166,7 @@ class Softening {
     if (next_ % side == 0) next_ += side;
   }
 
-  void finish_sums() {
+  [[gnu::noinline]] void finish_sums() {
     const F32 old_sum = F32::load(softmax_.sum + lane_), rescale = F32::load(factor_);
     if constexpr (with_mean) {
       const F32 moved =
