@@ -1,5 +1,5 @@
-// Products of so few queries that lanes are dimensions. Include only from files with an
-// instruction set of their own, after that one's vectors.
+// Products of panels of so few queries that one vector holds them. Include only from files with
+// an instruction set of their own, after that one's vectors.
 #pragma once
 
 #include <cstddef>
@@ -10,94 +10,168 @@
 namespace logitkit {
 namespace {
 
-/// How many bytes ahead rows are asked for where memory is what takes the time. Keys are read in
-/// blocks of V::width rows, and less ahead is better for them. Found by measuring 64 dimensions.
+/// How many bytes ahead rows are asked for where memory is what takes the time. Found by measuring
+/// 64 dimensions.
 constexpr size_t key_bytes_ahead = 2048, value_bytes_ahead = 5120;
 
-/// The scores of V::width keys against one query.
-template <class V>
-inline V score_few_keys(const typename V::Element* query, const typename V::Element* const* keys,
-                        size_t depth) {
-  V sum[V::width];
-#pragma GCC unroll 16
-  for (size_t j = 0; j < V::width; ++j) sum[j] = V::all(0);
-  size_t d = 0;
-  for (; d + V::width <= depth; d += V::width) {
-    const V element = V::load(query + d);
-#pragma GCC unroll 16
-    for (size_t j = 0; j < V::width; ++j)
-      sum[j] = multiply_add(element, V::load(keys[j] + d), sum[j]);
-  }
-  if (d < depth)
-    for (size_t j = 0; j < V::width; ++j)
-      sum[j] = multiply_add(V::load(query + d), load_columns<V>(keys[j] + d, depth - d), sum[j]);
-  return sums_of_lanes(sum);
+/// Asks for the cache lines of a row, `bytes` ahead. Rows of one head usually lie one after the
+/// other.
+template <class Element>
+inline void prefetch_row(const Element* row, size_t depth, size_t bytes) {
+  constexpr size_t line = 64 / sizeof(Element);
+  for (size_t d = 0; d < depth; d += line) prefetch(row + d + bytes / sizeof(Element));
 }
 
-template <class V>
-void score_few(const typename V::Element* queries, size_t rows, size_t stride,
+/// `share` elements, `n` of which are those of x and the others 0, over and over.
+template <class V, size_t share>
+inline V repeat_first(const typename V::Element* x, size_t n) {
+  typename V::Element some[share] = {};
+  for (size_t k = 0; k < n; ++k) some[k] = x[k];
+  return V::template repeat<share>(some);
+}
+
+/// The scores of `rows` keys against a panel in which `share` dimensions of a query lie side by
+/// side: scores[key][query]. Half of the lanes are added to the other half until each has a score.
+template <class V, size_t share, size_t rows>
+inline void score_few_rows(const typename V::Element* queries,
+                           const typename V::Element* const* keys, size_t depth,
+                           typename V::Element* scores) {
+  constexpr size_t at_once = rows < 8 ? rows : 8;  // so many addresses fit the registers
+  V sum[rows];
+#pragma GCC unroll 16
+  for (size_t j = 0; j < rows; ++j) sum[j] = V::all(0);
+#pragma GCC unroll 2
+  for (size_t first = 0; first < rows; first += at_once) {
+    const typename V::Element* key[at_once];
+#pragma GCC unroll 8
+    for (size_t j = 0; j < at_once; ++j) key[j] = keys[first + j];
+    size_t d = 0;
+#pragma GCC unroll 2
+    for (; d + share <= depth; d += share) {
+      const V query = V::load(queries + d / share * V::width);
+#pragma GCC unroll 8
+      for (size_t j = 0; j < at_once; ++j)
+        sum[first + j] = multiply_add(query, V::template repeat<share>(key[j] + d), sum[first + j]);
+    }
+    if (d == depth) continue;
+    const V query = V::load(queries + d / share * V::width);
+#pragma GCC unroll 8
+    for (size_t j = 0; j < at_once; ++j)
+      sum[first + j] =
+          multiply_add(query, repeat_first<V, share>(key[j] + d, depth - d), sum[first + j]);
+  }
+  if constexpr (share > 1)
+#pragma GCC unroll 4
+    for (size_t left = rows / 2; left >= rows / share; left /= 2)
+#pragma GCC unroll 8
+      for (size_t j = 0; j < left; ++j) sum[j] = sums_of_pairs(sum[2 * j], sum[2 * j + 1]);
+#pragma GCC unroll 8
+  for (size_t j = 0; j < rows / share; ++j) sum[j].store(scores + j * V::width);
+}
+
+template <class V, size_t share>
+void score_few_of(const typename V::Element* queries, const typename V::Element* const* keys,
+                  size_t count, size_t depth, typename V::Element* tile) {
+  constexpr size_t rows = share < 8 ? 8 : share, lanes = V::width / share;
+  const typename V::Element* some[rows];
+  for (size_t j = 0; j < count; j += rows) {
+    const size_t n = count - j < rows ? count - j : rows;
+    for (size_t k = 0; k < rows; ++k) {
+      some[k] = keys[j + (k < n ? k : n - 1)];
+      prefetch_row(some[k], depth, key_bytes_ahead);
+    }
+    alignas(64) typename V::Element scores[rows * lanes];
+    score_few_rows<V, share, rows>(queries, some, depth, scores);
+    for (size_t k = 0; k < n; ++k)
+      for (size_t i = 0; i < lanes; ++i) tile[(j + k) * lanes_of<V> + i] = scores[k * lanes + i];
+  }
+}
+
+template <class V, size_t share = V::width>
+void score_few(const typename V::Element* queries, size_t rows,
                const typename V::Element* const* keys, size_t count, size_t depth,
                typename V::Element* tile) {
-  const typename V::Element* some[V::width];
-  for (size_t j = 0; j < count; j += V::width) {
-    const size_t n = count - j < V::width ? count - j : V::width;
-    for (size_t k = 0; k < V::width; ++k) {
-      some[k] = keys[j + (k < n ? k : n - 1)];
-      // Rows of one head usually lie one after the other.
-      for (size_t d = 0; d < depth; d += 64 / sizeof(typename V::Element))
-        prefetch(some[k] + d + key_bytes_ahead / sizeof(typename V::Element));
-    }
-    for (size_t i = 0; i < rows; ++i) {
-      typename V::Element scores[V::width];
-      score_few_keys<V>(queries + i * stride, some, depth).store(scores);
-      for (size_t k = 0; k < n; ++k) tile[(j + k) * lanes_of<V> + i] = scores[k];
-    }
-  }
+  if constexpr (share > 1)
+    if (share_of_few(rows, V::width) < share)
+      return score_few<V, share / 2>(queries, rows, keys, count, depth, tile);
+  score_few_of<V, share>(queries, keys, count, depth, tile);
 }
 
-/// Up to `vectors` vectors of dimensions of the weighted sum of values for one query.
-template <class V, size_t vectors>
-inline void weigh_few_dims(const typename V::Element* weights,
+/// `vectors` vectors of dimensions of the weighted sum of values for `rows` queries; the last
+/// vector may be one that is not whole.
+template <class V, size_t rows, size_t vectors>
+inline void weigh_few_rows(const typename V::Element* tile,
                            const typename V::Element* const* values, size_t dim, size_t count,
-                           size_t depth, typename V::Element factor, typename V::Element* out) {
-  V even[vectors], odd[vectors];
+                           size_t depth, const typename V::Element* factor,
+                           typename V::Element* out, size_t stride, bool is_first) {
+  // One sum after another waits for itself where there are fewer than 8.
+  constexpr size_t chains = rows * vectors < 8 ? 2 : 1;
+  V sum[chains][rows][vectors];
+#pragma GCC unroll 2
+  for (size_t c = 0; c < chains; ++c)
 #pragma GCC unroll 4
-  for (size_t v = 0; v < vectors; ++v) even[v] = odd[v] = V::all(0);
-  const auto add = [&](size_t j, V(&sum)[vectors]) {
-    const V weight = V::all(weights[j * lanes_of<V>]);
+    for (size_t i = 0; i < rows; ++i)
 #pragma GCC unroll 4
-    for (size_t v = 0; v < vectors; ++v) {
-      const size_t d = dim + v * V::width;
-      prefetch(values[j] + d + value_bytes_ahead / sizeof(typename V::Element));
-      sum[v] = multiply_add(weight, load_columns<V>(values[j] + d, depth - d), sum[v]);
+      for (size_t v = 0; v < vectors; ++v) sum[c][i][v] = V::all(0);
+  const auto add = [&](size_t j, V(&to)[rows][vectors]) {
+    const typename V::Element *value = values[j] + dim, *weights = tile + j * lanes_of<V>;
+    V element[vectors];
+#pragma GCC unroll 4
+    for (size_t v = 0; v < vectors; ++v)
+      element[v] = vectors > 1 ? V::load(value + v * V::width) : load_columns<V>(value, depth - dim);
+#pragma GCC unroll 4
+    for (size_t i = 0; i < rows; ++i) {
+      const V weight = V::all(weights[i]);
+#pragma GCC unroll 4
+      for (size_t v = 0; v < vectors; ++v) to[i][v] = multiply_add(weight, element[v], to[i][v]);
     }
   };
   size_t j = 0;
-  for (; j + 2 <= count; j += 2) {
-    add(j, even);
-    add(j + 1, odd);
-  }
-  if (j < count) add(j, even);
+  for (; j + chains <= count; j += chains)
+#pragma GCC unroll 2
+    for (size_t c = 0; c < chains; ++c) {
+      if (is_first) prefetch_row(values[j + c] + dim, vectors * V::width, value_bytes_ahead);
+      add(j + c, sum[c]);
+    }
+  if (j < count) add(j, sum[0]);
 #pragma GCC unroll 4
-  for (size_t v = 0; v < vectors; ++v) {
-    typename V::Element* to = out + dim + v * V::width;
-    multiply_add(V::load(to), V::all(factor), even[v] + odd[v]).store(to);
-  }
+  for (size_t i = 0; i < rows; ++i)
+#pragma GCC unroll 4
+    for (size_t v = 0; v < vectors; ++v) {
+      typename V::Element* to = out + i * stride + dim + v * V::width;
+      const V all = chains > 1 ? sum[0][i][v] + sum[chains - 1][i][v] : sum[0][i][v];
+      multiply_add(V::load(to), V::all(factor[i]), all).store(to);
+    }
 }
 
-template <class V>
+template <class V, size_t vectors>
+struct WeighFewBlock {
+  const typename V::Element* tile;
+  const typename V::Element* const* values;
+  size_t dim, count, depth;
+  const typename V::Element* factor;
+  typename V::Element* out;
+  size_t stride;
+  template <size_t rows>
+  void run(size_t begin) const {
+    weigh_few_rows<V, rows, vectors>(tile + begin, values, dim, count, depth, factor + begin,
+                                     out + begin * stride, stride, begin == 0);
+  }
+};
+
+template <class V, class Blocks>
 void weigh_few(const typename V::Element* tile, size_t rows,
                const typename V::Element* const* values, size_t count, size_t depth,
                const typename V::Element* factor, typename V::Element* out, size_t stride) {
-  for (size_t i = 0; i < rows; ++i)
-    for (size_t d = 0; d < depth;) {
-      if (depth - d > 3 * V::width) {
-        weigh_few_dims<V, 4>(tile + i, values, d, count, depth, factor[i], out + i * stride);
-        d += 4 * V::width;
-      } else {
-        weigh_few_dims<V, 1>(tile + i, values, d, count, depth, factor[i], out + i * stride);
-        d += V::width;
-      }
+  // Sums, a row of values and a weight fit the registers.
+  constexpr size_t vectors = Blocks::rows_of_4 > 0 ? 4 : 2;
+  for (size_t d = 0; d < depth;)
+    if (depth - d >= vectors * V::width) {
+      in_blocks<4>(rows, WeighFewBlock<V, vectors>{tile, values, d, count, depth, factor, out, stride});
+      d += vectors * V::width;
+    } else {
+      in_blocks<4>(rows, WeighFewBlock<V, 1>{tile, values, d, count, depth, factor, out, stride});
+      d += V::width;
     }
 }
 

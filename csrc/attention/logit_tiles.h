@@ -23,6 +23,8 @@ constexpr std::size_t packed_tiles = 8;
 // With several parts they are for so many queries that share their keys and so many dimensions:
 // packing, or what dimensions are rounded up to, takes longer than is gained otherwise.
 constexpr std::size_t least_packed_queries = 128, least_packed_dim = 32;
+// With one part they are for all but so few queries.
+constexpr std::size_t most_few_of_packed = 4;
 
 constexpr double ln_2 = 0.693147180559945309417232121458;
 constexpr double log2_e = 1.44269504088896340735992468100;
@@ -48,8 +50,8 @@ class LogitTiles : public InputRows<T> {
   /// The queries of a panel.
   struct Panel : PanelLanes {
     PanelBand band;
-    bool few;          // whether lanes are dimensions: it is the only panel of its queries then
-    T* queries;        // [dim][lane], or [lane][whole vectors of dimensions] of few
+    bool few;          // whether they fit one vector: it is the only panel of its queries then
+    T* queries;        // [dim][lane], or as score_few() expects those of few
     bool has_queries;  // whether `queries` are made: those of a packed panel are if needed
     // Of PackedLoops, and what scores are multiplied by.
     bool packed;  // whether they are used
@@ -115,7 +117,7 @@ class LogitTiles : public InputRows<T> {
         lanes(panel_vectors * loops.width),
         group_heads(input.heads / input.key_heads),
         packed_loops(forward ? packed_loops_for(input, isa) : nullptr),
-        most_few_(forward ? std::min(few_queries, loops.width) : 0),
+        most_few_(!forward ? 0 : packs_any() ? most_few_of_packed : loops.width),
         terms_(input, loops) {
     for (const Sequence& sequence : in.sequences)
       panels.push_back(cut_into_panels(sequence.queries, group_heads, loops.width));
@@ -219,9 +221,8 @@ class LogitTiles : public InputRows<T> {
       if (panel.packed && w.now_packed->plain_keys)
         score_packed(panel, g, w);
       else if (panel.few)
-        loops.score_few(panel.queries, panel.count, whole_vectors(in.head_dim),
-                        w.key_rows + g.begin, g.end - g.begin, in.head_dim,
-                        w.tile + g.begin * lanes);
+        loops.score_few(panel.queries, panel.count, w.key_rows + g.begin, g.end - g.begin,
+                        in.head_dim, w.tile + g.begin * lanes);
       else
         loops.score(panel.queries, w.key_rows + g.begin, g.end - g.begin, in.head_dim, g.first,
                     g.vectors, w.tile + g.begin * lanes);
@@ -349,9 +350,11 @@ class LogitTiles : public InputRows<T> {
     return input.element == Element::float16 ? &all->float16 : &all->float32;
   }
 
+  // Whether packing keys is worth it for any number of queries but the fewest.
+  bool packs_any() const { return packed_loops != nullptr && packed_loops->parts == 1; }
   // Whether so many queries share the keys of a sequence that packing these is worth it.
   bool are_many(const Sequence& s) const {
-    return packed_loops->parts == 1 || s.queries * group_heads >= least_packed_queries;
+    return packs_any() || s.queries * group_heads >= least_packed_queries;
   }
 
   // The factors of a panel's scores: they come in units of ln 2, or of the cap.
@@ -378,11 +381,11 @@ class LogitTiles : public InputRows<T> {
     fill_factors(s, panel, w.factors);
     panel.has_queries = true;
     if (!panel.few) return loops.pack(rows, w.factors, panel.count, in.head_dim, panel.queries);
-    const std::size_t stride = whole_vectors(in.head_dim);
-    std::fill_n(panel.queries, panel.count * stride, T{0});
+    const std::size_t share = share_of_few(panel.count, loops.width);
+    std::fill_n(panel.queries, (in.head_dim + share - 1) / share * loops.width, T{0});
     for (std::size_t i = 0; i < panel.count; ++i)
       for (std::size_t d = 0; d < in.head_dim; ++d)
-        panel.queries[i * stride + d] = rows[i][d] * w.factors[i];
+        panel.queries[d / share * loops.width + i * share + d % share] = rows[i][d] * w.factors[i];
   }
 
   // The same for PackedLoops.

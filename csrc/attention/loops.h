@@ -18,8 +18,13 @@ constexpr std::size_t panel_vectors = 3;
 /// The lanes of a panel of queries at most, over all instruction sets and types.
 constexpr std::size_t max_queries = 48;
 
-/// The queries of a panel that are few.
-constexpr std::size_t few_queries = 4;
+/// Queries that fit one vector are few. Where they fit it `share` times, that many dimensions of
+/// each, a power of two, lie side by side in its lanes.
+constexpr std::size_t share_of_few(std::size_t queries, std::size_t width) {
+  std::size_t share = width;
+  while (queries * share > width) share /= 2;
+  return share;
+}
 
 /// Lanes are queries. A panel of them lies transposed, panel[d][lane]; keys and values are read
 /// where they lie, each element broadcast to all lanes; and the scores of a tile are
@@ -66,10 +71,12 @@ struct AttentionLoops {
   void (*unpack)(const T* panel, const T* factors, std::size_t count, std::size_t depth,
                  T* const* rows);
 
-  /// score() and weigh() for so few queries that lanes are dimensions: row i of queries and out
-  /// begins at i * stride, and is that of lane i < `rows` of the tile and of `factor`.
-  void (*score_few)(const T* queries, std::size_t rows, std::size_t stride, const T* const* keys,
-                    std::size_t count, std::size_t depth, T* tile);
+  /// score() for `rows` few queries, queries[step][i * share + k] for the dimension step * share +
+  /// k of query i, or 0.
+  void (*score_few)(const T* queries, std::size_t rows, const T* const* keys, std::size_t count,
+                    std::size_t depth, T* tile);
+  /// weigh() for few queries; lanes are dimensions: row i of `out` begins at i * stride, and is that
+  /// of lane i < `rows` of the tile and of `factor`.
   void (*weigh_few)(const T* tile, std::size_t rows, const T* const* values, std::size_t count,
                     std::size_t depth, const T* factor, T* out, std::size_t stride);
 
