@@ -41,7 +41,9 @@ class Forward {
     std::size_t panels = 0;
     for (const auto& of_sequence : tiles_.panels) panels += of_sequence.size() * in_.key_heads;
     group_ = group_of(panels);
-    parts_are_tasks_ = panels < enough_tasks;
+    const auto is_long = [](const Sequence& s) { return parts_of(s) > 1; };
+    parts_are_tasks_ = panels < enough_tasks &&
+                       std::any_of(in_.sequences.begin(), in_.sequences.end(), is_long);
     for (std::size_t s = 0; s < tiles_.panels.size(); ++s)
       for (std::size_t h = 0; h < in_.key_heads; ++h) {
         const std::size_t all = tiles_.panels[s].size(), pieces = (all + group_ - 1) / group_;
@@ -141,8 +143,11 @@ class Forward {
     return std::clamp<std::size_t>(panels / enough_packed_tasks, 1, most);
   }
 
+  static std::size_t parts_of(const Sequence& s) {
+    return std::clamp<std::size_t>(s.keys / part_keys, 1, most_parts);
+  }
   std::size_t parts_of(const PanelTask& task) const {
-    return std::clamp<std::size_t>(in_.sequences[task.sequence].keys / part_keys, 1, most_parts);
+    return parts_of(in_.sequences[task.sequence]);
   }
 
   void run_task(const PanelTask& task, Workspace& w) const {
@@ -176,7 +181,7 @@ class Forward {
     std::int64_t begin = unlimited, end = 0;
     for (std::size_t p = 0; p < task.panels; ++p) {
       Panel& panel = w.panels[p];
-      std::fill_n(panel.state.sums, tiles_.panel_size(in_.value_dim), T{0});
+      std::fill_n(panel.state.sums, tiles_.sums_size(panel), T{0});
       for (T* x : {panel.state.top, panel.state.max})
         std::fill_n(x, tiles_.lanes, std::numeric_limits<T>::lowest());
       std::fill_n(panel.state.sum, tiles_.lanes, T{0});
@@ -269,7 +274,7 @@ class Forward {
     for (std::size_t i = 0; i < tiles_.lanes; ++i)
       panel.state.top[i] = std::max(panel.state.top[i], panel.state.max[i]);
     const std::size_t stride = tiles_.whole_vectors(in_.value_dim);
-    const T* finite_rows[tile_keys];
+    const T* finite_rows[tile_keys + rows_ahead];
     const bool replaced =
         tiles_.hides(panel, w) &&
         tiles_.replace_infinite(w.value_rows, count, in_.value_dim, w, finite_rows);
@@ -331,9 +336,11 @@ class Forward {
     const std::size_t stride = tiles_.whole_vectors(in_.value_dim);
     if (!panel.few)
       tiles_.loops.unpack(panel.state.sums, panel.factor, panel.count, in_.value_dim, rows);
-    for (std::size_t i = 0; panel.few && i < panel.count; ++i)
-      for (std::size_t d = 0; d < in_.value_dim; ++d)
-        rows[i][d] = panel.state.sums[i * stride + d] * panel.factor[i];
+    for (std::size_t i = 0; panel.few && i < panel.count; ++i) {
+      const T factor = panel.factor[i], *sums = panel.state.sums + i * stride;
+      T* const row = rows[i];
+      for (std::size_t d = 0, dim = in_.value_dim; d < dim; ++d) row[d] = sums[d] * factor;
+    }
     for (std::size_t i = 0; tiles_.is_half && i < panel.count; ++i)
       tiles_.narrowed(rows[i], in_.value_dim, out_rows[i]);
   }

@@ -10,17 +10,9 @@
 namespace logitkit {
 namespace {
 
-/// How many bytes ahead rows are asked for where memory is what takes the time. Found by measuring
-/// 64 dimensions.
-constexpr size_t key_bytes_ahead = 2048, value_bytes_ahead = 5120;
-
-/// Asks for the cache lines of a row, `bytes` ahead. Rows of one head usually lie one after the
-/// other.
-template <class Element>
-inline void prefetch_row(const Element* row, size_t depth, size_t bytes) {
-  constexpr size_t line = 64 / sizeof(Element);
-  for (size_t d = 0; d < depth; d += line) prefetch(row + d + bytes / sizeof(Element));
-}
+/// The elements of a cache line.
+template <class V>
+constexpr size_t line = 64 / sizeof(typename V::Element);
 
 /// `share` elements, `n` of which are those of x and the others 0, over and over.
 template <class V, size_t share>
@@ -30,8 +22,28 @@ inline V repeat_first(const typename V::Element* x, size_t n) {
   return V::template repeat<share>(some);
 }
 
-/// The scores of `rows` keys against a panel in which `share` dimensions of a query lie side by
-/// side: scores[key][query]. Half of the lanes are added to the other half until each has a score.
+/// sum[j] += the products of dimensions [begin, end) of key j, in which `share` dimensions of a
+/// query lie side by side in the panel.
+template <class V, size_t share, size_t rows>
+inline void add_products_of_few(const typename V::Element* queries,
+                                const typename V::Element* const (&key)[rows], size_t begin,
+                                size_t end, V* sum) {
+  size_t d = begin;
+#pragma GCC unroll 4
+  for (; d + share <= end; d += share) {
+    const V query = V::load(queries + d / share * V::width);
+#pragma GCC unroll 8
+    for (size_t j = 0; j < rows; ++j)
+      sum[j] = multiply_add(query, V::template repeat<share>(key[j] + d), sum[j]);
+  }
+  if (d == end) return;
+  const V query = V::load(queries + d / share * V::width);
+  for (size_t j = 0; j < rows; ++j)
+    sum[j] = multiply_add(query, repeat_first<V, share>(key[j] + d, end - d), sum[j]);
+}
+
+/// The scores of `rows` keys against a panel: scores[key][query]. Neighbouring lanes are added until
+/// each has a score.
 template <class V, size_t share, size_t rows>
 inline void score_few_rows(const typename V::Element* queries,
                            const typename V::Element* const* keys, size_t depth,
@@ -45,20 +57,15 @@ inline void score_few_rows(const typename V::Element* queries,
     const typename V::Element* key[at_once];
 #pragma GCC unroll 8
     for (size_t j = 0; j < at_once; ++j) key[j] = keys[first + j];
-    size_t d = 0;
-#pragma GCC unroll 2
-    for (; d + share <= depth; d += share) {
-      const V query = V::load(queries + d / share * V::width);
+    for (size_t d = 0; d < depth; d += line<V>) {
 #pragma GCC unroll 8
       for (size_t j = 0; j < at_once; ++j)
-        sum[first + j] = multiply_add(query, V::template repeat<share>(key[j] + d), sum[first + j]);
+        prefetch(keys[first + j + rows_ahead] + d);
+      if (d + line<V> <= depth)
+        add_products_of_few<V, share, at_once>(queries, key, d, d + line<V>, sum + first);
+      else
+        add_products_of_few<V, share, at_once>(queries, key, d, depth, sum + first);
     }
-    if (d == depth) continue;
-    const V query = V::load(queries + d / share * V::width);
-#pragma GCC unroll 8
-    for (size_t j = 0; j < at_once; ++j)
-      sum[first + j] =
-          multiply_add(query, repeat_first<V, share>(key[j] + d, depth - d), sum[first + j]);
   }
   if constexpr (share > 1)
 #pragma GCC unroll 4
@@ -73,15 +80,11 @@ template <class V, size_t share>
 void score_few_of(const typename V::Element* queries, const typename V::Element* const* keys,
                   size_t count, size_t depth, typename V::Element* tile) {
   constexpr size_t rows = share < 8 ? 8 : share, lanes = V::width / share;
-  const typename V::Element* some[rows];
+  static_assert(rows <= rows_ahead, "the keys of the last rows are there to be read");
   for (size_t j = 0; j < count; j += rows) {
     const size_t n = count - j < rows ? count - j : rows;
-    for (size_t k = 0; k < rows; ++k) {
-      some[k] = keys[j + (k < n ? k : n - 1)];
-      prefetch_row(some[k], depth, key_bytes_ahead);
-    }
     alignas(64) typename V::Element scores[rows * lanes];
-    score_few_rows<V, share, rows>(queries, some, depth, scores);
+    score_few_rows<V, share, rows>(queries, keys + j, depth, scores);
     for (size_t k = 0; k < n; ++k)
       for (size_t i = 0; i < lanes; ++i) tile[(j + k) * lanes_of<V> + i] = scores[k * lanes + i];
   }
@@ -130,7 +133,9 @@ inline void weigh_few_rows(const typename V::Element* tile,
   for (; j + chains <= count; j += chains)
 #pragma GCC unroll 2
     for (size_t c = 0; c < chains; ++c) {
-      if (is_first) prefetch_row(values[j + c] + dim, vectors * V::width, value_bytes_ahead);
+      if (is_first)
+        for (size_t d = 0; d < vectors * V::width; d += line<V>)
+          prefetch(values[j + c + rows_ahead] + dim + d);
       add(j + c, sum[c]);
     }
   if (j < count) add(j, sum[0]);

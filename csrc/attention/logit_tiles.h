@@ -44,7 +44,7 @@ class LogitTiles : public InputRows<T> {
   using Input = InputRows<T>;
 
  public:
-  using Input::bytes_to, Input::row_of, Input::load_rows, Input::for_each_run;
+  using Input::bytes_to, Input::row_of, Input::load_rows, Input::for_each_run, Input::prefetch_row;
   using Input::in, Input::all_loops, Input::is_half;
 
   /// The queries of a panel.
@@ -97,7 +97,8 @@ class LogitTiles : public InputRows<T> {
     T* zeros;
     T *begins, *ends, *slopes, *positions, *factors;
     T* capped = nullptr;  // if not null: where a copy of the capped scores goes
-    const T *key_rows[tile_keys], *value_rows[tile_keys];
+    const T *key_rows[tile_keys + rows_ahead], *value_rows[tile_keys + rows_ahead];
+    bool asks = false;  // whether these rows are yet to be asked for, by the first panel
     // Of PackedLoops: the last tiles, which one it is, its weights and sums of values.
     Aligned<std::uint16_t> packed_keys, packed_values;
     Aligned<std::uint32_t> weights;
@@ -163,13 +164,9 @@ class LogitTiles : public InputRows<T> {
     if (w.loaded) return;
     w.loaded = true;
     w.checked = false;
-    for_each_run(s, first, count,
-                 [&](std::size_t batch, std::size_t row, std::size_t j, std::size_t run) {
-                   load_rows(in.key, bytes_to(in.key, batch, key_head, row), run, in.head_dim,
-                             w.key_rows + j, w.keys + j * in.head_dim);
-                   load_rows(in.value, bytes_to(in.value, batch, key_head, row), run, in.value_dim,
-                             w.value_rows + j, w.values + j * in.value_dim);
-                 });
+    w.asks = !is_half;
+    Input::load_tile(in.key, s, key_head, first, count, in.head_dim, w.key_rows, w.keys);
+    Input::load_tile(in.value, s, key_head, first, count, in.value_dim, w.value_rows, w.values);
   }
 
   /// The keys of a step: what load_keys() remembers is forgotten between them.
@@ -224,9 +221,9 @@ class LogitTiles : public InputRows<T> {
         loops.score_few(panel.queries, panel.count, w.key_rows + g.begin, g.end - g.begin,
                         in.head_dim, w.tile + g.begin * lanes);
       else
-        loops.score(panel.queries, w.key_rows + g.begin, g.end - g.begin, in.head_dim, g.first,
-                    g.vectors, w.tile + g.begin * lanes);
+        score(panel, g, w);
     }
+    w.asks = false;
     change_scores(s, panel, first, count, w);
   }
 
@@ -293,6 +290,7 @@ class LogitTiles : public InputRows<T> {
     if (w.all_finite) return false;
     for (std::size_t j = 0; j < count; ++j)
       finite_rows[j] = loops.finite(rows + j, 1, dim) ? rows[j] : w.zeros;
+    std::copy_n(rows + count, rows_ahead, finite_rows + count);
     return true;
   }
 
@@ -320,6 +318,10 @@ class LogitTiles : public InputRows<T> {
   std::size_t panel_size(std::size_t dim) const {
     return std::max((packed_loops != nullptr ? whole_vectors(dim) : dim) * lanes,
                     most_few_ * whole_vectors(dim));
+  }
+  /// Those of the sums of values of a panel.
+  std::size_t sums_size(const Panel& panel) const {
+    return panel.few ? panel.count * whole_vectors(in.value_dim) : panel_size(in.value_dim);
   }
   /// What PackedLoops round a number of dimensions up to, all parts of so many, of a tile, and of a
   /// panel of queries in pairs.
@@ -382,10 +384,14 @@ class LogitTiles : public InputRows<T> {
     panel.has_queries = true;
     if (!panel.few) return loops.pack(rows, w.factors, panel.count, in.head_dim, panel.queries);
     const std::size_t share = share_of_few(panel.count, loops.width);
-    std::fill_n(panel.queries, (in.head_dim + share - 1) / share * loops.width, T{0});
-    for (std::size_t i = 0; i < panel.count; ++i)
-      for (std::size_t d = 0; d < in.head_dim; ++d)
-        panel.queries[d / share * loops.width + i * share + d % share] = rows[i][d] * w.factors[i];
+    const std::size_t width = loops.width, dim = in.head_dim;
+    std::fill_n(panel.queries, (dim + share - 1) / share * width, T{0});
+    for (std::size_t i = 0; i < panel.count; ++i) {
+      const T factor = w.factors[i], *row = rows[i];
+      T* to = panel.queries + i * share;
+      for (std::size_t d = 0; d < dim; d += share, to += width)
+        for (std::size_t k = 0; k < std::min(share, dim - d); ++k) to[k] = row[d + k] * factor;
+    }
   }
 
   // The same for PackedLoops.
@@ -404,6 +410,20 @@ class LogitTiles : public InputRows<T> {
       panel.scales_late =
           in.softcap == 0 && in.slopes == nullptr &&
           *std::min_element(panel.pair_factors, panel.pair_factors + panel.count) > 0;
+    }
+  }
+
+  // loops.score(), which asks for the rows that follow.
+  void score(const Panel& panel, const Segment& g, Space& w) const {
+    const std::size_t step = w.asks && !panel.packed ? rows_ahead : tile_keys;
+    for (std::size_t j = g.begin; j < g.end; j += step) {
+      const std::size_t n = std::min(step, g.end - j);
+      for (std::size_t k = 0; step < tile_keys && k < n; ++k) {
+        prefetch_row(w.key_rows[j + k + rows_ahead], in.head_dim);
+        prefetch_row(w.value_rows[j + k], in.value_dim);
+      }
+      loops.score(panel.queries, w.key_rows + j, n, in.head_dim, g.first, g.vectors,
+                  w.tile + j * lanes);
     }
   }
 

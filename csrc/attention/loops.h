@@ -12,6 +12,11 @@ namespace logitkit {
 /// first-level cache between the loops.
 constexpr std::size_t tile_keys = 64;
 
+/// Rows of keys and values are listed for as many more, all of which may be read, so that those to
+/// come are asked for while others are at work: so many, for 64 dimensions, take as long as memory
+/// to answer.
+constexpr std::size_t rows_ahead = 16;
+
 /// The vectors of a panel of queries.
 constexpr std::size_t panel_vectors = 3;
 
