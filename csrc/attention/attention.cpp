@@ -267,9 +267,14 @@ class Forward {
     for (std::size_t v = 0; v < panel.band.vectors(); ++v) {
       const std::size_t begin = panel.band.begins[v], lane = v * loops.width;
       if (begin == panel.band.ends[v]) continue;
-      loops.soften(w.tile + begin * tiles_.lanes + lane, panel.band.ends[v] - begin,
-                   panel.state.max + lane, panel.state.sum + lane,
-                   with_mean_ ? panel.state.mean + lane : nullptr, panel.factor + lane);
+      if (tiles_.is_dense(panel, w))
+        loops.soften_few(w.tile + begin * tiles_.few_stride(panel, w), panel.count,
+                         panel.band.ends[v] - begin, panel.state.max, panel.state.sum,
+                         with_mean_ ? panel.state.mean : nullptr, panel.factor);
+      else
+        loops.soften(w.tile + begin * tiles_.lanes + lane, panel.band.ends[v] - begin,
+                     panel.state.max + lane, panel.state.sum + lane,
+                     with_mean_ ? panel.state.mean + lane : nullptr, panel.factor + lane);
     }
     for (std::size_t i = 0; i < tiles_.lanes; ++i)
       panel.state.top[i] = std::max(panel.state.top[i], panel.state.max[i]);
@@ -281,10 +286,13 @@ class Forward {
     const T* const* values = replaced ? finite_rows : w.value_rows;
     for (std::size_t k = 0; k < segments.count; ++k) {
       const Segment& g = segments.data[k];
-      if (panel.few)
-        loops.weigh_few(w.tile + g.begin * tiles_.lanes, panel.count, values + g.begin,
-                        g.end - g.begin, in_.value_dim, panel.factor, panel.state.sums, stride);
-      else
+      if (panel.few) {
+        const std::size_t row = tiles_.few_stride(panel, w), lane = g.first * loops.width;
+        const std::size_t end = std::min(panel.count, lane + g.vectors * loops.width);
+        loops.weigh_few(w.tile + g.begin * row + lane, row, end - lane, values + g.begin,
+                        g.end - g.begin, in_.value_dim, panel.factor + lane,
+                        panel.state.sums + lane * stride, stride);
+      } else
         loops.weigh(w.tile + g.begin * tiles_.lanes, values + g.begin, g.end - g.begin,
                     in_.value_dim, g.first, g.vectors, panel.factor, panel.state.sums);
       if (replaced)

@@ -78,32 +78,36 @@ inline void score_few_rows(const typename V::Element* queries,
 
 template <class V, size_t share>
 void score_few_of(const typename V::Element* queries, const typename V::Element* const* keys,
-                  size_t count, size_t depth, typename V::Element* tile) {
+                  size_t count, size_t depth, typename V::Element* tile, size_t tile_stride) {
   constexpr size_t rows = share < 8 ? 8 : share, lanes = V::width / share;
   static_assert(rows <= rows_ahead, "the keys of the last rows are there to be read");
   for (size_t j = 0; j < count; j += rows) {
     const size_t n = count - j < rows ? count - j : rows;
+    if (n == rows && tile_stride == lanes) {
+      score_few_rows<V, share, rows>(queries, keys + j, depth, tile + j * lanes);
+      continue;
+    }
     alignas(64) typename V::Element scores[rows * lanes];
     score_few_rows<V, share, rows>(queries, keys + j, depth, scores);
     for (size_t k = 0; k < n; ++k)
-      for (size_t i = 0; i < lanes; ++i) tile[(j + k) * lanes_of<V> + i] = scores[k * lanes + i];
+      for (size_t i = 0; i < lanes; ++i) tile[(j + k) * tile_stride + i] = scores[k * lanes + i];
   }
 }
 
 template <class V, size_t share = V::width>
 void score_few(const typename V::Element* queries, size_t rows,
                const typename V::Element* const* keys, size_t count, size_t depth,
-               typename V::Element* tile) {
+               typename V::Element* tile, size_t tile_stride) {
   if constexpr (share > 1)
     if (share_of_few(rows, V::width) < share)
-      return score_few<V, share / 2>(queries, rows, keys, count, depth, tile);
-  score_few_of<V, share>(queries, keys, count, depth, tile);
+      return score_few<V, share / 2>(queries, rows, keys, count, depth, tile, tile_stride);
+  score_few_of<V, share>(queries, keys, count, depth, tile, tile_stride);
 }
 
 /// `vectors` vectors of dimensions of the weighted sum of values for `rows` queries; the last
 /// vector may be one that is not whole.
 template <class V, size_t rows, size_t vectors>
-inline void weigh_few_rows(const typename V::Element* tile,
+inline void weigh_few_rows(const typename V::Element* tile, size_t tile_stride,
                            const typename V::Element* const* values, size_t dim, size_t count,
                            size_t depth, const typename V::Element* factor,
                            typename V::Element* out, size_t stride, bool is_first) {
@@ -117,7 +121,7 @@ inline void weigh_few_rows(const typename V::Element* tile,
 #pragma GCC unroll 4
       for (size_t v = 0; v < vectors; ++v) sum[c][i][v] = V::all(0);
   const auto add = [&](size_t j, V(&to)[rows][vectors]) {
-    const typename V::Element *value = values[j] + dim, *weights = tile + j * lanes_of<V>;
+    const typename V::Element *value = values[j] + dim, *weights = tile + j * tile_stride;
     V element[vectors];
 #pragma GCC unroll 4
     for (size_t v = 0; v < vectors; ++v)
@@ -152,6 +156,7 @@ inline void weigh_few_rows(const typename V::Element* tile,
 template <class V, size_t vectors>
 struct WeighFewBlock {
   const typename V::Element* tile;
+  size_t tile_stride;
   const typename V::Element* const* values;
   size_t dim, count, depth;
   const typename V::Element* factor;
@@ -159,23 +164,25 @@ struct WeighFewBlock {
   size_t stride;
   template <size_t rows>
   void run(size_t begin) const {
-    weigh_few_rows<V, rows, vectors>(tile + begin, values, dim, count, depth, factor + begin,
+    weigh_few_rows<V, rows, vectors>(tile + begin, tile_stride, values, dim, count, depth, factor + begin,
                                      out + begin * stride, stride, begin == 0);
   }
 };
 
 template <class V, class Blocks>
-void weigh_few(const typename V::Element* tile, size_t rows,
+void weigh_few(const typename V::Element* tile, size_t tile_stride, size_t rows,
                const typename V::Element* const* values, size_t count, size_t depth,
                const typename V::Element* factor, typename V::Element* out, size_t stride) {
   // Sums, a row of values and a weight fit the registers.
   constexpr size_t vectors = Blocks::rows_of_4 > 0 ? 4 : 2;
   for (size_t d = 0; d < depth;)
     if (depth - d >= vectors * V::width) {
-      in_blocks<4>(rows, WeighFewBlock<V, vectors>{tile, values, d, count, depth, factor, out, stride});
+      in_blocks<4>(rows, WeighFewBlock<V, vectors>{tile, tile_stride, values, d, count, depth,
+                                                   factor, out, stride});
       d += vectors * V::width;
     } else {
-      in_blocks<4>(rows, WeighFewBlock<V, 1>{tile, values, d, count, depth, factor, out, stride});
+      in_blocks<4>(rows, WeighFewBlock<V, 1>{tile, tile_stride, values, d, count, depth, factor,
+                                             out, stride});
       d += V::width;
     }
 }

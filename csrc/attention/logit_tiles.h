@@ -50,7 +50,7 @@ class LogitTiles : public InputRows<T> {
   /// The queries of a panel.
   struct Panel : PanelLanes {
     PanelBand band;
-    bool few;          // whether they fit one vector: it is the only panel of its queries then
+    bool few;          // whether they are: it is the only panel of its queries then
     T* queries;        // [dim][lane], or as score_few() expects those of few
     bool has_queries;  // whether `queries` are made: those of a packed panel are if needed
     // Of PackedLoops, and what scores are multiplied by.
@@ -118,7 +118,7 @@ class LogitTiles : public InputRows<T> {
         lanes(panel_vectors * loops.width),
         group_heads(input.heads / input.key_heads),
         packed_loops(forward ? packed_loops_for(input, isa) : nullptr),
-        most_few_(!forward ? 0 : packs_any() ? most_few_of_packed : loops.width),
+        most_few_(!forward ? 0 : packs_any() ? most_few_of_packed : most_few(loops.width)),
         terms_(input, loops) {
     for (const Sequence& sequence : in.sequences)
       panels.push_back(cut_into_panels(sequence.queries, group_heads, loops.width));
@@ -137,7 +137,7 @@ class LogitTiles : public InputRows<T> {
     std::size_t head = key_head * group_heads + panel_rows.first / s.queries;
     std::size_t query = panel_rows.first % s.queries;
     panel.count = panel_rows.count;
-    panel.few = panel.count <= most_few_;
+    panel.few = panel.count <= most_few_ && panel.count == s.queries * group_heads;
     panel.packed = packed_loops != nullptr && !panel.few && are_many(s);
     panel.has_queries = false;
     for (std::size_t i = 0; i < panel.count; ++i) {
@@ -218,13 +218,22 @@ class LogitTiles : public InputRows<T> {
       if (panel.packed && w.now_packed->plain_keys)
         score_packed(panel, g, w);
       else if (panel.few)
-        loops.score_few(panel.queries, panel.count, w.key_rows + g.begin, g.end - g.begin,
-                        in.head_dim, w.tile + g.begin * lanes);
+        score_few(panel, g, few_stride(panel, w), w);
       else
         score(panel, g, w);
     }
     w.asks = false;
     change_scores(s, panel, first, count, w);
+  }
+
+  /// The row stride of a tile of few, and whether it is that of soften_few(): nothing else is done
+  /// to such a tile.
+  std::size_t few_stride(const Panel& panel, const Space& w) const {
+    return is_dense(panel, w) ? loops.width / share_of_few(panel.count, loops.width) : lanes;
+  }
+  bool is_dense(const Panel& panel, const Space& w) const {
+    return panel.few && 2 * panel.count <= loops.width && in.softcap == 0 &&
+           in.slopes == nullptr && !hides(panel, w);
   }
 
   /// Cap, slope, terms and band of a tile.
@@ -383,14 +392,18 @@ class LogitTiles : public InputRows<T> {
     fill_factors(s, panel, w.factors);
     panel.has_queries = true;
     if (!panel.few) return loops.pack(rows, w.factors, panel.count, in.head_dim, panel.queries);
-    const std::size_t share = share_of_few(panel.count, loops.width);
     const std::size_t width = loops.width, dim = in.head_dim;
-    std::fill_n(panel.queries, (dim + share - 1) / share * width, T{0});
-    for (std::size_t i = 0; i < panel.count; ++i) {
-      const T factor = w.factors[i], *row = rows[i];
-      T* to = panel.queries + i * share;
-      for (std::size_t d = 0; d < dim; d += share, to += width)
-        for (std::size_t k = 0; k < std::min(share, dim - d); ++k) to[k] = row[d + k] * factor;
+    for (std::size_t first = 0; first < panel.count; first += width) {
+      const std::size_t count = std::min(width, panel.count - first);
+      const std::size_t share = share_of_few(count, width);
+      T* const queries = panel.queries + first * dim;
+      std::fill_n(queries, (dim + share - 1) / share * width, T{0});
+      for (std::size_t i = 0; i < count; ++i) {
+        const T factor = w.factors[first + i], *row = rows[first + i];
+        T* to = queries + i * share;
+        for (std::size_t d = 0; d < dim; d += share, to += width)
+          for (std::size_t k = 0; k < std::min(share, dim - d); ++k) to[k] = row[d + k] * factor;
+      }
     }
   }
 
@@ -410,6 +423,15 @@ class LogitTiles : public InputRows<T> {
       panel.scales_late =
           in.softcap == 0 && in.slopes == nullptr &&
           *std::min_element(panel.pair_factors, panel.pair_factors + panel.count) > 0;
+    }
+  }
+
+  void score_few(const Panel& panel, const Segment& g, std::size_t stride, Space& w) const {
+    for (std::size_t v = g.first; v < g.first + g.vectors; ++v) {
+      const std::size_t lane = v * loops.width;
+      loops.score_few(panel.queries + lane * in.head_dim,
+                      std::min(loops.width, panel.count - lane), w.key_rows + g.begin,
+                      g.end - g.begin, in.head_dim, w.tile + g.begin * stride + lane, stride);
     }
   }
 

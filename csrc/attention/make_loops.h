@@ -56,7 +56,7 @@ template <class V, class Blocks, class Powers>
 constexpr AttentionLoops<typename V::Element> make_loops_of() {
   return {V::width,     pack<V>,       score<V, Blocks>,  cap<V>,           slope<V>,
           add<V>,       hide<V>,       soften<V, Powers>, weigh<V, Blocks>, unpack<V>,
-          score_few<V>, weigh_few<V, Blocks>,  grade<V, Powers>,  uncap<V>,         spread<V, Blocks>,
+          score_few<V>, soften_few<V, Powers>, weigh_few<V, Blocks>,  grade<V, Powers>,  uncap<V>,         spread<V, Blocks>,
           finite<V>,    any_visible<V>};
 }
 
