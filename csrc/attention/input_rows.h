@@ -75,7 +75,7 @@ class InputRows {
   /// Asks for the cache lines of a row.
   template <class Number>
   static void prefetch_row(const Number* row, std::size_t dim) {
-    for (std::size_t d = 0; d < dim; d += 64 / sizeof(Number)) prefetch(row + d);
+    for (std::size_t d = 0; d < dim; d += 64 / sizeof(Number)) prefetch_far(row + d);
   }
 
   /// rows[j] = row j of `from`, as T in `space` if they are half.

@@ -435,9 +435,10 @@ class LogitTiles : public InputRows<T> {
     }
   }
 
-  // loops.score(), which asks for the rows that follow.
+  // loops.score(), which asks for the rows that follow: few at a time, for the first-level cache
+  // has more to do meanwhile.
   void score(const Panel& panel, const Segment& g, Space& w) const {
-    const std::size_t step = w.asks && !panel.packed ? rows_ahead : tile_keys;
+    const std::size_t step = w.asks && !panel.packed ? rows_ahead / 2 : tile_keys;
     for (std::size_t j = g.begin; j < g.end; j += step) {
       const std::size_t n = std::min(step, g.end - j);
       for (std::size_t k = 0; step < tile_keys && k < n; ++k) {
