@@ -42,8 +42,8 @@ class Forward {
     for (const auto& of_sequence : tiles_.panels) panels += of_sequence.size() * in_.key_heads;
     group_ = group_of(panels);
     const auto is_long = [](const Sequence& s) { return parts_of(s) > 1; };
-    parts_are_tasks_ = panels < enough_tasks &&
-                       std::any_of(in_.sequences.begin(), in_.sequences.end(), is_long);
+    parts_are_tasks_ =
+        panels < enough_tasks && std::any_of(in_.sequences.begin(), in_.sequences.end(), is_long);
     for (std::size_t s = 0; s < tiles_.panels.size(); ++s)
       for (std::size_t h = 0; h < in_.key_heads; ++h) {
         const std::size_t all = tiles_.panels[s].size(), pieces = (all + group_ - 1) / group_;

@@ -42,8 +42,8 @@ inline void add_products_of_few(const typename V::Element* queries,
     sum[j] = multiply_add(query, repeat_first<V, share>(key[j] + d, end - d), sum[j]);
 }
 
-/// The scores of `rows` keys against a panel: scores[key][query]. Neighbouring lanes are added until
-/// each has a score.
+/// The scores of `rows` keys against a panel: scores[key][query]. Neighbouring lanes are added
+/// until each has a score.
 template <class V, size_t share, size_t rows>
 inline void score_few_rows(const typename V::Element* queries,
                            const typename V::Element* const* keys, size_t depth,
@@ -59,8 +59,7 @@ inline void score_few_rows(const typename V::Element* queries,
     for (size_t j = 0; j < at_once; ++j) key[j] = keys[first + j];
     for (size_t d = 0; d < depth; d += line<V>) {
 #pragma GCC unroll 8
-      for (size_t j = 0; j < at_once; ++j)
-        prefetch(keys[first + j + rows_ahead] + d);
+      for (size_t j = 0; j < at_once; ++j) prefetch(keys[first + j + rows_ahead] + d);
       if (d + line<V> <= depth)
         add_products_of_few<V, share, at_once>(queries, key, d, d + line<V>, sum + first);
       else
@@ -116,7 +115,7 @@ inline void weigh_few_rows(const typename V::Element* tile, size_t tile_stride,
   V sum[chains][rows][vectors];
 #pragma GCC unroll 2
   for (size_t c = 0; c < chains; ++c)
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (size_t i = 0; i < rows; ++i)
 #pragma GCC unroll 4
       for (size_t v = 0; v < vectors; ++v) sum[c][i][v] = V::all(0);
@@ -125,8 +124,9 @@ inline void weigh_few_rows(const typename V::Element* tile, size_t tile_stride,
     V element[vectors];
 #pragma GCC unroll 4
     for (size_t v = 0; v < vectors; ++v)
-      element[v] = vectors > 1 ? V::load(value + v * V::width) : load_columns<V>(value, depth - dim);
-#pragma GCC unroll 4
+      element[v] =
+          vectors > 1 ? V::load(value + v * V::width) : load_columns<V>(value, depth - dim);
+#pragma GCC unroll 8
     for (size_t i = 0; i < rows; ++i) {
       const V weight = V::all(weights[i]);
 #pragma GCC unroll 4
@@ -143,7 +143,7 @@ inline void weigh_few_rows(const typename V::Element* tile, size_t tile_stride,
       add(j + c, sum[c]);
     }
   if (j < count) add(j, sum[0]);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
   for (size_t i = 0; i < rows; ++i)
 #pragma GCC unroll 4
     for (size_t v = 0; v < vectors; ++v) {
@@ -164,27 +164,39 @@ struct WeighFewBlock {
   size_t stride;
   template <size_t rows>
   void run(size_t begin) const {
-    weigh_few_rows<V, rows, vectors>(tile + begin, tile_stride, values, dim, count, depth, factor + begin,
-                                     out + begin * stride, stride, begin == 0);
+    weigh_few_rows<V, rows, vectors>(tile + begin, tile_stride, values, dim, count, depth,
+                                     factor + begin, out + begin * stride, stride, begin == 0);
   }
 };
+
+/// Blocks of `rows` queries and `vectors` vectors of dimensions.
+template <class V, size_t rows, size_t vectors>
+inline void weigh_few_blocks(const typename V::Element* tile, size_t tile_stride, size_t queries,
+                             const typename V::Element* const* values, size_t count, size_t depth,
+                             const typename V::Element* factor, typename V::Element* out,
+                             size_t stride) {
+  size_t d = 0;
+  for (; d + vectors * V::width <= depth; d += vectors * V::width)
+    in_blocks<rows>(queries, WeighFewBlock<V, vectors>{tile, tile_stride, values, d, count, depth,
+                                                       factor, out, stride});
+  for (; d < depth; d += V::width)
+    in_blocks<rows>(queries, WeighFewBlock<V, 1>{tile, tile_stride, values, d, count, depth, factor,
+                                                 out, stride});
+}
 
 template <class V, class Blocks>
 void weigh_few(const typename V::Element* tile, size_t tile_stride, size_t rows,
                const typename V::Element* const* values, size_t count, size_t depth,
                const typename V::Element* factor, typename V::Element* out, size_t stride) {
-  // Sums, a row of values and a weight fit the registers.
-  constexpr size_t vectors = Blocks::rows_of_4 > 0 ? 4 : 2;
-  for (size_t d = 0; d < depth;)
-    if (depth - d >= vectors * V::width) {
-      in_blocks<4>(rows, WeighFewBlock<V, vectors>{tile, tile_stride, values, d, count, depth,
-                                                   factor, out, stride});
-      d += vectors * V::width;
-    } else {
-      in_blocks<4>(rows, WeighFewBlock<V, 1>{tile, tile_stride, values, d, count, depth, factor,
-                                             out, stride});
-      d += V::width;
-    }
+  // Sums, a row of values and a weight fit the registers. Values that are far apart leave the
+  // first-level cache soon, so that the more queries use them at a time the better.
+  constexpr bool many_registers = Blocks::rows_of_4 > 0;
+  if constexpr (many_registers)
+    if (rows >= 8)
+      return weigh_few_blocks<V, 8, 2>(tile, tile_stride, rows, values, count, depth, factor, out,
+                                       stride);
+  weigh_few_blocks<V, 4, many_registers ? 4 : 2>(tile, tile_stride, rows, values, count, depth,
+                                                 factor, out, stride);
 }
 
 }  // namespace

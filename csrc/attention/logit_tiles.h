@@ -26,6 +26,9 @@ constexpr std::size_t least_packed_queries = 128, least_packed_dim = 32;
 // With one part they are for all but so few queries.
 constexpr std::size_t most_few_of_packed = 4;
 
+// Keys of so long sequences are asked for by wide panels; others tend to come fast enough alone.
+constexpr std::size_t least_keys_to_ask_for = 4096;
+
 constexpr double ln_2 = 0.693147180559945309417232121458;
 constexpr double log2_e = 1.44269504088896340735992468100;
 
@@ -118,7 +121,9 @@ class LogitTiles : public InputRows<T> {
         lanes(panel_vectors * loops.width),
         group_heads(input.heads / input.key_heads),
         packed_loops(forward ? packed_loops_for(input, isa) : nullptr),
-        most_few_(!forward ? 0 : packs_any() ? most_few_of_packed : most_few(loops.width)),
+        most_few_(!forward      ? 0
+                  : packs_any() ? most_few_of_packed
+                                : most_few(loops.width)),
         terms_(input, loops) {
     for (const Sequence& sequence : in.sequences)
       panels.push_back(cut_into_panels(sequence.queries, group_heads, loops.width));
@@ -164,7 +169,7 @@ class LogitTiles : public InputRows<T> {
     if (w.loaded) return;
     w.loaded = true;
     w.checked = false;
-    w.asks = !is_half;
+    w.asks = !is_half && s.keys >= least_keys_to_ask_for;
     Input::load_tile(in.key, s, key_head, first, count, in.head_dim, w.key_rows, w.keys);
     Input::load_tile(in.value, s, key_head, first, count, in.value_dim, w.value_rows, w.values);
   }
@@ -232,8 +237,8 @@ class LogitTiles : public InputRows<T> {
     return is_dense(panel, w) ? loops.width / share_of_few(panel.count, loops.width) : lanes;
   }
   bool is_dense(const Panel& panel, const Space& w) const {
-    return panel.few && 2 * panel.count <= loops.width && in.softcap == 0 &&
-           in.slopes == nullptr && !hides(panel, w);
+    return panel.few && 2 * panel.count <= loops.width && in.softcap == 0 && in.slopes == nullptr &&
+           !hides(panel, w);
   }
 
   /// Cap, slope, terms and band of a tile.
@@ -426,19 +431,22 @@ class LogitTiles : public InputRows<T> {
     }
   }
 
+  // A block of keys after the other, which stay in the first-level cache.
   void score_few(const Panel& panel, const Segment& g, std::size_t stride, Space& w) const {
-    for (std::size_t v = g.first; v < g.first + g.vectors; ++v) {
-      const std::size_t lane = v * loops.width;
-      loops.score_few(panel.queries + lane * in.head_dim,
-                      std::min(loops.width, panel.count - lane), w.key_rows + g.begin,
-                      g.end - g.begin, in.head_dim, w.tile + g.begin * stride + lane, stride);
-    }
+    const std::size_t step = g.vectors > 1 ? rows_ahead : tile_keys;
+    for (std::size_t j = g.begin; j < g.end; j += step)
+      for (std::size_t v = g.first; v < g.first + g.vectors; ++v) {
+        const std::size_t lane = v * loops.width;
+        loops.score_few(panel.queries + lane * in.head_dim,
+                        std::min(loops.width, panel.count - lane), w.key_rows + j,
+                        std::min(step, g.end - j), in.head_dim, w.tile + j * stride + lane, stride);
+      }
   }
 
-  // loops.score(), which asks for the rows that follow: few at a time, for the first-level cache
-  // has more to do meanwhile.
+  // loops.score(), which asks for the rows that follow, and so do not come all at once. Twelve rows
+  // are whole blocks of all loops.
   void score(const Panel& panel, const Segment& g, Space& w) const {
-    const std::size_t step = w.asks && !panel.packed ? rows_ahead / 2 : tile_keys;
+    const std::size_t step = w.asks && !panel.packed ? 12 : tile_keys;
     for (std::size_t j = g.begin; j < g.end; j += step) {
       const std::size_t n = std::min(step, g.end - j);
       for (std::size_t k = 0; step < tile_keys && k < n; ++k) {

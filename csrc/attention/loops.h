@@ -85,8 +85,8 @@ struct AttentionLoops {
   /// soften() for such a tile whose stride is width / share, and whole vectors.
   void (*soften_few)(T* tile, std::size_t rows, std::size_t count, T* max, T* sum, T* mean,
                      T* factor);
-  /// weigh() for such a tile; lanes are dimensions: row i of `out` begins at i * stride, and is that
-  /// of lane i < `rows` of the tile and of `factor`.
+  /// weigh() for such a tile; lanes are dimensions: row i of `out` begins at i * stride, and is
+  /// that of lane i < `rows` of the tile and of `factor`.
   void (*weigh_few)(const T* tile, std::size_t tile_stride, std::size_t rows,
                     const T* const* values, std::size_t count, std::size_t depth, const T* factor,
                     T* out, std::size_t stride);

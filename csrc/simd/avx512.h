@@ -291,14 +291,14 @@ inline F64 sums_of_lanes(F64 (&x)[8]) {
 inline F32 sums_of_pairs(F32 a, F32 b) {
   const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
   const __m512i odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
-  return {_mm512_add_ps(_mm512_permutex2var_ps(a.v, even, b.v),
-                        _mm512_permutex2var_ps(a.v, odd, b.v))};
+  return {
+      _mm512_add_ps(_mm512_permutex2var_ps(a.v, even, b.v), _mm512_permutex2var_ps(a.v, odd, b.v))};
 }
 inline F64 sums_of_pairs(F64 a, F64 b) {
   const __m512i even = _mm512_setr_epi64(0, 2, 4, 6, 8, 10, 12, 14);
   const __m512i odd = _mm512_add_epi64(even, _mm512_set1_epi64(1));
-  return {_mm512_add_pd(_mm512_permutex2var_pd(a.v, even, b.v),
-                        _mm512_permutex2var_pd(a.v, odd, b.v))};
+  return {
+      _mm512_add_pd(_mm512_permutex2var_pd(a.v, even, b.v), _mm512_permutex2var_pd(a.v, odd, b.v))};
 }
 
 /// Numbers stored as float16; storing rounds to nearest, ties to even.
