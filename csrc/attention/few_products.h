@@ -59,7 +59,7 @@ inline void score_few_rows(const typename V::Element* queries,
     for (size_t j = 0; j < at_once; ++j) key[j] = keys[first + j];
     for (size_t d = 0; d < depth; d += line<V>) {
 #pragma GCC unroll 8
-      for (size_t j = 0; j < at_once; ++j) prefetch(keys[first + j + rows_ahead] + d);
+      for (size_t j = 0; j < at_once; ++j) prefetch(keys[first + j + keys_ahead] + d);
       if (d + line<V> <= depth)
         add_products_of_few<V, share, at_once>(queries, key, d, d + line<V>, sum + first);
       else
@@ -79,7 +79,7 @@ template <class V, size_t share>
 void score_few_of(const typename V::Element* queries, const typename V::Element* const* keys,
                   size_t count, size_t depth, typename V::Element* tile, size_t tile_stride) {
   constexpr size_t rows = share < 8 ? 8 : share, lanes = V::width / share;
-  static_assert(rows <= rows_ahead, "the keys of the last rows are there to be read");
+  static_assert(rows + keys_ahead <= rows_ahead, "the keys of the last rows are there to be read");
   for (size_t j = 0; j < count; j += rows) {
     const size_t n = count - j < rows ? count - j : rows;
     if (n == rows && tile_stride == lanes) {
@@ -139,7 +139,7 @@ inline void weigh_few_rows(const typename V::Element* tile, size_t tile_stride,
     for (size_t c = 0; c < chains; ++c) {
       if (is_first)
         for (size_t d = 0; d < vectors * V::width; d += line<V>)
-          prefetch(values[j + c + rows_ahead] + dim + d);
+          prefetch(values[j + c + values_ahead] + dim + d);
       add(j + c, sum[c]);
     }
   if (j < count) add(j, sum[0]);

@@ -56,7 +56,8 @@ class InputRows {
   void load_tile(const Rows<const void>& x, const Sequence& s, std::size_t head, std::size_t first,
                  std::size_t count, std::size_t dim, const T** rows, T* space) const {
     const void* from[tile_keys + rows_ahead];
-    const std::size_t all = count + rows_ahead, listed = std::min(all, s.keys - first);
+    constexpr std::size_t all = tile_keys + rows_ahead;
+    const std::size_t listed = std::min(count + rows_ahead, s.keys - first);
     const std::ptrdiff_t step = bytes_to(x, 0, 0, 1);
     for_each_run(s, first, listed,
                  [&](std::size_t batch, std::size_t row, std::size_t j, std::size_t run) {
@@ -66,7 +67,7 @@ class InputRows {
     std::fill(from + listed, from + all, from[listed - 1]);
     for (std::size_t j = 0; !is_half && j < all; ++j) rows[j] = static_cast<const T*>(from[j]);
     for (std::size_t j = 0; is_half && j < count; ++j) {
-      prefetch_row(static_cast<const std::uint16_t*>(from[j + rows_ahead]), dim);
+      prefetch_row(static_cast<const std::uint16_t*>(from[j + values_ahead]), dim);
       rows[j] = widened(from[j], dim, space + j * dim);
     }
     if (is_half) std::fill(rows + count, rows + all, rows[count - 1]);

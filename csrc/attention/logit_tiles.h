@@ -304,7 +304,7 @@ class LogitTiles : public InputRows<T> {
     if (w.all_finite) return false;
     for (std::size_t j = 0; j < count; ++j)
       finite_rows[j] = loops.finite(rows + j, 1, dim) ? rows[j] : w.zeros;
-    std::copy_n(rows + count, rows_ahead, finite_rows + count);
+    std::copy(rows + count, rows + tile_keys + rows_ahead, finite_rows + count);
     return true;
   }
 
@@ -433,7 +433,7 @@ class LogitTiles : public InputRows<T> {
 
   // A block of keys after the other, which stay in the first-level cache.
   void score_few(const Panel& panel, const Segment& g, std::size_t stride, Space& w) const {
-    const std::size_t step = g.vectors > 1 ? rows_ahead : tile_keys;
+    const std::size_t step = g.vectors > 1 ? 16 : tile_keys;
     for (std::size_t j = g.begin; j < g.end; j += step)
       for (std::size_t v = g.first; v < g.first + g.vectors; ++v) {
         const std::size_t lane = v * loops.width;
@@ -450,7 +450,7 @@ class LogitTiles : public InputRows<T> {
     for (std::size_t j = g.begin; j < g.end; j += step) {
       const std::size_t n = std::min(step, g.end - j);
       for (std::size_t k = 0; step < tile_keys && k < n; ++k) {
-        prefetch_row(w.key_rows[j + k + rows_ahead], in.head_dim);
+        prefetch_row(w.key_rows[j + k + values_ahead], in.head_dim);
         prefetch_row(w.value_rows[j + k], in.value_dim);
       }
       loops.score(panel.queries, w.key_rows + j, n, in.head_dim, g.first, g.vectors,

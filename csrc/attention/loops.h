@@ -12,10 +12,10 @@ namespace logitkit {
 /// first-level cache between the loops.
 constexpr std::size_t tile_keys = 64;
 
-/// Rows of keys and values are listed for as many more, all of which may be read, so that those to
-/// come are asked for while others are at work: so many, for 64 dimensions, take as long as memory
-/// to answer.
-constexpr std::size_t rows_ahead = 16;
+/// Rows of keys and values are listed for so many more than there are, all of which may be read.
+/// While some are at work, those to come are asked for: keys and values so many rows ahead. Found
+/// by measuring 64 and 128 dimensions.
+constexpr std::size_t rows_ahead = 24, keys_ahead = 8, values_ahead = 20;
 
 /// The vectors of a panel of queries.
 constexpr std::size_t panel_vectors = 3;
