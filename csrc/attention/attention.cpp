@@ -41,7 +41,9 @@ class Forward {
     std::size_t panels = 0;
     for (const auto& of_sequence : tiles_.panels) panels += of_sequence.size() * in_.key_heads;
     group_ = group_of(panels);
-    parts_are_tasks_ = panels < enough_tasks;
+    const auto is_long = [](const Sequence& s) { return parts_of(s) > 1; };
+    parts_are_tasks_ =
+        panels < enough_tasks && std::any_of(in_.sequences.begin(), in_.sequences.end(), is_long);
     for (std::size_t s = 0; s < tiles_.panels.size(); ++s)
       for (std::size_t h = 0; h < in_.key_heads; ++h) {
         const std::size_t all = tiles_.panels[s].size(), pieces = (all + group_ - 1) / group_;
@@ -141,8 +143,11 @@ class Forward {
     return std::clamp<std::size_t>(panels / enough_packed_tasks, 1, most);
   }
 
+  static std::size_t parts_of(const Sequence& s) {
+    return std::clamp<std::size_t>(s.keys / part_keys, 1, most_parts);
+  }
   std::size_t parts_of(const PanelTask& task) const {
-    return std::clamp<std::size_t>(in_.sequences[task.sequence].keys / part_keys, 1, most_parts);
+    return parts_of(in_.sequences[task.sequence]);
   }
 
   void run_task(const PanelTask& task, Workspace& w) const {
@@ -176,7 +181,7 @@ class Forward {
     std::int64_t begin = unlimited, end = 0;
     for (std::size_t p = 0; p < task.panels; ++p) {
       Panel& panel = w.panels[p];
-      std::fill_n(panel.state.sums, tiles_.panel_size(in_.value_dim), T{0});
+      std::fill_n(panel.state.sums, tiles_.sums_size(panel), T{0});
       for (T* x : {panel.state.top, panel.state.max})
         std::fill_n(x, tiles_.lanes, std::numeric_limits<T>::lowest());
       std::fill_n(panel.state.sum, tiles_.lanes, T{0});
@@ -262,24 +267,32 @@ class Forward {
     for (std::size_t v = 0; v < panel.band.vectors(); ++v) {
       const std::size_t begin = panel.band.begins[v], lane = v * loops.width;
       if (begin == panel.band.ends[v]) continue;
-      loops.soften(w.tile + begin * tiles_.lanes + lane, panel.band.ends[v] - begin,
-                   panel.state.max + lane, panel.state.sum + lane,
-                   with_mean_ ? panel.state.mean + lane : nullptr, panel.factor + lane);
+      if (tiles_.is_dense(panel, w))
+        loops.soften_few(w.tile + begin * tiles_.few_stride(panel, w), panel.count,
+                         panel.band.ends[v] - begin, panel.state.max, panel.state.sum,
+                         with_mean_ ? panel.state.mean : nullptr, panel.factor);
+      else
+        loops.soften(w.tile + begin * tiles_.lanes + lane, panel.band.ends[v] - begin,
+                     panel.state.max + lane, panel.state.sum + lane,
+                     with_mean_ ? panel.state.mean + lane : nullptr, panel.factor + lane);
     }
     for (std::size_t i = 0; i < tiles_.lanes; ++i)
       panel.state.top[i] = std::max(panel.state.top[i], panel.state.max[i]);
     const std::size_t stride = tiles_.whole_vectors(in_.value_dim);
-    const T* finite_rows[tile_keys];
+    const T* finite_rows[tile_keys + rows_ahead];
     const bool replaced =
         tiles_.hides(panel, w) &&
         tiles_.replace_infinite(w.value_rows, count, in_.value_dim, w, finite_rows);
     const T* const* values = replaced ? finite_rows : w.value_rows;
     for (std::size_t k = 0; k < segments.count; ++k) {
       const Segment& g = segments.data[k];
-      if (panel.few)
-        loops.weigh_few(w.tile + g.begin * tiles_.lanes, panel.count, values + g.begin,
-                        g.end - g.begin, in_.value_dim, panel.factor, panel.state.sums, stride);
-      else
+      if (panel.few) {
+        const std::size_t row = tiles_.few_stride(panel, w), lane = g.first * loops.width;
+        const std::size_t end = std::min(panel.count, lane + g.vectors * loops.width);
+        loops.weigh_few(w.tile + g.begin * row + lane, row, end - lane, values + g.begin,
+                        g.end - g.begin, in_.value_dim, panel.factor + lane,
+                        panel.state.sums + lane * stride, stride);
+      } else
         loops.weigh(w.tile + g.begin * tiles_.lanes, values + g.begin, g.end - g.begin,
                     in_.value_dim, g.first, g.vectors, panel.factor, panel.state.sums);
       if (replaced)
@@ -331,9 +344,11 @@ class Forward {
     const std::size_t stride = tiles_.whole_vectors(in_.value_dim);
     if (!panel.few)
       tiles_.loops.unpack(panel.state.sums, panel.factor, panel.count, in_.value_dim, rows);
-    for (std::size_t i = 0; panel.few && i < panel.count; ++i)
-      for (std::size_t d = 0; d < in_.value_dim; ++d)
-        rows[i][d] = panel.state.sums[i * stride + d] * panel.factor[i];
+    for (std::size_t i = 0; panel.few && i < panel.count; ++i) {
+      const T factor = panel.factor[i], *sums = panel.state.sums + i * stride;
+      T* const row = rows[i];
+      for (std::size_t d = 0, dim = in_.value_dim; d < dim; ++d) row[d] = sums[d] * factor;
+    }
     for (std::size_t i = 0; tiles_.is_half && i < panel.count; ++i)
       tiles_.narrowed(rows[i], in_.value_dim, out_rows[i]);
   }

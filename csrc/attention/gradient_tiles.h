@@ -300,7 +300,7 @@ class GradientTiles {
                   Workspace& w) const {
     const AttentionLoops<T>& loops = tiles.loops;
     const std::size_t lanes = tiles.lanes;
-    const T* finite_rows[tile_keys];
+    const T* finite_rows[tile_keys + rows_ahead];
     const bool replaced = hides && tiles.replace_infinite(w.space.key_rows, tile.count,
                                                           in_.head_dim, w.space, finite_rows);
     const T* const* keys = replaced ? finite_rows : w.space.key_rows;

@@ -3,10 +3,12 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 
 #include "attention/attention.h"
 #include "attention/half.h"
 #include "attention/loops.h"
+#include "simd/prefetch.h"
 
 namespace logitkit {
 
@@ -49,15 +51,35 @@ class InputRows {
     }
   }
 
-  /// rows[j] = the rows of x from `first` bytes on; as T in `space` if they are half.
-  void load_rows(const Rows<const void>& x, std::ptrdiff_t first, std::size_t count,
-                 std::size_t dim, const T** rows, T* space) const {
-    const char* from = static_cast<const char*>(x.data) + first;
+  /// rows[j] = the row of x of key first + j, as T in `space` if they are half; then, for asking
+  /// for them, rows_ahead that follow, or any if there are none.
+  void load_tile(const Rows<const void>& x, const Sequence& s, std::size_t head, std::size_t first,
+                 std::size_t count, std::size_t dim, const T** rows, T* space) const {
+    const void* from[tile_keys + rows_ahead];
+    constexpr std::size_t all = tile_keys + rows_ahead;
+    const std::size_t listed = std::min(count + rows_ahead, s.keys - first);
     const std::ptrdiff_t step = bytes_to(x, 0, 0, 1);
-    for (std::size_t j = 0; j < count; ++j, from += step)
-      rows[j] = is_half ? widened(from, dim, space + j * dim) : reinterpret_cast<const T*>(from);
+    for_each_run(s, first, listed,
+                 [&](std::size_t batch, std::size_t row, std::size_t j, std::size_t run) {
+                   const auto* at = static_cast<const char*>(row_of(x, batch, head, row));
+                   for (std::size_t k = 0; k < run; ++k, at += step) from[j + k] = at;
+                 });
+    std::fill(from + listed, from + all, from[listed - 1]);
+    for (std::size_t j = 0; !is_half && j < all; ++j) rows[j] = static_cast<const T*>(from[j]);
+    for (std::size_t j = 0; is_half && j < count; ++j) {
+      prefetch_row(static_cast<const std::uint16_t*>(from[j + values_ahead]), dim);
+      rows[j] = widened(from[j], dim, space + j * dim);
+    }
+    if (is_half) std::fill(rows + count, rows + all, rows[count - 1]);
   }
-  /// The same for rows that lie anywhere.
+
+  /// Asks for the cache lines of a row.
+  template <class Number>
+  static void prefetch_row(const Number* row, std::size_t dim) {
+    for (std::size_t d = 0; d < dim; d += 64 / sizeof(Number)) prefetch_far(row + d);
+  }
+
+  /// rows[j] = row j of `from`, as T in `space` if they are half.
   void load_rows(const void* const* from, std::size_t count, std::size_t dim, const T** rows,
                  T* space) const {
     for (std::size_t j = 0; j < count; ++j)

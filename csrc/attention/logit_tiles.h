@@ -23,6 +23,11 @@ constexpr std::size_t packed_tiles = 8;
 // With several parts they are for so many queries that share their keys and so many dimensions:
 // packing, or what dimensions are rounded up to, takes longer than is gained otherwise.
 constexpr std::size_t least_packed_queries = 128, least_packed_dim = 32;
+// With one part they are for all but so few queries.
+constexpr std::size_t most_few_of_packed = 4;
+
+// Keys of so long sequences are asked for by wide panels; others tend to come fast enough alone.
+constexpr std::size_t least_keys_to_ask_for = 4096;
 
 constexpr double ln_2 = 0.693147180559945309417232121458;
 constexpr double log2_e = 1.44269504088896340735992468100;
@@ -42,14 +47,14 @@ class LogitTiles : public InputRows<T> {
   using Input = InputRows<T>;
 
  public:
-  using Input::bytes_to, Input::row_of, Input::load_rows, Input::for_each_run;
+  using Input::bytes_to, Input::row_of, Input::load_rows, Input::for_each_run, Input::prefetch_row;
   using Input::in, Input::all_loops, Input::is_half;
 
   /// The queries of a panel.
   struct Panel : PanelLanes {
     PanelBand band;
-    bool few;          // whether lanes are dimensions: it is the only panel of its queries then
-    T* queries;        // [dim][lane], or [lane][whole vectors of dimensions] of few
+    bool few;          // whether they are: it is the only panel of its queries then
+    T* queries;        // [dim][lane], or as score_few() expects those of few
     bool has_queries;  // whether `queries` are made: those of a packed panel are if needed
     // Of PackedLoops, and what scores are multiplied by.
     bool packed;  // whether they are used
@@ -95,7 +100,8 @@ class LogitTiles : public InputRows<T> {
     T* zeros;
     T *begins, *ends, *slopes, *positions, *factors;
     T* capped = nullptr;  // if not null: where a copy of the capped scores goes
-    const T *key_rows[tile_keys], *value_rows[tile_keys];
+    const T *key_rows[tile_keys + rows_ahead], *value_rows[tile_keys + rows_ahead];
+    bool asks = false;  // whether these rows are yet to be asked for, by the first panel
     // Of PackedLoops: the last tiles, which one it is, its weights and sums of values.
     Aligned<std::uint16_t> packed_keys, packed_values;
     Aligned<std::uint32_t> weights;
@@ -115,7 +121,9 @@ class LogitTiles : public InputRows<T> {
         lanes(panel_vectors * loops.width),
         group_heads(input.heads / input.key_heads),
         packed_loops(forward ? packed_loops_for(input, isa) : nullptr),
-        most_few_(forward ? std::min(few_queries, loops.width) : 0),
+        most_few_(!forward      ? 0
+                  : packs_any() ? most_few_of_packed
+                                : most_few(loops.width)),
         terms_(input, loops) {
     for (const Sequence& sequence : in.sequences)
       panels.push_back(cut_into_panels(sequence.queries, group_heads, loops.width));
@@ -134,7 +142,7 @@ class LogitTiles : public InputRows<T> {
     std::size_t head = key_head * group_heads + panel_rows.first / s.queries;
     std::size_t query = panel_rows.first % s.queries;
     panel.count = panel_rows.count;
-    panel.few = panel.count <= most_few_;
+    panel.few = panel.count <= most_few_ && panel.count == s.queries * group_heads;
     panel.packed = packed_loops != nullptr && !panel.few && are_many(s);
     panel.has_queries = false;
     for (std::size_t i = 0; i < panel.count; ++i) {
@@ -161,13 +169,9 @@ class LogitTiles : public InputRows<T> {
     if (w.loaded) return;
     w.loaded = true;
     w.checked = false;
-    for_each_run(s, first, count,
-                 [&](std::size_t batch, std::size_t row, std::size_t j, std::size_t run) {
-                   load_rows(in.key, bytes_to(in.key, batch, key_head, row), run, in.head_dim,
-                             w.key_rows + j, w.keys + j * in.head_dim);
-                   load_rows(in.value, bytes_to(in.value, batch, key_head, row), run, in.value_dim,
-                             w.value_rows + j, w.values + j * in.value_dim);
-                 });
+    w.asks = !is_half && s.keys >= least_keys_to_ask_for;
+    Input::load_tile(in.key, s, key_head, first, count, in.head_dim, w.key_rows, w.keys);
+    Input::load_tile(in.value, s, key_head, first, count, in.value_dim, w.value_rows, w.values);
   }
 
   /// The keys of a step: what load_keys() remembers is forgotten between them.
@@ -219,14 +223,22 @@ class LogitTiles : public InputRows<T> {
       if (panel.packed && w.now_packed->plain_keys)
         score_packed(panel, g, w);
       else if (panel.few)
-        loops.score_few(panel.queries, panel.count, whole_vectors(in.head_dim),
-                        w.key_rows + g.begin, g.end - g.begin, in.head_dim,
-                        w.tile + g.begin * lanes);
+        score_few(panel, g, few_stride(panel, w), w);
       else
-        loops.score(panel.queries, w.key_rows + g.begin, g.end - g.begin, in.head_dim, g.first,
-                    g.vectors, w.tile + g.begin * lanes);
+        score(panel, g, w);
     }
+    w.asks = false;
     change_scores(s, panel, first, count, w);
+  }
+
+  /// The row stride of a tile of few, and whether it is that of soften_few(): nothing else is done
+  /// to such a tile.
+  std::size_t few_stride(const Panel& panel, const Space& w) const {
+    return is_dense(panel, w) ? loops.width / share_of_few(panel.count, loops.width) : lanes;
+  }
+  bool is_dense(const Panel& panel, const Space& w) const {
+    return panel.few && 2 * panel.count <= loops.width && in.softcap == 0 && in.slopes == nullptr &&
+           !hides(panel, w);
   }
 
   /// Cap, slope, terms and band of a tile.
@@ -292,6 +304,7 @@ class LogitTiles : public InputRows<T> {
     if (w.all_finite) return false;
     for (std::size_t j = 0; j < count; ++j)
       finite_rows[j] = loops.finite(rows + j, 1, dim) ? rows[j] : w.zeros;
+    std::copy(rows + count, rows + tile_keys + rows_ahead, finite_rows + count);
     return true;
   }
 
@@ -319,6 +332,10 @@ class LogitTiles : public InputRows<T> {
   std::size_t panel_size(std::size_t dim) const {
     return std::max((packed_loops != nullptr ? whole_vectors(dim) : dim) * lanes,
                     most_few_ * whole_vectors(dim));
+  }
+  /// Those of the sums of values of a panel.
+  std::size_t sums_size(const Panel& panel) const {
+    return panel.few ? panel.count * whole_vectors(in.value_dim) : panel_size(in.value_dim);
   }
   /// What PackedLoops round a number of dimensions up to, all parts of so many, of a tile, and of a
   /// panel of queries in pairs.
@@ -349,9 +366,11 @@ class LogitTiles : public InputRows<T> {
     return input.element == Element::float16 ? &all->float16 : &all->float32;
   }
 
+  // Whether packing keys is worth it for any number of queries but the fewest.
+  bool packs_any() const { return packed_loops != nullptr && packed_loops->parts == 1; }
   // Whether so many queries share the keys of a sequence that packing these is worth it.
   bool are_many(const Sequence& s) const {
-    return packed_loops->parts == 1 || s.queries * group_heads >= least_packed_queries;
+    return packs_any() || s.queries * group_heads >= least_packed_queries;
   }
 
   // The factors of a panel's scores: they come in units of ln 2, or of the cap.
@@ -378,11 +397,19 @@ class LogitTiles : public InputRows<T> {
     fill_factors(s, panel, w.factors);
     panel.has_queries = true;
     if (!panel.few) return loops.pack(rows, w.factors, panel.count, in.head_dim, panel.queries);
-    const std::size_t stride = whole_vectors(in.head_dim);
-    std::fill_n(panel.queries, panel.count * stride, T{0});
-    for (std::size_t i = 0; i < panel.count; ++i)
-      for (std::size_t d = 0; d < in.head_dim; ++d)
-        panel.queries[i * stride + d] = rows[i][d] * w.factors[i];
+    const std::size_t width = loops.width, dim = in.head_dim;
+    for (std::size_t first = 0; first < panel.count; first += width) {
+      const std::size_t count = std::min(width, panel.count - first);
+      const std::size_t share = share_of_few(count, width);
+      T* const queries = panel.queries + first * dim;
+      std::fill_n(queries, (dim + share - 1) / share * width, T{0});
+      for (std::size_t i = 0; i < count; ++i) {
+        const T factor = w.factors[first + i], *row = rows[first + i];
+        T* to = queries + i * share;
+        for (std::size_t d = 0; d < dim; d += share, to += width)
+          for (std::size_t k = 0; k < std::min(share, dim - d); ++k) to[k] = row[d + k] * factor;
+      }
+    }
   }
 
   // The same for PackedLoops.
@@ -401,6 +428,33 @@ class LogitTiles : public InputRows<T> {
       panel.scales_late =
           in.softcap == 0 && in.slopes == nullptr &&
           *std::min_element(panel.pair_factors, panel.pair_factors + panel.count) > 0;
+    }
+  }
+
+  // A block of keys after the other, which stay in the first-level cache.
+  void score_few(const Panel& panel, const Segment& g, std::size_t stride, Space& w) const {
+    const std::size_t step = g.vectors > 1 ? 16 : tile_keys;
+    for (std::size_t j = g.begin; j < g.end; j += step)
+      for (std::size_t v = g.first; v < g.first + g.vectors; ++v) {
+        const std::size_t lane = v * loops.width;
+        loops.score_few(panel.queries + lane * in.head_dim,
+                        std::min(loops.width, panel.count - lane), w.key_rows + j,
+                        std::min(step, g.end - j), in.head_dim, w.tile + j * stride + lane, stride);
+      }
+  }
+
+  // loops.score(), which asks for the rows that follow, and so do not come all at once. Twelve rows
+  // are whole blocks of all loops.
+  void score(const Panel& panel, const Segment& g, Space& w) const {
+    const std::size_t step = w.asks && !panel.packed ? 12 : tile_keys;
+    for (std::size_t j = g.begin; j < g.end; j += step) {
+      const std::size_t n = std::min(step, g.end - j);
+      for (std::size_t k = 0; step < tile_keys && k < n; ++k) {
+        prefetch_row(w.key_rows[j + k + values_ahead], in.head_dim);
+        prefetch_row(w.value_rows[j + k], in.value_dim);
+      }
+      loops.score(panel.queries, w.key_rows + j, n, in.head_dim, g.first, g.vectors,
+                  w.tile + j * lanes);
     }
   }
 

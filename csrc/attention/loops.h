@@ -12,14 +12,25 @@ namespace logitkit {
 /// first-level cache between the loops.
 constexpr std::size_t tile_keys = 64;
 
+/// Rows of keys and values are listed for so many more than there are, all of which may be read.
+/// While some are at work, those to come are asked for: keys and values so many rows ahead. Found
+/// by measuring 64 and 128 dimensions.
+constexpr std::size_t rows_ahead = 24, keys_ahead = 8, values_ahead = 20;
+
 /// The vectors of a panel of queries.
 constexpr std::size_t panel_vectors = 3;
 
 /// The lanes of a panel of queries at most, over all instruction sets and types.
 constexpr std::size_t max_queries = 48;
 
-/// The queries of a panel that are few.
-constexpr std::size_t few_queries = 4;
+/// Queries are few if they fit one vector and a half. Where those of a vector fit it `share` times,
+/// that many dimensions of each, a power of two, lie side by side in its lanes.
+constexpr std::size_t most_few(std::size_t width) { return width + width / 2; }
+constexpr std::size_t share_of_few(std::size_t queries, std::size_t width) {
+  std::size_t share = width;
+  while (queries * share > width) share /= 2;
+  return share;
+}
 
 /// Lanes are queries. A panel of them lies transposed, panel[d][lane]; keys and values are read
 /// where they lie, each element broadcast to all lanes; and the scores of a tile are
@@ -66,12 +77,19 @@ struct AttentionLoops {
   void (*unpack)(const T* panel, const T* factors, std::size_t count, std::size_t depth,
                  T* const* rows);
 
-  /// score() and weigh() for so few queries that lanes are dimensions: row i of queries and out
-  /// begins at i * stride, and is that of lane i < `rows` of the tile and of `factor`.
-  void (*score_few)(const T* queries, std::size_t rows, std::size_t stride, const T* const* keys,
-                    std::size_t count, std::size_t depth, T* tile);
-  void (*weigh_few)(const T* tile, std::size_t rows, const T* const* values, std::size_t count,
-                    std::size_t depth, const T* factor, T* out, std::size_t stride);
+  /// score() for the `rows` queries of a vector of few, queries[step][i * share + k] for the
+  /// dimension step * share + k of query i, or 0. Row j of the tile begins at j * tile_stride, and
+  /// has width / share elements.
+  void (*score_few)(const T* queries, std::size_t rows, const T* const* keys, std::size_t count,
+                    std::size_t depth, T* tile, std::size_t tile_stride);
+  /// soften() for such a tile whose stride is width / share, and whole vectors.
+  void (*soften_few)(T* tile, std::size_t rows, std::size_t count, T* max, T* sum, T* mean,
+                     T* factor);
+  /// weigh() for such a tile; lanes are dimensions: row i of `out` begins at i * stride, and is
+  /// that of lane i < `rows` of the tile and of `factor`.
+  void (*weigh_few)(const T* tile, std::size_t tile_stride, std::size_t rows,
+                    const T* const* values, std::size_t count, std::size_t depth, const T* factor,
+                    T* out, std::size_t stride);
 
   /// The gradient of one vector of lanes of logits (all pointers are to its first lane): with
   /// t = tile - logsumexp, tile = 2^t and gradients = tile (gradients + terms - slopes t), 0 where

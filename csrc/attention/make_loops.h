@@ -54,10 +54,24 @@ void narrow_float16(const float* from, size_t n, std::uint16_t* to) {
 
 template <class V, class Blocks, class Powers>
 constexpr AttentionLoops<typename V::Element> make_loops_of() {
-  return {V::width,     pack<V>,       score<V, Blocks>,  cap<V>,           slope<V>,
-          add<V>,       hide<V>,       soften<V, Powers>, weigh<V, Blocks>, unpack<V>,
-          score_few<V>, weigh_few<V>,  grade<V, Powers>,  uncap<V>,         spread<V, Blocks>,
-          finite<V>,    any_visible<V>};
+  return {V::width,
+          pack<V>,
+          score<V, Blocks>,
+          cap<V>,
+          slope<V>,
+          add<V>,
+          hide<V>,
+          soften<V, Powers>,
+          weigh<V, Blocks>,
+          unpack<V>,
+          score_few<V>,
+          soften_few<V, Powers>,
+          weigh_few<V, Blocks>,
+          grade<V, Powers>,
+          uncap<V>,
+          spread<V, Blocks>,
+          finite<V>,
+          any_visible<V>};
 }
 
 template <class F32, class F64, class Blocks, class Powers = PolynomialPowers>

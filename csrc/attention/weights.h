@@ -70,6 +70,63 @@ void soften(typename V::Element* tile, size_t count, typename V::Element* max,
     soften_lanes<V, Powers, false>(tile, count, max, sum, mean, factor);
 }
 
+/// x[i] = f(x[i], x[n + i], ...) for i < n, of the lanes of a vector.
+template <class V, size_t n, class F>
+inline V fold_lanes(V lanes, const F& f) {
+  alignas(64) typename V::Element x[V::width];
+  lanes.store(x);
+  for (size_t half = V::width / 2; half >= n; half /= 2)
+    for (size_t i = 0; i < half; ++i) x[i] = f(x[i], x[half + i]);
+  return V::template repeat<n>(x);
+}
+
+/// Lane k * n + i of a vector is the key k of query i.
+template <class V, class Powers, size_t n, bool with_mean>
+inline void soften_few_lanes(typename V::Element* tile, size_t count, typename V::Element* max_,
+                             typename V::Element* sum_, typename V::Element* mean_,
+                             typename V::Element* factor) {
+  using Element = typename V::Element;
+  using L = Limits<Element>;
+  size_t end = count * n;
+  for (; end % V::width != 0; ++end) tile[end] = -L::infinity;
+  const V before = V::template repeat<n>(max_);
+  V now = before;
+  for (size_t k = 0; k < end; k += V::width) now = max(now, V::load(tile + k));
+  now = fold_lanes<V, n>(now, [](Element a, Element b) { return a > b ? a : b; });
+  const V change = before - now, rescale = Powers::of(change);
+  V sum = V::all(0), mean = V::all(0);
+  for (size_t k = 0; k < end; k += V::width) {
+    const V z = V::load(tile + k) - now;
+    const V p = Powers::of(z);
+    p.store(tile + k);
+    sum = sum + p;
+    if constexpr (with_mean) mean = multiply_add(p, max(V::all(L::no_power), z), mean);
+  }
+  const auto total = [](Element a, Element b) { return a + b; };
+  const V old_sum = V::template repeat<n>(sum_);
+  if constexpr (with_mean) {
+    const V old_mean = V::template repeat<n>(mean_);
+    const V moved = multiply_add(max(V::all(L::no_power), change), old_sum, old_mean);
+    multiply_add(moved, rescale, fold_lanes<V, n>(mean, total)).store_first(mean_, n);
+  }
+  multiply_add(old_sum, rescale, fold_lanes<V, n>(sum, total)).store_first(sum_, n);
+  now.store_first(max_, n);
+  rescale.store_first(factor, n);
+}
+
+template <class V, class Powers, size_t share = V::width>
+void soften_few(typename V::Element* tile, size_t rows, size_t count, typename V::Element* max,
+                typename V::Element* sum, typename V::Element* mean, typename V::Element* factor) {
+  constexpr size_t n = V::width / share;
+  if constexpr (share > 1)
+    if (share_of_few(rows, V::width) < share)
+      return soften_few<V, Powers, share / 2>(tile, rows, count, max, sum, mean, factor);
+  if (mean != nullptr)
+    soften_few_lanes<V, Powers, n, true>(tile, count, max, sum, mean, factor);
+  else
+    soften_few_lanes<V, Powers, n, false>(tile, count, max, sum, mean, factor);
+}
+
 template <class V, class Powers, bool with_slopes>
 inline void grade_lanes(typename V::Element* tile, typename V::Element* gradients, size_t count,
                         const typename V::Element* logsumexp_, const typename V::Element* terms_,

@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 namespace logitkit::avx2 {
 namespace {
@@ -47,6 +48,12 @@ struct F64 {
     return {_mm256_blendv_pd(rest.v, some, _mm256_castsi256_pd(wide))};
   }
   static F64 narrow(const F64 (&wide)[1]) { return wide[0]; }
+  template <size_t n>
+  static F64 repeat(const double* x) {
+    if constexpr (n == 1) return all(*x);
+    if constexpr (n == 2) return {_mm256_broadcast_pd(reinterpret_cast<const __m128d*>(x))};
+    if constexpr (n == 4) return load(x);
+  }
   void store(double* x) const { _mm256_storeu_pd(x, v); }
   void stream(double* x) const { _mm256_stream_pd(x, v); }
   static void fence() { _mm_sfence(); }
@@ -72,6 +79,17 @@ struct F32 {
   }
   static F32 narrow(const F64 (&wide)[2]) {
     return {_mm256_set_m128(_mm256_cvtpd_ps(wide[1].v), _mm256_cvtpd_ps(wide[0].v))};
+  }
+  template <size_t n>
+  static F32 repeat(const float* x) {
+    if constexpr (n == 1) return all(*x);
+    if constexpr (n == 2) {
+      double pair;
+      std::memcpy(&pair, x, sizeof pair);
+      return {_mm256_castpd_ps(_mm256_set1_pd(pair))};
+    }
+    if constexpr (n == 4) return {_mm256_broadcast_ps(reinterpret_cast<const __m128*>(x))};
+    if constexpr (n == 8) return load(x);
   }
   void store(float* x) const { _mm256_storeu_ps(x, v); }
   void stream(float* x) const { _mm256_stream_ps(x, v); }
@@ -242,6 +260,14 @@ inline F32 sums_of_lanes(F32 (&x)[8]) {
 inline F64 sums_of_lanes(F64 (&x)[4]) {
   transpose(x);
   return (x[0] + x[2]) + (x[1] + x[3]);
+}
+
+inline F32 sums_of_pairs(F32 a, F32 b) {
+  const __m256d pairs = _mm256_castps_pd(_mm256_hadd_ps(a.v, b.v));  // of halves of a, b, a, b
+  return {_mm256_castpd_ps(_mm256_permute4x64_pd(pairs, 0xd8))};
+}
+inline F64 sums_of_pairs(F64 a, F64 b) {
+  return {_mm256_permute4x64_pd(_mm256_hadd_pd(a.v, b.v), 0xd8)};
 }
 
 // By their bits, for AVX2 does not bring the conversion of F16C along.

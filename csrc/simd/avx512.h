@@ -9,6 +9,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 namespace logitkit::avx512 {
 namespace {
@@ -38,6 +39,15 @@ struct F64 {
   }
   /// Rounds doubles to the elements of this type.
   static F64 narrow(const F64 (&wide)[1]) { return wide[0]; }
+  /// The first n elements of x, a power of two of them, over and over.
+  template <size_t n>
+  static F64 repeat(const double* x) {
+    if constexpr (n == 1) return all(*x);
+    if constexpr (n == 2)
+      return {_mm512_castps_pd(_mm512_broadcast_f32x4(_mm_castpd_ps(_mm_loadu_pd(x))))};
+    if constexpr (n == 4) return {_mm512_broadcast_f64x4(_mm256_loadu_pd(x))};
+    if constexpr (n == 8) return load(x);
+  }
   void store(double* x) const { _mm512_storeu_pd(x, v); }
   /// Writes past the caches, to where a vector is aligned; what others read comes before a fence.
   void stream(double* x) const { _mm512_stream_pd(x, v); }
@@ -64,6 +74,19 @@ struct F32 {
   static F32 narrow(const F64 (&wide)[2]) {
     return {_mm512_insertf32x8(_mm512_castps256_ps512(_mm512_cvtpd_ps(wide[0].v)),
                                _mm512_cvtpd_ps(wide[1].v), 1)};
+  }
+  template <size_t n>
+  static F32 repeat(const float* x) {
+    if constexpr (n == 1) return all(*x);
+    if constexpr (n == 2) {
+      double pair;
+      std::memcpy(&pair, x, sizeof pair);
+      return {_mm512_castpd_ps(_mm512_set1_pd(pair))};
+    }
+    if constexpr (n == 4) return {_mm512_broadcast_f32x4(_mm_loadu_ps(x))};
+    if constexpr (n == 8)
+      return {_mm512_castpd_ps(_mm512_broadcast_f64x4(_mm256_castps_pd(_mm256_loadu_ps(x))))};
+    if constexpr (n == 16) return load(x);
   }
   void store(float* x) const { _mm512_storeu_ps(x, v); }
   void stream(float* x) const { _mm512_stream_ps(x, v); }
@@ -262,6 +285,20 @@ inline F64 sums_of_lanes(F64 (&x)[8]) {
 #pragma GCC unroll 4
     for (size_t i = 0; i < half; ++i) x[i] = x[i] + x[i + half];
   return x[0];
+}
+
+/// The sums of lanes 0 and 1, 2 and 3, and so on of a, then those of b.
+inline F32 sums_of_pairs(F32 a, F32 b) {
+  const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+  const __m512i odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
+  return {
+      _mm512_add_ps(_mm512_permutex2var_ps(a.v, even, b.v), _mm512_permutex2var_ps(a.v, odd, b.v))};
+}
+inline F64 sums_of_pairs(F64 a, F64 b) {
+  const __m512i even = _mm512_setr_epi64(0, 2, 4, 6, 8, 10, 12, 14);
+  const __m512i odd = _mm512_add_epi64(even, _mm512_set1_epi64(1));
+  return {
+      _mm512_add_pd(_mm512_permutex2var_pd(a.v, even, b.v), _mm512_permutex2var_pd(a.v, odd, b.v))};
 }
 
 /// Numbers stored as float16; storing rounds to nearest, ties to even.

@@ -34,6 +34,11 @@ struct F64 {
     return {vld1q_f64(lanes)};
   }
   static F64 narrow(const F64 (&wide)[1]) { return wide[0]; }
+  template <size_t n>
+  static F64 repeat(const double* x) {
+    if constexpr (n == 1) return all(*x);
+    if constexpr (n == 2) return load(x);
+  }
   void store(double* x) const { vst1q_f64(x, v); }
   void stream(double* x) const { store(x); }
   static void fence() {}
@@ -69,6 +74,15 @@ struct F32 {
   }
   static F32 narrow(const F64 (&wide)[2]) {
     return {vcvt_high_f32_f64(vcvt_f32_f64(wide[0].v), wide[1].v)};
+  }
+  template <size_t n>
+  static F32 repeat(const float* x) {
+    if constexpr (n == 1) return all(*x);
+    if constexpr (n == 2) {
+      const float32x2_t pair = vld1_f32(x);
+      return {vcombine_f32(pair, pair)};
+    }
+    if constexpr (n == 4) return load(x);
   }
   void store(float* x) const { vst1q_f32(x, v); }
   void stream(float* x) const { store(x); }
@@ -216,6 +230,9 @@ inline F64 sums_of_lanes(F64 (&x)[2]) {
   transpose(x);
   return x[0] + x[1];
 }
+
+inline F32 sums_of_pairs(F32 a, F32 b) { return {vpaddq_f32(a.v, b.v)}; }
+inline F64 sums_of_pairs(F64 a, F64 b) { return {vpaddq_f64(a.v, b.v)}; }
 
 inline void load_float16(const std::uint16_t* x, F32& to) {
   to = {vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(x)))};

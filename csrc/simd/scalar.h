@@ -40,6 +40,10 @@ struct F64 {
     return n > 0 ? load(x) : rest;
   }
   static F64 narrow(const F64 (&wide)[1]) { return wide[0]; }
+  template <size_t n>
+  static F64 repeat(const double* x) {
+    return load(x);
+  }
   void store(double* x) const { *x = v; }
   void stream(double* x) const { store(x); }
   static void fence() {}
@@ -61,6 +65,10 @@ struct F32 {
   static F32 load(const float* x) { return {*x}; }
   static F32 load_first(const float* x, size_t n, F32 rest) { return n > 0 ? load(x) : rest; }
   static F32 narrow(const F64 (&wide)[1]) { return {static_cast<float>(wide[0].v)}; }
+  template <size_t n>
+  static F32 repeat(const float* x) {
+    return load(x);
+  }
   void store(float* x) const { *x = v; }
   void stream(float* x) const { store(x); }
   static void fence() {}
