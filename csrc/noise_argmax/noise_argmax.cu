@@ -9,6 +9,7 @@ namespace {
 
 // The least probability that counts.
 constexpr double least_probability = 1e-299, log_least_probability = -688.4729390880061;
+constexpr double log_10 = 2.302585092994046;
 
 enum class Wanted { probabilities, log_probabilities, vjp, expected_max, log_prob };
 
@@ -36,11 +37,18 @@ class NoiseRow {
         first_(row * task.classes),
         integrals_(task.integrals + std::size_t{blockIdx.x} * task.classes),
         row_integrals_(memory, task.rules, task.logits, first_, task.classes, task.scale,
-                       law_with<Law>(task.table)) {}
+                       law_with<Law>(task.table)),
+        cells_(memory.cells, integrals_, task.classes,
+               {row_integrals_.law().cell_width(), Law::cells_below}, {row_integrals_}) {}
 
   __device__ void compute() {
     const bool has_meaning = row_integrals_.take();
-    for_classes([&](std::size_t i) { integrals_[i] = 0.0; });
+    if (Law::has_cells && has_meaning) cells_.divide();
+    if (is_in_cells()) {
+      use_cells();
+    } else {
+      for_classes([&](std::size_t i) { integrals_[i] = 0.0; });
+    }
     switch (task_.wanted) {
       case Wanted::expected_max: return expected_max(has_meaning);
       case Wanted::log_prob: return log_prob(has_meaning);
@@ -56,6 +64,36 @@ class NoiseRow {
   }
   __device__ double nan() const { return infinity<double>() - infinity<double>(); }
 
+  struct Shifted {
+    const RowIntegrals<Law>& row;
+    __device__ double operator()(std::size_t j) const { return row.shifted(j); }
+  };
+  using Cells = ClassCells<Shifted>;
+
+  /// Whether points stand for the classes.
+  __device__ bool is_in_cells() const { return Law::has_cells && cells_.count() > 0; }
+  __device__ void use_cells() {
+    row_integrals_.use_points(cells_.array(Cells::points), cells_.array(Cells::weights),
+                              cells_.count());
+    if (task_.wanted == Wanted::vjp) {
+      const Elements cotangents = task_.cotangents.from(first_);
+      cells_.spread([&](std::size_t j) { return cotangents[j]; },
+                    cells_.array(Cells::spread_factors));
+    }
+    for (unsigned i = threadIdx.x; i < cells_.count(); i += integral_threads)
+      cells_.array(Cells::integrals)[i] = cells_.array(Cells::of_ratios)[i] =
+          cells_.array(Cells::of_factors)[i] = 0.0;
+    __syncthreads();
+  }
+  /// What integrate() adds to: of the points, or of the classes.
+  __device__ double* integrals() const {
+    return is_in_cells() ? cells_.array(Cells::integrals) : integrals_;
+  }
+  /// integrals()[i] += sum_k alone[k] r_i(nodes[k]), or of another array.
+  __device__ void integrate(unsigned count, const double* alone, double* to) {
+    row_integrals_.integrate(count, Elements{nullptr, ElementType::f64}, alone, alone, to);
+  }
+
   /// Masses of the next tile: weights times G. Returns how many there are.
   __device__ unsigned next_masses() {
     const unsigned count = row_integrals_.next_tile();
@@ -70,22 +108,92 @@ class NoiseRow {
     const bool is_vjp = task_.wanted == Wanted::vjp;
     if (has_meaning) {
       row_integrals_.place(task_.accuracy);
-      for (unsigned count; (count = next_masses()) != 0;) {
-        if (is_vjp) row_integrals_.sum_ratios(count, task_.cotangents);
-        if (threadIdx.x < count) {
-          // r_m G (g_m R - T), R = sum_i r_i, T = sum_i g_i r_i
-          const unsigned k = threadIdx.x;
-          const double mass = memory_.masses[k];
-          memory_.by_cotangent[k] = is_vjp ? mass * memory_.sums[k] : 0.0;
-          memory_.alone[k] = is_vjp ? -mass * memory_.weighted[k] : mass;
-        }
-        __syncthreads();
-        row_integrals_.integrate(count, task_.cotangents, integrals_);
-      }
+      for (unsigned count; (count = next_masses()) != 0;)
+        is_vjp ? add_products(count) : integrate(count, memory_.masses, integrals());
     }
+    if (is_in_cells()) return is_vjp ? write_products() : write_probabilities();
     for_classes([&](std::size_t i) {
       const double value = has_meaning ? integrals_[i] : nan();
       task_.out.set(first_ + i, is_vjp ? value / task_.scale : probability(value));
+    });
+  }
+
+  /// Adds r_m G (g_m R - T) of a tile, R = sum_i r_i, T = sum_i g_i r_i; of points the integrals of
+  /// r_m G, r_m G R and r_m G T.
+  __device__ void add_products(unsigned count) {
+    const Elements cotangents = task_.cotangents.from(first_);
+    const Elements factors = is_in_cells()
+                                 ? Elements{cells_.array(Cells::spread_factors), ElementType::f64}
+                                 : cotangents;
+    row_integrals_.sum_ratios(count, factors);
+    if (threadIdx.x < count) {
+      const unsigned k = threadIdx.x;
+      const double mass = memory_.masses[k], of_factors = mass * memory_.weighted[k];
+      memory_.by_cotangent[k] = mass * memory_.sums[k];
+      memory_.alone[k] = is_in_cells() ? of_factors : -of_factors;
+    }
+    __syncthreads();
+    if (!is_in_cells())
+      return row_integrals_.integrate(count, cotangents, memory_.by_cotangent, memory_.alone,
+                                      integrals_);
+    integrate(count, memory_.masses, cells_.array(Cells::integrals));
+    integrate(count, memory_.by_cotangent, cells_.array(Cells::of_ratios));
+    integrate(count, memory_.alone, cells_.array(Cells::of_factors));
+  }
+
+  /// Expands the logarithms of probabilities of points, which are as smooth as tails are steep, and
+  /// leaves the probability of a class that is a point.
+  __device__ void expand_logs() {
+    double* p = cells_.array(Cells::integrals);
+    cells_.for_expanded([&](unsigned i) {
+      p[i] = fmin(0.0, log(fmax(p[i], least_probability)));
+    });
+    cells_.expand(p);
+  }
+
+  __device__ void write_probabilities() {
+    expand_logs();
+    const double* p = cells_.array(Cells::integrals);
+    const bool is_log = task_.wanted == Wanted::log_probabilities;
+    for_classes([&](std::size_t j) {
+      double value = 0.0;
+      if (cells_.is_out(j)) {
+        value = probability(value);
+      } else if (cells_.is_point(j)) {
+        value = probability(p[cells_.point_of(j)]);
+      } else {
+        // What is hardly more than the least one stands for zero.
+        const double log_p = cells_.value(p, j);
+        const bool is_none = log_p < log_least_probability + log_10;
+        value = !is_log ? is_none ? 0.0 : exp(log_p) : is_none ? -infinity<double>() : log_p;
+      }
+      task_.out.set(first_ + j, value);
+    });
+  }
+
+  /// The integrals of r_m G R and r_m G T are interpolated relative to those of r_m G.
+  __device__ void write_products() {
+    double *p = cells_.array(Cells::integrals), *of_ratios = cells_.array(Cells::of_ratios),
+           *of_factors = cells_.array(Cells::of_factors);
+    cells_.for_expanded([&](unsigned i) {
+      const double divisor = fmax(p[i], least_probability);
+      of_ratios[i] /= divisor;
+      of_factors[i] /= divisor;
+    });
+    expand_logs();
+    cells_.expand(of_ratios);
+    cells_.expand(of_factors);
+    const Elements cotangents = task_.cotangents.from(first_);
+    for_classes([&](std::size_t j) {
+      double value = 0.0;
+      if (cells_.is_point(j)) {
+        const unsigned i = cells_.point_of(j);
+        value = cotangents[j] * of_ratios[i] - of_factors[i];
+      } else if (!cells_.is_out(j)) {
+        value = exp(fmin(0.0, cells_.value(p, j))) *
+                (cotangents[j] * cells_.value(of_ratios, j) - cells_.value(of_factors, j));
+      }
+      task_.out.set(first_ + j, value / task_.scale);
     });
   }
 
@@ -148,12 +256,7 @@ class NoiseRow {
         const double mass = threadIdx.x < count ? memory_.masses[threadIdx.x] : 0.0;
         total += row_integrals_.total(mass);
         if (task_.gradients.data == nullptr) continue;
-        if (threadIdx.x < count) {
-          memory_.by_cotangent[threadIdx.x] = 0.0;
-          memory_.alone[threadIdx.x] = mass;
-        }
-        __syncthreads();
-        row_integrals_.integrate(count, Elements{nullptr, ElementType::f64}, integrals_);
+        integrate(count, memory_.masses, integrals());
       }
     }
     if (threadIdx.x == 0)
@@ -165,8 +268,9 @@ class NoiseRow {
   /// sums to zero.
   __device__ void write_gradient(std::int64_t index, bool has_meaning, bool can_win, double total) {
     double own = 0.0;
+    if (is_in_cells()) cells_.expand(integrals());
     for_classes([&](std::size_t i) {
-      double value = !has_meaning ? nan() : can_win ? integrals_[i] / total : 0.0;
+      double value = !has_meaning ? nan() : can_win ? integral_of(i) / total : 0.0;
       if (static_cast<std::int64_t>(i) == index && has_meaning) value = 0.0;
       own += value;
       task_.gradients.set(first_ + i, -value / task_.scale);
@@ -176,11 +280,20 @@ class NoiseRow {
       task_.gradients.set(first_ + static_cast<std::size_t>(index), own / task_.scale);
   }
 
+  /// What integrate() gave for a class; of points, after expand().
+  __device__ double integral_of(std::size_t j) const {
+    if (!is_in_cells()) return integrals_[j];
+    const double* of_points = cells_.array(Cells::integrals);
+    if (cells_.is_out(j)) return 0.0;
+    return cells_.is_point(j) ? of_points[cells_.point_of(j)] : cells_.value(of_points, j);
+  }
+
   IntegralMemory& memory_;
   const Task& task_;
   std::size_t row_, first_;
   double* integrals_;
   RowIntegrals<Law> row_integrals_;
+  Cells cells_;
 };
 
 template <class Law>
