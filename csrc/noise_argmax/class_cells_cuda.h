@@ -26,6 +26,7 @@ struct CellMemory {
   std::uint16_t cell_of[most_cells];  // the other way
   unsigned full, classes_of_full;
   unsigned of_warp[2][integral_threads / warp_size];
+  unsigned queue[integral_threads / warp_size][2 * warp_size];  // of classes, for each warp
 };
 
 /// How the logits of a row are cut into cells: of this width from the largest one on, and full at
@@ -59,7 +60,7 @@ class ClassCells {
 
   /// Sorts classes into cells and finds the points and weights, unless the points are too many.
   __device__ void divide() {
-    if (classes_ < least_classes) return;
+    if (classes_ < least_classes || classes_ >> 32 != 0) return;
     count_classes();
     const unsigned of_full = shared_.full * terms;
     const std::size_t single = kept_ - shared_.classes_of_full;
@@ -231,24 +232,47 @@ class ClassCells {
   __device__ void take_moments(unsigned i, const Factor& factor, double (&moments)[terms]) const {
 #pragma unroll
     for (unsigned k = 0; k < terms; ++k) moments[k] = 0.0;
-    for (std::size_t j = threadIdx.x % warp_size; j < classes_; j += warp_size) {
-      if (places_[j] != (in_cell | i)) continue;
-      const double t = position(i, j), twice = t + t;
-      double before = factor(j), now = before * t;
-      moments[0] += before;
-#pragma unroll
-      for (unsigned k = 1; k < terms; ++k) {
-        moments[k] += now;
-        const double next = fma(twice, now, -before);
-        before = now;
-        now = next;
-      }
+    const unsigned lane = threadIdx.x % warp_size;
+    unsigned* queue = shared_.queue[threadIdx.x / warp_size];
+    unsigned held = 0;  // until there is one for each lane
+    for (std::size_t begin = 0; begin < classes_; begin += warp_size) {
+      const std::size_t j = begin + lane;
+      const bool is_in = j < classes_ && places_[j] == (in_cell | i);
+      const unsigned votes = __ballot_sync(all_lanes, is_in);
+      if (is_in)
+        queue[held + static_cast<unsigned>(__popc(votes & ((1u << lane) - 1)))] =
+            static_cast<unsigned>(j);
+      held += static_cast<unsigned>(__popc(votes));
+      if (held < warp_size) continue;
+      __syncwarp();
+      add_moments(i, queue[lane], factor, moments);
+      held -= warp_size;
+      const unsigned later = queue[warp_size + lane];
+      __syncwarp();
+      if (lane < held) queue[lane] = later;
     }
+    __syncwarp();
+    if (lane < held) add_moments(i, queue[lane], factor, moments);
     __syncwarp();
 #pragma unroll
     for (unsigned k = 0; k < terms; ++k)
       moments[k] =
           reduce_lanes<warp_size>(moments[k], [](double a, double b) { return a + b; });
+  }
+
+  template <class Factor>
+  __device__ void add_moments(unsigned i, std::size_t j, const Factor& factor,
+                              double (&moments)[terms]) const {
+    const double t = position(i, j), twice = t + t;
+    double before = factor(j), now = before * t;
+    moments[0] += before;
+#pragma unroll
+    for (unsigned k = 1; k < terms; ++k) {
+      moments[k] += now;
+      const double next = fma(twice, now, -before);
+      before = now;
+      now = next;
+    }
   }
 
   CellMemory& shared_;
