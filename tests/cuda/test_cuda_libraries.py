@@ -17,6 +17,12 @@ X = np.random.default_rng(0).standard_normal((3, 40)).astype(np.float32)
 CALLS = {
     "logsumexp": lambda x: [cuda.logsumexp(x, 0), cuda.logsumexp(x, 1, keepdims=True)],
     "softmax": lambda x: [cuda.softmax(x, 0), cuda.log_softmax(x)],
+    "weights": lambda x: cuda.logsumexp(x, 1, b=x, return_sign=True),
+    "products": lambda x: [
+        cuda.softmax_vjp(cuda.softmax(x, 1), x, 1),
+        cuda.log_softmax_vjp(cuda.log_softmax(x, 0), x, 0),
+        cuda.logsumexp_vjp(x, x[:, 0], 1),
+    ],
     "stats": lambda x: cuda.softmax_stats(x),
     "argmax": lambda x: cuda.linear_argmax(x, x),
     "top k": lambda x: cuda.linear_topk(x, x, k=2),

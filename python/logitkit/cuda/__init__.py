@@ -44,6 +44,7 @@ from ._random import (
     random_uniform,
 )
 from ._softmax import log_softmax, logsumexp, softmax, softmax_stats
+from ._softmax_vjp import log_softmax_vjp, logsumexp_vjp, softmax_vjp
 
 __all__ = [
     "BuildInfo",
@@ -61,7 +62,9 @@ __all__ = [
     "linear_argmax",
     "linear_topk",
     "log_softmax",
+    "log_softmax_vjp",
     "logsumexp",
+    "logsumexp_vjp",
     "merge_attention",
     "noise_argmax_expected_max",
     "noise_argmax_log_prob",
@@ -75,6 +78,7 @@ __all__ = [
     "random_uniform",
     "softmax",
     "softmax_stats",
+    "softmax_vjp",
 ]
 
 
