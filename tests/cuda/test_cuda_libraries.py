@@ -9,7 +9,7 @@ import pytest
 
 import logitkit
 from logitkit import cuda
-from logitkit.distributions import Normal, ReversedExponential, StudentT
+from logitkit.distributions import Laplace, Normal, ReversedExponential, StudentT
 
 torch = pytest.importorskip("torch")
 
@@ -32,6 +32,10 @@ CALLS = {
     "log-prob": lambda x: cuda.noise_argmax_log_prob(x, [0, 1, 2], Normal(), return_gradient=True),
     "table": lambda x: [cuda.noise_argmax_probs(x, StudentT(3.0))],
     "closed form": lambda x: [cuda.noise_argmax_probs(x, ReversedExponential())],
+    "draws": lambda x: [
+        cuda.noise_argmax_sample(x, Normal(), 3, 2),
+        cuda.noise_argmax_sample(x, Laplace(), 3, k=2),
+    ],
     "attention": lambda x: [cuda.attention(x, x, x, is_causal=True, key_lengths=[2])],
     "attention, statistics": lambda x: cuda.attention_with_stats(x, x, x, scale=0.1),
     "attention, gradient": lambda x: cuda.attention_vjp(x, x, x, x, is_causal=True)[:3],

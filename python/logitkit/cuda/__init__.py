@@ -34,6 +34,7 @@ from ._noise_argmax import (
     noise_argmax_probs,
     noise_argmax_vjp,
 )
+from ._noise_sample import noise_argmax_sample
 from ._random import (
     gumbel_argmax,
     gumbel_top_k,
@@ -70,6 +71,7 @@ __all__ = [
     "noise_argmax_log_prob",
     "noise_argmax_log_probs",
     "noise_argmax_probs",
+    "noise_argmax_sample",
     "noise_argmax_vjp",
     "random_bits",
     "random_exponential",
