@@ -56,19 +56,24 @@ def library(request, device):
     return cupy.asarray, cupy.ndarray
 
 
-def check(found, want, kind):
+# What the library's own exponentials and sums make, of numbers that cancel.
+BY_LIBRARY = ("weights", "products")
+
+
+def check(found, want, kind, atol=1e-37):
     for x, y in zip(found, want, strict=True):
         assert isinstance(x, kind)
         assert str(x.dtype) == str(y.dtype)[6:]
         # JAX takes denormal numbers for 0.
         x = x.get() if hasattr(x, "get") else np.asarray(x)
-        np.testing.assert_allclose(x, y.cpu().numpy(), rtol=1e-6, atol=1e-37)
+        np.testing.assert_allclose(x, y.cpu().numpy(), rtol=1e-6, atol=atol)
 
 
-@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-def test_results_are_those_of_tensors(call, library, device):
-    make, kind = library
-    check(call(make(X)), call(torch.from_numpy(X).to(device)), kind)
+@pytest.mark.parametrize("name", CALLS)
+def test_results_are_those_of_tensors(name, library, device):
+    (make, kind), call = library, CALLS[name]
+    atol = 1e-5 if name in BY_LIBRARY else 1e-37
+    check(call(make(X)), call(torch.from_numpy(X).to(device)), kind, atol)
 
 
 def test_arrays_of_cupy_on_streams_of_their_own(device):
