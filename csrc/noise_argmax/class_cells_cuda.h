@@ -221,8 +221,9 @@ class ClassCells {
       if (j >= classes_) continue;
       const unsigned place = before + static_cast<unsigned>(__popc(votes & ((1u << lane) - 1)));
       if (is_alone) array(points)[place] = shifted;
-      places_[j] = static_cast<std::uint16_t>(
-          is_alone ? place : in_full ? in_cell | shared_.order[cell] : nowhere);
+      places_[j] = static_cast<std::uint16_t>(is_alone  ? place
+                                              : in_full ? in_cell | shared_.order[cell]
+                                                        : nowhere);
     }
     __syncthreads();
   }
@@ -256,8 +257,7 @@ class ClassCells {
     __syncwarp();
 #pragma unroll
     for (unsigned k = 0; k < terms; ++k)
-      moments[k] =
-          reduce_lanes<warp_size>(moments[k], [](double a, double b) { return a + b; });
+      moments[k] = reduce_lanes<warp_size>(moments[k], [](double a, double b) { return a + b; });
   }
 
   template <class Factor>
