@@ -23,8 +23,7 @@ template <class... Parameters, class... Arguments>
 cudaError_t launch(void (*kernel)(Parameters...), const Launch& how, Arguments... arguments) {
   if (how.grid.none()) return cudaSuccess;
   if (!how.grid.fit()) return cudaErrorInvalidConfiguration;
-  constexpr std::size_t without_asking = 48 << 10;
-  if (how.shared_bytes > without_asking) {
+  if (must_ask_for(how.shared_bytes)) {
     const cudaError_t status = cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
                                                     cudaFuncAttributeMaxDynamicSharedMemorySize,
                                                     static_cast<int>(how.shared_bytes));

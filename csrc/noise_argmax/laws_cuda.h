@@ -27,6 +27,11 @@ struct PlainLaw {
   /// Whether, far above a break point, the logarithm of the integrand of one class is a line up to
   /// the next one, of slope -1 and 1 for each rival above.
   static constexpr bool has_lines = false;
+  /// Whether points of cells may stand for classes (class_cells_cuda.h); log F(u - mu) and log P
+  /// are smooth functions of logits that lie in one, below `cells_below` at least.
+  static constexpr bool has_cells = true;
+  static constexpr double cells_below = std::numeric_limits<double>::infinity();
+  __device__ static double cell_width() { return 0.5; }
   static constexpr double break_shift = 0.0;
   static constexpr double lowest = -1600.0;  // classes below cannot win
   static constexpr double farthest = std::numeric_limits<double>::infinity();  // below the largest
@@ -107,7 +112,7 @@ struct LogisticNoise : PlainLaw {
 
 /// f(x) = e^-|x| / 2.
 struct LaplaceNoise : PlainLaw {
-  static constexpr bool has_breaks = true, has_lines = true;
+  static constexpr bool has_breaks = true, has_lines = true, has_cells = false;
   static constexpr double log_2 = 0x1.62e42fefa39efp-1;
   __device__ static double log_cdf(double x) { return x > 0.0 ? log1p(-0.5 * exp(-x)) : x - log_2; }
   __device__ static double ratio(double x) {
@@ -162,6 +167,7 @@ struct TabulatedNoise : PlainLaw {
   NoiseTable table;
 
   __device__ bool has_mean() const { return table.tail_index > 1.0; }
+  __device__ double cell_width() const { return 0.5 * fmin(1.0, table.width); }
   /// The value at x of the function with these polynomials. Beyond the table it is that at its
   /// end, but for classes that are left out, of which x is infinite.
   __device__ double value(const double* coefficients, double x) const {
@@ -205,7 +211,7 @@ struct TabulatedNoise : PlainLaw {
 /// F(x) = x for 0 <= x <= 1: where noise begins does not matter to an argmax, and differences
 /// from 0 keep their digits.
 struct UniformNoise : PlainLaw {
-  static constexpr bool has_breaks = true, begins_at_zero = true;
+  static constexpr bool has_breaks = true, begins_at_zero = true, has_cells = false;
   static constexpr double break_shift = 1.0;
   static constexpr double lowest = -1.0 + 0x1p-53;
   __device__ static double log_cdf(double x) {
@@ -227,6 +233,7 @@ struct UniformNoise : PlainLaw {
 /// F(x) = 1 - e^-x for x > 0.
 struct ExponentialNoise : PlainLaw {
   static constexpr bool begins_at_zero = true;
+  static constexpr double cells_below = -1.5;  // log F is singular at 0, where u begins
   __device__ static double log_cdf(double x) {
     if (!(x > 0.0)) return -infinity<double>();
     return x < 0.5 ? log(-expm1(-x)) : log1p(-exp(-x));

@@ -2,189 +2,14 @@
 
 #include "cuda/launch.h"
 #include "noise_argmax/gauss_legendre.h"
-#include "noise_argmax/row_integrals_cuda.h"
+#include "noise_argmax/noise_row_cuda.h"
 
 namespace logitkit::cuda {
 namespace {
 
-// The least probability that counts.
-constexpr double least_probability = 1e-299, log_least_probability = -688.4729390880061;
-
-enum class Wanted { probabilities, log_probabilities, vjp, expected_max, log_prob };
-
-/// What a kernel is to do, for rows of any type.
-struct Task {
-  Elements logits, cotangents, out, gradients;  // null data: none
-  const std::int64_t* index;
-  std::size_t rows, classes;
-  double scale;
-  Wanted wanted;
-  NoiseAccuracy accuracy;
-  PanelRules rules;
-  double* integrals;  // [blocks][classes]
-  NoiseTable table;   // of a law that has one
-};
-
-/// The integrals of a row by the threads of a block.
 template <class Law>
-class NoiseRow {
- public:
-  __device__ NoiseRow(IntegralMemory& memory, const Task& task, std::size_t row)
-      : memory_(memory),
-        task_(task),
-        row_(row),
-        first_(row * task.classes),
-        integrals_(task.integrals + std::size_t{blockIdx.x} * task.classes),
-        row_integrals_(memory, task.rules, task.logits, first_, task.classes, task.scale,
-                       law_with<Law>(task.table)) {}
-
-  __device__ void compute() {
-    const bool has_meaning = row_integrals_.take();
-    for_classes([&](std::size_t i) { integrals_[i] = 0.0; });
-    switch (task_.wanted) {
-      case Wanted::expected_max: return expected_max(has_meaning);
-      case Wanted::log_prob: return log_prob(has_meaning);
-      default: return of_all_classes(has_meaning);
-    }
-  }
-
- private:
-  template <class F>
-  __device__ void for_classes(const F& f) {
-    for (std::size_t i = threadIdx.x; i < task_.classes; i += integral_threads) f(i);
-    __syncthreads();
-  }
-  __device__ double nan() const { return infinity<double>() - infinity<double>(); }
-
-  /// Masses of the next tile: weights times G. Returns how many there are.
-  __device__ unsigned next_masses() {
-    const unsigned count = row_integrals_.next_tile();
-    if (count == 0) return 0;
-    row_integrals_.sum_log_cdfs(count);
-    if (threadIdx.x < count) memory_.masses[threadIdx.x] *= exp(memory_.sums[threadIdx.x]);
-    __syncthreads();
-    return count;
-  }
-
-  __device__ void of_all_classes(bool has_meaning) {
-    const bool is_vjp = task_.wanted == Wanted::vjp;
-    if (has_meaning) {
-      row_integrals_.place(task_.accuracy);
-      for (unsigned count; (count = next_masses()) != 0;) {
-        if (is_vjp) row_integrals_.sum_ratios(count, task_.cotangents);
-        if (threadIdx.x < count) {
-          // r_m G (g_m R - T), R = sum_i r_i, T = sum_i g_i r_i
-          const unsigned k = threadIdx.x;
-          const double mass = memory_.masses[k];
-          memory_.by_cotangent[k] = is_vjp ? mass * memory_.sums[k] : 0.0;
-          memory_.alone[k] = is_vjp ? -mass * memory_.weighted[k] : mass;
-        }
-        __syncthreads();
-        row_integrals_.integrate(count, task_.cotangents, integrals_);
-      }
-    }
-    for_classes([&](std::size_t i) {
-      const double value = has_meaning ? integrals_[i] : nan();
-      task_.out.set(first_ + i, is_vjp ? value / task_.scale : probability(value));
-    });
-  }
-
-  __device__ double probability(double p) const {
-    if (p != p) return p;
-    p = fmin(p, 1.0);
-    if (task_.wanted == Wanted::probabilities) return p < least_probability ? 0.0 : p;
-    const double log_p = log(p);
-    return log_p < log_least_probability ? -infinity<double>() : log_p;
-  }
-
-  __device__ void expected_max(bool has_meaning) {
-    double mean = Law::begins_at_zero && Law::has_breaks ? -0.5 : 0.0;  // uniform noise
-    const bool has_mean = row_integrals_.law().has_mean();
-    if (!has_mean) mean = infinity<double>();
-    if (has_meaning && has_mean) {
-      row_integrals_.place(task_.accuracy);
-      for (unsigned count; (count = next_masses()) != 0;) {
-        row_integrals_.sum_ratios(count, Elements{nullptr, ElementType::f64});
-        // The density of u is G R.
-        const unsigned k = threadIdx.x;
-        mean += row_integrals_.total(
-            k < count ? memory_.masses[k] * memory_.sums[k] * memory_.nodes[k] : 0.0);
-      }
-      mean += row_integrals_.mean_of_tails();
-    }
-    if (threadIdx.x == 0)
-      task_.out.set(row_, has_meaning ? row_integrals_.max() + task_.scale * mean : nan());
-  }
-
-  /// Masses of the next tile for one class: weights times its integrand over e^top.
-  __device__ unsigned next_masses_of_class(double logit, double top) {
-    const unsigned count = row_integrals_.next_tile();
-    if (count == 0) return 0;
-    row_integrals_.sum_log_cdfs(count);
-    if (threadIdx.x < count) {
-      const unsigned k = threadIdx.x;
-      const double log = row_integrals_.log_integrand(memory_.nodes[k], logit, memory_.sums[k]);
-      // It is not that much above the highest sample, unless huge logarithms are rounded.
-      memory_.masses[k] *= exp(fmin(log - top, 16.0));
-    }
-    __syncthreads();
-    return count;
-  }
-
-  __device__ void log_prob(bool has_meaning) {
-    const std::int64_t index = task_.index[row_];
-    has_meaning = has_meaning && 0 <= index && index < static_cast<std::int64_t>(task_.classes);
-    const double logit =
-        has_meaning ? row_integrals_.shifted(static_cast<std::size_t>(index)) : nan();
-    const bool is_uniform = Law::begins_at_zero && Law::has_breaks;
-    bool can_win = logit > -infinity<double>() && !(is_uniform && logit <= -1.0);
-    double top = 0.0, total = 0.0;
-    if (can_win) {
-      top = row_integrals_.place_for_class(logit);
-      can_win = top > -infinity<double>();
-    }
-    if (can_win) {
-      for (unsigned count; (count = next_masses_of_class(logit, top)) != 0;) {
-        const double mass = threadIdx.x < count ? memory_.masses[threadIdx.x] : 0.0;
-        total += row_integrals_.total(mass);
-        if (task_.gradients.data == nullptr) continue;
-        if (threadIdx.x < count) {
-          memory_.by_cotangent[threadIdx.x] = 0.0;
-          memory_.alone[threadIdx.x] = mass;
-        }
-        __syncthreads();
-        row_integrals_.integrate(count, Elements{nullptr, ElementType::f64}, integrals_);
-      }
-    }
-    if (threadIdx.x == 0)
-      task_.out.set(row_, !has_meaning ? nan() : can_win ? top + log(total) : -infinity<double>());
-    if (task_.gradients.data != nullptr) write_gradient(index, has_meaning, can_win, total);
-  }
-
-  /// d log P_y / d mu_m = -E_y[r_m] for m != y, where u has the density r_y G / P_y; the gradient
-  /// sums to zero.
-  __device__ void write_gradient(std::int64_t index, bool has_meaning, bool can_win, double total) {
-    double own = 0.0;
-    for_classes([&](std::size_t i) {
-      double value = !has_meaning ? nan() : can_win ? integrals_[i] / total : 0.0;
-      if (static_cast<std::int64_t>(i) == index && has_meaning) value = 0.0;
-      own += value;
-      task_.gradients.set(first_ + i, -value / task_.scale);
-    });
-    own = row_integrals_.total(own);
-    if (threadIdx.x == 0 && has_meaning)
-      task_.gradients.set(first_ + static_cast<std::size_t>(index), own / task_.scale);
-  }
-
-  IntegralMemory& memory_;
-  const Task& task_;
-  std::size_t row_, first_;
-  double* integrals_;
-  RowIntegrals<Law> row_integrals_;
-};
-
-template <class Law>
-__global__ void __launch_bounds__(integral_threads) noise_rows(const __grid_constant__ Task task) {
+__global__ void __launch_bounds__(integral_threads)
+    noise_rows(const __grid_constant__ NoiseTask task) {
   __shared__ IntegralMemory memory;
   for (std::size_t row = blockIdx.x; row < task.rows; row += gridDim.x) {
     NoiseRow<Law>(memory, task, row).compute();
@@ -228,9 +53,9 @@ std::size_t blocks_for(std::size_t rows, std::size_t classes) {
 }
 
 template <class S>
-Task task_for(const NoisyLogits<S>& x, Wanted wanted, void* workspace) {
+NoiseTask task_for(const NoisyLogits<S>& x, Wanted wanted, void* workspace) {
   const bool is_double = sizeof(S) == sizeof(double) || wanted == Wanted::expected_max;
-  Task task = {};
+  NoiseTask task = {};
   task.logits = elements(x.logits);
   task.rows = x.rows;
   task.classes = x.classes;
@@ -243,7 +68,7 @@ Task task_for(const NoisyLogits<S>& x, Wanted wanted, void* workspace) {
   return task;
 }
 
-cudaError_t run(const Task& task, NoiseLaw law, cudaStream_t stream) {
+cudaError_t run(const NoiseTask& task, NoiseLaw law, cudaStream_t stream) {
   const Launch how = {{blocks_for(task.rows, task.classes)}, dim3(integral_threads), 0, stream};
   switch (law) {
     case NoiseLaw::normal: return launch(&noise_rows<NormalNoise>, how, task);
@@ -266,7 +91,7 @@ std::size_t noise_argmax_workspace(std::size_t rows, std::size_t classes) {
 template <class S>
 cudaError_t noise_argmax(const NoisyLogits<S>& x, bool logarithms, S* out, void* workspace,
                          cudaStream_t stream) {
-  Task task =
+  NoiseTask task =
       task_for(x, logarithms ? Wanted::log_probabilities : Wanted::probabilities, workspace);
   task.out = elements(out);
   return run(task, x.noise.law, stream);
@@ -275,7 +100,7 @@ cudaError_t noise_argmax(const NoisyLogits<S>& x, bool logarithms, S* out, void*
 template <class S>
 cudaError_t noise_argmax_vjp(const NoisyLogits<S>& x, const S* cotangents, S* gradients,
                              void* workspace, cudaStream_t stream) {
-  Task task = task_for(x, Wanted::vjp, workspace);
+  NoiseTask task = task_for(x, Wanted::vjp, workspace);
   task.cotangents = elements(cotangents);
   task.out = elements(gradients);
   return run(task, x.noise.law, stream);
@@ -284,7 +109,7 @@ cudaError_t noise_argmax_vjp(const NoisyLogits<S>& x, const S* cotangents, S* gr
 template <class S>
 cudaError_t noise_argmax_expected_max(const NoisyLogits<S>& x, S* values, void* workspace,
                                       cudaStream_t stream) {
-  Task task = task_for(x, Wanted::expected_max, workspace);
+  NoiseTask task = task_for(x, Wanted::expected_max, workspace);
   task.out = elements(values);
   return run(task, x.noise.law, stream);
 }
@@ -292,7 +117,7 @@ cudaError_t noise_argmax_expected_max(const NoisyLogits<S>& x, S* values, void* 
 template <class S>
 cudaError_t noise_argmax_log_prob(const NoisyLogits<S>& x, const std::int64_t* index, S* log_probs,
                                   S* gradients, void* workspace, cudaStream_t stream) {
-  Task task = task_for(x, Wanted::log_prob, workspace);
+  NoiseTask task = task_for(x, Wanted::log_prob, workspace);
   task.index = index;
   task.out = elements(log_probs);
   task.gradients = elements(gradients);

@@ -116,7 +116,8 @@ class RowIntegrals : public RowSums<Law> {
 
  private:
   using RowSums<Law>::law_, RowSums<Law>::memory_, RowSums<Law>::classes_, RowSums<Law>::least_;
-  using RowSums<Law>::kept_, RowSums<Law>::log_cdf_sums;
+  using RowSums<Law>::kept_, RowSums<Law>::log_cdf_sums, RowSums<Law>::point;
+  using RowSums<Law>::point_count_;
 
   /// Coordinates of equal distance from `begin` on, whose log G evaluate() gives.
   __device__ void sample(unsigned begin, Range range, unsigned count) {
@@ -224,8 +225,8 @@ class RowIntegrals : public RowSums<Law> {
     before = -infinity<double>();
     after = infinity<double>();
     higher = 0.0;
-    for (std::size_t j = threadIdx.x; j < classes_; j += integral_threads) {
-      const double at = shifted(j) + Law::break_shift;
+    for (std::size_t j = threadIdx.x; j < point_count_; j += integral_threads) {
+      const double at = point(j) + Law::break_shift;
       if (!Law::is_heavy && !(at > low_ && at < high_)) continue;
       if (at <= u_) {
         before = fmax(before, at);

@@ -1,5 +1,5 @@
 // Sums and integrals over the classes of one row by a block of threads, which has a tile of nodes
-// at a time in its memory:
+// at a time in its memory; few points with weights may stand for the classes:
 //   G(u) = prod_j F(u - mu_j), r_i(u) = f(u - mu_i) / F(u - mu_i).
 // row_integrals_cuda.h says where the nodes lie.
 #pragma once
@@ -10,11 +10,11 @@
 #include <cstdint>
 
 #include "cuda/warp.h"
+#include "noise_argmax/class_cells_cuda.h"
 #include "noise_argmax/laws_cuda.h"
 
 namespace logitkit::cuda {
 
-constexpr unsigned integral_threads = 256;
 constexpr unsigned tile_nodes = 128;
 constexpr unsigned samples = 48;  // with which the ends of the integrals are found
 
@@ -24,6 +24,12 @@ struct Elements {
   void* data;
   ElementType type;
 
+  /// Those from one on, if there are any.
+  __device__ Elements from(std::size_t first) const {
+    if (data == nullptr) return *this;
+    const std::size_t size = type == ElementType::f64 ? 8 : type == ElementType::f32 ? 4 : 2;
+    return {static_cast<unsigned char*>(data) + first * size, type};
+  }
   __device__ double operator[](std::size_t j) const {
     switch (type) {
       case ElementType::f32: return static_cast<const float*>(data)[j];
@@ -46,14 +52,16 @@ struct Elements {
 
 /// What the threads of a block share.
 struct IntegralMemory {
-  double points[integral_threads], weights[integral_threads];  // of a tile of classes
+  double points[integral_threads], counts[integral_threads];  // of a tile of points
+  double weights[integral_threads];
   double partial[2][integral_threads];
   double nodes[tile_nodes], masses[tile_nodes];
   double sums[tile_nodes], weighted[tile_nodes];
-  double by_cotangent[tile_nodes], alone[tile_nodes];  // factors of integrate()
+  double by_cotangent[tile_nodes], alone[tile_nodes];  // for integrate()
   double at[2 * samples], sample_nodes[2 * samples], log_max_cdfs[2 * samples];
   double logs[samples];
   double of_warp[2][integral_threads / warp_size];
+  CellMemory cells;
 };
 
 template <class Law>
@@ -66,7 +74,15 @@ class RowSums {
         logits_(logits),
         first_(first),
         classes_(classes),
+        point_count_(classes),
         scale_(scale) {}
+
+  /// From now on these points stand for the classes, each for as many as its weight says.
+  __device__ void use_points(const double* points, const double* weights, std::size_t count) {
+    points_ = points;
+    weights_ = weights;
+    point_count_ = count;
+  }
 
   /// Finds the largest and the least logit that count. Returns whether the row has a meaning.
   __device__ bool take() {
@@ -100,21 +116,21 @@ class RowSums {
   /// memory.sums[k] = log G of the first nodes.
   __device__ void sum_log_cdfs(unsigned count) { log_cdf_sums(memory_.nodes, count, memory_.sums); }
 
-  /// memory.sums[k] = sum_j r_j, memory.weighted[k] = sum_j weights[j] r_j at the first nodes; null
-  /// weights are not read, and the second sums are zero.
-  [[gnu::noinline]] __device__ void sum_ratios(unsigned count, const Elements& weights) {
+  /// memory.sums[k] = sum_j r_j, memory.weighted[k] = sum_j factors[j] r_j at the first nodes, over
+  /// the points; null factors are not read, and the second sums are zero.
+  [[gnu::noinline]] __device__ void sum_ratios(unsigned count, const Elements& factors) {
     const Slices slices(count, tile_nodes);
     double sum = 0.0, weighted = 0.0;
     const double u = memory_.nodes[slices.lane < count ? slices.lane : 0];
-    for (std::size_t begin = 0; begin < classes_; begin += integral_threads) {
+    for (std::size_t begin = 0; begin < point_count_; begin += integral_threads) {
       const unsigned size = load_points(begin);
-      if (weights.data != nullptr && threadIdx.x < size)
-        memory_.weights[threadIdx.x] = weights[first_ + begin + threadIdx.x];
+      if (factors.data != nullptr && threadIdx.x < size)
+        memory_.weights[threadIdx.x] = factors[begin + threadIdx.x];
       __syncthreads();
       for (unsigned j = slices.slice; slices.lane < count && j < size; j += slices.count) {
         const double r = law_.ratio(u - memory_.points[j]);
-        sum += r;
-        if (weights.data != nullptr) weighted = fma(memory_.weights[j], r, weighted);
+        sum = fma(memory_.counts[j], r, sum);
+        if (factors.data != nullptr) weighted = fma(memory_.weights[j], r, weighted);
       }
     }
     add_slices(slices, 0, sum);
@@ -127,26 +143,26 @@ class RowSums {
     __syncthreads();
   }
 
-  /// integrals[i] += sum_k (weights[i] by_cotangent[k] + alone[k]) r_i(nodes[k]).
-  [[gnu::noinline]] __device__ void integrate(unsigned count, const Elements& weights,
+  /// integrals[i] += sum_k (factors[i] by_factor[k] + alone[k]) r_i(nodes[k]) of all points; null
+  /// factors are zeros.
+  [[gnu::noinline]] __device__ void integrate(unsigned count, const Elements& factors,
+                                              const double* by_factor, const double* alone,
                                               double* integrals) {
-    const Slices slices(classes_, integral_threads);
-    for (std::size_t begin = 0; begin < classes_; begin += slices.width) {
+    const Slices slices(point_count_, integral_threads);
+    for (std::size_t begin = 0; begin < point_count_; begin += slices.width) {
       const std::size_t i = begin + slices.lane;
       double sum = 0.0;
-      if (i < classes_) {
-        const double point = shifted(i);
-        const double weight = weights.data != nullptr ? weights[first_ + i] : 0.0;
+      if (i < point_count_) {
+        const double at = point(i), factor = factors.data != nullptr ? factors[i] : 0.0;
         for (unsigned k = slices.slice; k < count; k += slices.count)
-          sum = fma(fma(weight, memory_.by_cotangent[k], memory_.alone[k]),
-                    law_.ratio(memory_.nodes[k] - point), sum);
+          sum = fma(fma(factor, by_factor[k], alone[k]), law_.ratio(memory_.nodes[k] - at), sum);
       }
       if (slices.count > 1) {  // and there is but one round
         add_slices(slices, 0, sum);
         __syncthreads();
         if (slices.slice == 0) sum = sum_of_slices(slices, 0, slices.lane);
       }
-      if (slices.slice == 0 && i < classes_) integrals[i] += sum;
+      if (slices.slice == 0 && i < point_count_) integrals[i] += sum;
     }
     __syncthreads();
   }
@@ -181,11 +197,11 @@ class RowSums {
     const Slices slices(count, tile_nodes);
     double sum = 0.0;
     const double u = nodes[slices.lane < count ? slices.lane : 0];
-    for (std::size_t begin = 0; begin < classes_; begin += integral_threads) {
+    for (std::size_t begin = 0; begin < point_count_; begin += integral_threads) {
       const unsigned size = load_points(begin);
       __syncthreads();
       for (unsigned j = slices.slice; slices.lane < count && j < size; j += slices.count)
-        sum += law_.log_cdf(u - memory_.points[j]);
+        sum = fma(memory_.counts[j], law_.log_cdf(u - memory_.points[j]), sum);
     }
     add_slices(slices, 0, sum);
     __syncthreads();
@@ -193,10 +209,15 @@ class RowSums {
     __syncthreads();
   }
 
+  /// Where a point lies that stands for classes, or is one.
+  __device__ double point(std::size_t i) const {
+    return points_ != nullptr ? points_[i] : shifted(i);
+  }
+
   Law law_;
   IntegralMemory& memory_;
   const Elements& logits_;
-  std::size_t first_, classes_;
+  std::size_t first_, classes_, point_count_;
   double scale_, max_ = 0.0, least_ = 0.0;
   double kept_ = 0.0;  // how many classes count, of a law in a table
 
@@ -227,15 +248,19 @@ class RowSums {
     return sum;
   }
 
-  /// Puts the shifted logits from `begin` on into memory; the next barrier makes them visible.
+  /// Puts the points from `begin` on into memory; the next barrier makes them visible.
   __device__ unsigned load_points(std::size_t begin) {
-    const std::size_t rest = classes_ - begin;
+    const std::size_t rest = point_count_ - begin;
     const unsigned size = rest < integral_threads ? static_cast<unsigned>(rest) : integral_threads;
     __syncthreads();
-    if (threadIdx.x < size) memory_.points[threadIdx.x] = shifted(begin + threadIdx.x);
+    if (threadIdx.x < size) {
+      memory_.points[threadIdx.x] = point(begin + threadIdx.x);
+      memory_.counts[threadIdx.x] = weights_ != nullptr ? weights_[begin + threadIdx.x] : 1.0;
+    }
     return size;
   }
 
+  const double *points_ = nullptr, *weights_ = nullptr;  // null: the classes themselves
   unsigned turn_ = 0;
 };
 

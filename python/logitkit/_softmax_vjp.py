@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ._backend import as_array
+from ._backend import as_array, gpu_bridge_for
 from ._lines import compute_type, delivered, normalized, reduced, result_type
 from ._softmax import softmax
 
@@ -65,6 +65,8 @@ def softmax_vjp(y: Any, g: Any, /, axis: int | tuple[int, ...] | None = None) ->
     >>> softmax_vjp(y, [0.0, 0.0, 1.0])
     array([-0.125, -0.125,  0.25 ])
     """
+    if (bridge := gpu_bridge_for(y)) is not None:
+        return bridge.softmax_vjp(y, g, axis)
     shape, y, g, axes, dtype = _checked(y, g, axis)
     result = y * g
     dot = result.sum(axis=axes, keepdims=True, dtype=np.float64).astype(result.dtype)
@@ -124,6 +126,8 @@ def log_softmax_vjp(y: Any, g: Any, /, axis: int | tuple[int, ...] | None = None
     >>> log_softmax_vjp(y, [0.0, 0.0, 1.0])
     array([-0.25, -0.25,  0.5 ])
     """
+    if (bridge := gpu_bridge_for(y)) is not None:
+        return bridge.log_softmax_vjp(y, g, axis)
     shape, y, g, axes, dtype = _checked(y, g, axis)
     total = g.sum(axis=axes, keepdims=True, dtype=np.float64).astype(g.dtype)
     result = np.exp(y)
@@ -186,6 +190,8 @@ def logsumexp_vjp(
     array([[ 0.25,  0.25,  0.5 ],
            [-3.  , -1.  , -4.  ]])
     """
+    if (bridge := gpu_bridge_for(x)) is not None:
+        return bridge.logsumexp_vjp(x, g, axis, keepdims)
     x, g = as_array(x), as_array(g)
     given, dtype = x.shape, _real_type(x, g)
     x = np.atleast_1d(x).astype(compute_type(dtype), copy=False)

@@ -170,6 +170,22 @@ def test_arrays_of_jax(name, device):
         check_gradient(dense(), CASES[name], move)
 
 
+@pytest.mark.parametrize("name", PACKED)
+def test_packed_arrays_of_jax(name, device):
+    jax = pytest.importorskip("jax")
+    if device != "cpu" and jax.default_backend() not in ("gpu", "cuda"):
+        pytest.skip("JAX has no GPU")
+
+    def move(x):
+        return jax.numpy.asarray(x) if isinstance(x, np.ndarray) else x
+
+    arrays = normal(10, 4, 24), normal(12, 2, 24), normal(12, 2, 40)
+    options = {"cu_seqlens_q": [0, 3, 3, 10], "cu_seqlens_k": [0, 4, 5, 12], **PACKED[name]}
+    check(arrays, options, move)
+    if name != "schedule of heads":  # whose parameter has no gradient there
+        check_gradient(arrays, options, move)
+
+
 @pytest.mark.parametrize("library", ["torch", "jax"])
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_parts_merge(count, library, device):

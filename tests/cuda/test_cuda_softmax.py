@@ -175,8 +175,6 @@ def test_bad_arguments(device):
         cuda.softmax(x, 2)
     with pytest.raises(ValueError, match="scale"):
         cuda.softmax_stats(x, scale=-1.0)
-    with pytest.raises(NotImplementedError, match="weights"):
-        cuda.logsumexp(x, b=x)
 
 
 def test_the_private_module_refuses_what_does_not_fit(device):

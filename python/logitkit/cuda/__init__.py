@@ -34,6 +34,7 @@ from ._noise_argmax import (
     noise_argmax_probs,
     noise_argmax_vjp,
 )
+from ._noise_sample import noise_argmax_sample
 from ._random import (
     gumbel_argmax,
     gumbel_top_k,
@@ -44,6 +45,7 @@ from ._random import (
     random_uniform,
 )
 from ._softmax import log_softmax, logsumexp, softmax, softmax_stats
+from ._softmax_vjp import log_softmax_vjp, logsumexp_vjp, softmax_vjp
 
 __all__ = [
     "BuildInfo",
@@ -61,12 +63,15 @@ __all__ = [
     "linear_argmax",
     "linear_topk",
     "log_softmax",
+    "log_softmax_vjp",
     "logsumexp",
+    "logsumexp_vjp",
     "merge_attention",
     "noise_argmax_expected_max",
     "noise_argmax_log_prob",
     "noise_argmax_log_probs",
     "noise_argmax_probs",
+    "noise_argmax_sample",
     "noise_argmax_vjp",
     "random_bits",
     "random_exponential",
@@ -75,6 +80,7 @@ __all__ = [
     "random_uniform",
     "softmax",
     "softmax_stats",
+    "softmax_vjp",
 ]
 
 

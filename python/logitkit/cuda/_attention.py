@@ -11,6 +11,7 @@ from ._arrays import workspace as bytes_for
 from ._attention_parts import attention_in_parts, suits
 from ._attention_sequences import (
     Placed,
+    as_written,
     band,
     by_head,
     detached,
@@ -85,7 +86,8 @@ def attention(a: Any, *, stats: Collection[str] = _STATS) -> AttentionArrays:
         entropy=entropy,
         max_logit=max_logit,
     )
-    return found
+    views = (out, logsumexp, entropy, max_logit)
+    return AttentionArrays(*(as_written(x, of, a) for x, of in zip(found, views, strict=True)))
 
 
 def attention_gradient(
@@ -113,11 +115,13 @@ def attention_gradient(
     scale = _zeros(tuple(a.scale.shape), kind, a.query)
     outgoing = tuple(by_head(x, a) for x in (query, key, value, scale))
     bias = None
+    given = (query, key, value, scale)
     if wants_bias:
         bias = _of_bias(a, at, incoming, outgoing)
     else:
         _pull_back(a, at, incoming, outgoing, None)
     sinks = None if a.sinks is None else _of_sinks(_of_heads(a, "sinks", at), incoming)
+    query, key, value, scale = (as_written(x, of, a) for x, of in zip(given, outgoing, strict=True))
     return GradientArrays(query, key, value, bias, scale, sinks)
 
 

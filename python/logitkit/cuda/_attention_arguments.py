@@ -13,7 +13,7 @@ from .._attention._problem import check_numbers
 from .._attention._visible import window_limits
 from .._shapes import check_broadcast
 from ..reference._attention_scale import AttentionScale
-from ._arrays import compute_name, dtype_name, is_immutable, namespace_of
+from ._arrays import compute_name, dtype_name, namespace_of
 from ._attention import visible_keys
 from ._attention_sequences import placed
 
@@ -54,11 +54,6 @@ def lowered_arguments(
     check_numbers(causal_alignment, softcap, threads)
     packed, paged = cu_seqlens_q is not None, block_table is not None
     check_shapes(tuple(query.shape), tuple(key.shape), tuple(value.shape), packed, paged)
-    if packed and is_immutable(query):
-        raise TypeError(
-            "packed batches of JAX's arrays have no CUDA kernel: pass one sequence at a time, or "
-            "arrays of CuPy by cupy.from_dlpack"
-        )
     left, right = window_limits(window)
     query, key, value, rows, lead = _laid_out(query, key, value, packed, paged)
     compute = compute_name(query)

@@ -21,7 +21,7 @@ def attention(query: Any, key: Any, value: Any, /, **options: Any) -> Any:
     ----------
     query, key, value : array on a GPU
         Of ``float16``, ``bfloat16``, ``float32`` or ``float64``, in the shapes that
-        :func:`logitkit.attention` takes. Arrays of JAX are not packed.
+        :func:`logitkit.attention` takes. Packed ones of JAX are copied into another order.
     **options
         The keyword arguments of :func:`logitkit.attention`. `mask` and `bias` are arrays on the
         GPU too; the others may be numbers and sequences of numbers. `threads` means nothing.

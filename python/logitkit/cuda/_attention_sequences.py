@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from .._attention._layout import check_together
-from ._arrays import dense, dense_rows, dtype_name, namespace_of
+from ._arrays import dense, dense_rows, dtype_name, is_immutable, namespace_of
 
 # `a` below is logitkit._attention._arguments.Arguments.
 #
@@ -64,6 +64,14 @@ def by_head(x: Any, a: Any, dtype: str | None = None) -> Any:
     if a.cu_seqlens_q is None:
         return x
     return xp.permute_dims(x, (1, 0, *range(2, x.ndim)))[None, ...]
+
+
+def as_written(x: Any, of_heads: Any, a: Any) -> Any:
+    """Return `x`, of which the kernel wrote into `of_heads`, what by_head() made of it."""
+    if x is None or a.cu_seqlens_q is None or not is_immutable(x):
+        return x
+    # A view is a copy in JAX: what was written goes back to the order of rows.
+    return namespace_of(x).permute_dims(of_heads[0], (1, 0, *range(2, x.ndim)))
 
 
 def detached(x: Any) -> Any:

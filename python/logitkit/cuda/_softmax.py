@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from ..reference import SoftmaxStats
 from ._arrays import (
     Lines,
@@ -18,6 +20,7 @@ from ._arrays import (
     workspace,
 )
 from ._device import kernels
+from ._weighted_logsumexp import log_of_sum, sign
 
 
 @with_wide_types
@@ -39,43 +42,46 @@ def logsumexp(
         Log-weights, in nats: real numbers.
     axis : int or tuple of ints, optional
         The axis, or the axes, of `n` elements in all that are summed over. Default: all of them.
-    b : None
-        Weights are computed on arrays in main memory and PyTorch's tensors only.
+    b : array on a GPU or array_like, optional
+        Weights of the terms, broadcast against `a`; negative ones subtract. A weight of zero drops
+        its term, even an infinite one or NaN. Default: all are one.
     keepdims : bool, optional
         Whether the axes that are summed over stay, with length one.
     return_sign : bool, optional
-        Whether to return the sign of the sum too, which is 1 where there is a term, else 0.
+        Whether to return the logarithm of the absolute value of the sum, and its sign. Without
+        it the logarithm of a negative sum is NaN.
     out : array on a GPU, optional
         Where to write the result.
 
     Returns
     -------
     result : array, shape of `a` without `axis`
-        In the type of `a`, or ``float64`` for integers. Within 2^-21 (1 + abs(result)) of the
-        exact value in ``float32``, 2^-49 in ``float64``.
+        In the type of `a` and `b`, or ``float64`` for integers. Without weights within
+        2^-21 (1 + abs(result)) of the exact value in ``float32``, 2^-49 in ``float64``.
     sign : array, shape of `result`
-        Only with `return_sign`.
+        Only with `return_sign`: 1, 0 or -1, or NaN.
 
     Raises
     ------
     TypeError
-        If `a` does not hold real numbers, or `out` is of another type than the result.
-    NotImplementedError
-        If `b` is given.
+        If `a` or `b` does not hold real numbers, or `out` is of another type than the result.
     ValueError
-        If `out` has another shape than the result.
+        If `b` cannot be broadcast against `a`, or `out` has another shape than the result.
     numpy.exceptions.AxisError
         If `a` has no such `axis`.
 
     See Also
     --------
     logitkit.logsumexp : The same for arrays in main memory.
+
+    Notes
+    -----
+    Weighted sums have no kernel of their own: the array's library computes them, in ``float64``.
+    Terms that cancel each other leave the digits of the others.
     """
-    if b is not None:
-        raise NotImplementedError(
-            "logsumexp has no CUDA kernel with weights: add log(b) to a where b > 0"
-        )
     a = as_floating(a)
+    if b is not None:
+        return _weighted(a, b, axis, keepdims, return_sign, out)
     lines = Lines.of(a, axis)
     outer, _, inner = lines.array.shape
     result = empty((outer, inner), dtype_name(a), a)
@@ -200,6 +206,30 @@ def softmax_stats(x: Any, axis: int | tuple[int, ...] = -1, *, scale: float = 1.
     stats = empty((4, outer, inner), compute_name(x), x)
     queue(kernels().softmax_stats, lines.array, float(scale), stats, _memory(lines, 2))
     return SoftmaxStats(*(lines.reduced(stats[k], keepdims=False) for k in range(4)))
+
+
+def _weighted(a: Any, b: Any, axis: Any, keepdims: bool, return_sign: bool, out: Any) -> Any:
+    xp = namespace_of(a)
+    if isinstance(b, (int, float)):
+        b = xp.full((), b, dtype=a.dtype, device=a.device)
+    b = as_floating(b if type(b) is type(a) else xp.asarray(np.asarray(b), device=a.device))
+    dtype = a.dtype if dtype_name(a) == dtype_name(b) else xp.result_type(a, b)
+    try:
+        shape = np.broadcast_shapes(tuple(a.shape), tuple(b.shape))
+    except ValueError:
+        raise ValueError(
+            f"cannot broadcast a of shape {tuple(a.shape)} against b of shape {tuple(b.shape)}"
+        ) from None
+    wide = [xp.broadcast_to(xp.astype(x, xp.float64), shape) for x in (a, b)]
+    lines, weights = (Lines.of(x, axis) for x in wide)
+    found = log_of_sum(lines.array, weights.array)
+    log = found.log
+    if not return_sign:
+        log = xp.where(found.total < 0.0, xp.full_like(log, float("nan")), log)
+    result = delivered(lines.reduced(xp.astype(log, dtype), keepdims), out)
+    if not return_sign:
+        return result
+    return result, lines.reduced(xp.astype(sign(found.total), dtype), keepdims)
 
 
 def _along(x: Any, axis: Any, out: Any, *, is_log: bool) -> Any:

@@ -10,10 +10,12 @@ import numpy as np
 import torch
 from torch.autograd.function import once_differentiable
 
+from .. import cuda
+from ..cuda._noise_sample import noise_sums
 from ..distributions import _argmax_noise, _class_arguments, _sampling
 from ..distributions._noise import Noise
 from ..losses._fenchel_young import is_named, name_of
-from ._noise_argmax import expected_max, log_probability, probabilities
+from ._noise_argmax import expected_max, log_probability, probabilities, score, vjp
 from ._tensors import as_array, as_tensor, compute_type, is_memory, result_type
 
 
@@ -48,7 +50,8 @@ class ArgmaxNoise(_argmax_noise.ArgmaxNoise):
     Parameters
     ----------
     logits : Tensor, shape (..., n)
-        The logits, in main memory.
+        The logits, in main memory or on a GPU. There results have one derivative, laws are those
+        that `logitkit.cuda` has kernels for, and classes out of range give NaN.
     noise : Noise, optional
         The law of the noise; normal by default.
     scale : float, optional
@@ -100,8 +103,17 @@ class ArgmaxNoise(_argmax_noise.ArgmaxNoise):
         return int(self._tensor.shape[-1])
 
     @property
+    def _is_on_gpu(self) -> bool:
+        return bool(self._tensor.is_cuda)
+
+    @property
     def _arrays(self) -> Any:
         """The same distribution of arrays."""
+        if self._is_on_gpu:
+            raise TypeError(
+                f"this has no CUDA kernel for {self.noise} noise and rule={self.rule!r}: pass "
+                "logits.cpu()"
+            )
         array = as_array(self._tensor.detach().contiguous())
         return _argmax_noise.ArgmaxNoise(
             array, self.noise, self.scale, rule=self.rule, nodes=self.nodes
@@ -154,10 +166,18 @@ class ArgmaxNoise(_argmax_noise.ArgmaxNoise):
 
     def score(self, value: Any) -> Any:
         """Return the gradient of `log_prob` with respect to the logits."""
+        if self._is_on_gpu and (name := self._named) is not None:
+            value = torch.as_tensor(value, dtype=torch.int64, device=self._tensor.device)
+            shape = torch.broadcast_shapes(value.shape, self._tensor.shape[:-1])
+            rows = self._tensor.detach().expand(*shape, self.num_classes)
+            return self._typed(score(rows, value.expand(shape), name, self.scale))
         return self._typed(as_tensor(self._arrays.score(np.asarray(value))))
 
     def vjp(self, cotangent: Any) -> Any:
         """Return the product of a cotangent with the Jacobian of `probs`."""
+        if self._is_on_gpu and (name := self._named) is not None:
+            g = torch.as_tensor(cotangent).to(self._tensor).expand(self._tensor.shape)
+            return self._typed(vjp(self._tensor.detach(), g, name, self.scale))
         cotangent = as_array(torch.as_tensor(cotangent).to(self._tensor.dtype))
         return self._typed(as_tensor(self._arrays.vjp(cotangent)))
 
@@ -194,10 +214,18 @@ class ArgmaxNoise(_argmax_noise.ArgmaxNoise):
 
     def sample(self, sample_shape: int | Sequence[int] = (), *, rng: Any) -> Any:
         """Draw classes."""
+        if self._is_on_gpu:
+            return cuda.noise_argmax_sample(
+                self._tensor.detach(), self.noise, rng, sample_shape, scale=self.scale
+            )
         return as_tensor(self._arrays.sample(sample_shape, rng=rng))
 
     def sample_k(self, k: int, sample_shape: int | Sequence[int] = (), *, rng: Any) -> Any:
         """Draw classes without replacement."""
+        if self._is_on_gpu:
+            return cuda.noise_argmax_sample(
+                self._tensor.detach(), self.noise, rng, sample_shape, k=k, scale=self.scale
+            )
         return as_tensor(self._arrays.sample_k(k, sample_shape, rng=rng))
 
     def rsample(
@@ -212,8 +240,11 @@ class ArgmaxNoise(_argmax_noise.ArgmaxNoise):
         if not 0.0 < temperature < math.inf:
             raise ValueError(f"expected 0 < temperature < inf, not {temperature}")
         shape = _class_arguments.shape_of_sample(sample_shape)
-        zeros = torch.zeros_like(self._tensor).reshape(-1, self.num_classes)
-        noise = as_tensor(_sampling.sums(as_array(zeros), math.prod(shape), *self._law, rng))
+        zeros = torch.zeros_like(self._tensor).detach().reshape(-1, self.num_classes)
+        if self._is_on_gpu:
+            noise = noise_sums(zeros, math.prod(shape), self.noise, self.scale, rng)
+        else:
+            noise = as_tensor(_sampling.sums(as_array(zeros), math.prod(shape), *self._law, rng))
         sums = self._tensor + noise.reshape(*shape, *self._tensor.shape)
         y = torch.softmax(sums / temperature, dim=-1)
         if straight_through:

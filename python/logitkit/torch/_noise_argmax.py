@@ -93,7 +93,7 @@ class _Probabilities(_OfAll):
 
     @staticmethod
     def pullback(x: Any, noise: str, scale: float, g: Any) -> Any:
-        return _vjp(x, g, noise, scale)
+        return vjp(x, g, noise, scale)
 
     pushforward = pullback  # the Jacobian is symmetric
 
@@ -113,14 +113,14 @@ class _Vjp(_OfAll):
 
     @staticmethod
     def pullback(x: Any, g: Any, noise: str, scale: float, h: Any) -> Any:
-        return _second_vjp(x, g, h, noise, scale), _vjp(x, h, noise, scale)
+        return _second_vjp(x, g, h, noise, scale), vjp(x, h, noise, scale)
 
     @staticmethod
     def pushforward(x: Any, g: Any, noise: str, scale: float, of_x: Any, of_g: Any) -> Any:
         change: Any = 0.0
         if of_x is not None:
             change = _second_vjp(x, g, of_x, noise, scale)
-        return change if of_g is None else change + _vjp(x, of_g, noise, scale)
+        return change if of_g is None else change + vjp(x, of_g, noise, scale)
 
 
 class _SecondVjp(_OfAll):
@@ -159,11 +159,11 @@ class _LogProb:
 
     @staticmethod
     def pullback(x: Any, index: Any, noise: str, scale: float, g: Any) -> Any:
-        return g[..., None] * _score(x, index, noise, scale), None
+        return g[..., None] * score(x, index, noise, scale), None
 
     @staticmethod
     def pushforward(x: Any, index: Any, noise: str, scale: float, t: Any, _: Any) -> Any:
-        return (_score(x, index, noise, scale) * t).sum(-1)
+        return (score(x, index, noise, scale) * t).sum(-1)
 
 
 class _Score(_OfAll):
@@ -200,9 +200,9 @@ class _ScoreVjp(_OfAll):
 
 
 _second_vjp = operator(_SecondVjp)
-_vjp = operator(_Vjp)
+vjp = operator(_Vjp)
 probabilities = operator(_Probabilities)
 expected_max = operator(_ExpectedMax)
 _score_vjp = operator(_ScoreVjp)
-_score = operator(_Score)
+score = operator(_Score)
 log_probability = operator(_LogProb)

@@ -67,7 +67,8 @@ extern uint3 block_index, thread_index;
 void wait_for_block();
 
 /// Waits until all threads of the warp that have not ended are here too; `given` bytes of each
-/// lie then, for its lane, in what is returned, until the warp waits again.
+/// lie then, for its lane, in what is returned, until the warp waits again. Lanes that give
+/// another number of bytes are at another instruction, and end the program.
 struct LaneBytes {
   alignas(16) unsigned char of_lane[warp_size][64];
   unsigned lanes;  // a bit for each that gave something
@@ -76,6 +77,16 @@ const LaneBytes& exchange(const void* given, std::size_t size);
 unsigned lane();
 
 void* shared_bytes();
+
+/// Ends the program with a message unless `holds`: for what a GPU traps, or leaves undefined.
+void require(bool holds, const char* what);
+inline void require_all_lanes(unsigned mask) {
+  require(mask == ~0u, "a mask that leaves lanes out");
+}
+inline void require_aligned(const void* address, std::size_t multiple) {
+  require(reinterpret_cast<std::uintptr_t>(address) % multiple == 0,
+          "an address that is not aligned");
+}
 
 /// Runs `body(context)` for every thread of every block.
 void run(dim3 grid, dim3 block, std::size_t shared_bytes, void (*body)(void*), void* context);
@@ -95,40 +106,48 @@ T from_lane(const LaneBytes& bytes, unsigned lane) {
 #define threadIdx emulation::thread_index
 
 inline void __syncthreads() { emulation::wait_for_block(); }
-inline void __syncwarp(unsigned = ~0u) { emulation::exchange(nullptr, 0); }
+inline void __syncwarp(unsigned mask = ~0u) {
+  emulation::require_all_lanes(mask);
+  emulation::exchange(nullptr, 0);
+}
 inline void __threadfence() {}
 
 template <class T>
-T __shfl_sync(unsigned, T value, int source, int width = 32) {
+T __shfl_sync(unsigned lanes, T value, int source, int width = 32) {
+  emulation::require_all_lanes(lanes);
   const auto& all = emulation::exchange(&value, sizeof(T));
   const unsigned first = emulation::lane() / width * width;
   return emulation::from_lane<T>(all, first + static_cast<unsigned>(source) % width);
 }
 template <class T>
-T __shfl_xor_sync(unsigned, T value, int mask, int = 32) {
+T __shfl_xor_sync(unsigned lanes, T value, int mask, int = 32) {
+  emulation::require_all_lanes(lanes);
   const auto& all = emulation::exchange(&value, sizeof(T));
   return emulation::from_lane<T>(all, emulation::lane() ^ static_cast<unsigned>(mask));
 }
 template <class T>
-T __shfl_down_sync(unsigned, T value, unsigned delta, int width = 32) {
+T __shfl_down_sync(unsigned lanes, T value, unsigned delta, int width = 32) {
+  emulation::require_all_lanes(lanes);
   const auto& all = emulation::exchange(&value, sizeof(T));
   const unsigned lane = emulation::lane();
   return emulation::from_lane<T>(
       all, lane % width + delta < static_cast<unsigned>(width) ? lane + delta : lane);
 }
 template <class T>
-T __shfl_up_sync(unsigned, T value, unsigned delta, int width = 32) {
+T __shfl_up_sync(unsigned lanes, T value, unsigned delta, int width = 32) {
+  emulation::require_all_lanes(lanes);
   const auto& all = emulation::exchange(&value, sizeof(T));
   const unsigned lane = emulation::lane();
   return emulation::from_lane<T>(all, lane % width >= delta ? lane - delta : lane);
 }
 inline unsigned __ballot_sync(unsigned mask, int predicate) {
+  emulation::require_all_lanes(mask);
   const auto& all = emulation::exchange(&predicate, sizeof predicate);
   unsigned votes = 0;
   for (unsigned lane = 0; lane < emulation::warp_size; ++lane)
     if (all.lanes >> lane & 1)
       votes |= static_cast<unsigned>(emulation::from_lane<int>(all, lane) != 0) << lane;
-  return votes & mask;
+  return votes;
 }
 inline int __any_sync(unsigned mask, int predicate) { return __ballot_sync(mask, predicate) != 0; }
 inline int __all_sync(unsigned mask, int predicate) { return __ballot_sync(mask, !predicate) == 0; }

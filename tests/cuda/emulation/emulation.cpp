@@ -16,6 +16,12 @@ namespace emulation {
 dim3 grid_size, block_size;
 uint3 block_index, thread_index;
 
+void require(bool holds, const char* what) {
+  if (holds) return;
+  std::fprintf(stderr, "emulation: %s\n", what);
+  std::abort();
+}
+
 namespace {
 
 enum class State { ready, in_block, in_warp, ended };
@@ -32,6 +38,7 @@ struct Fiber {
 struct Warp {
   // One is written for the next exchange while slow lanes read the last.
   LaneBytes bytes[2];
+  std::size_t size_of_lane[warp_size];
   unsigned parity = 0;
 };
 
@@ -108,10 +115,11 @@ void wake() {
       whole &= fibers[i].state == State::in_block || fibers[i].state == State::ended;
     }
     if (!all) continue;
-    if (some && left) {  // which is undefined, where masks have all lanes
-      std::fputs("emulation: a warp waits for threads that have ended\n", stderr);
-      std::abort();
-    }
+    // Which is undefined, as masks have all lanes.
+    require(!(some && left), "a warp that waits for threads that have ended");
+    for (unsigned i = 1; some && i < end - w * warp_size; ++i)
+      require(warps[w].size_of_lane[i] == warps[w].size_of_lane[0],
+              "a warp whose threads wait at different instructions");
     unsigned& lanes = warps[w].bytes[warps[w].parity].lanes;
     warps[w].parity ^= 1;
     lanes = 0;
@@ -141,10 +149,7 @@ void run_block() {
       if (fibers[i].state == State::ready) ready.push_back(i);
     }
     if (!alive) return;
-    if (ready.empty()) {
-      std::fputs("emulation: threads wait for each other at different barriers\n", stderr);
-      std::abort();
-    }
+    require(!ready.empty(), "threads that wait for each other at different barriers");
     std::shuffle(ready.begin(), ready.end(), order);
     for (const unsigned i : ready) {
       current = i;
@@ -162,7 +167,8 @@ void wait_for_block() { wait(State::in_block); }
 const LaneBytes& exchange(const void* given, std::size_t size) {
   Warp& warp = warps[warp_of(current)];
   LaneBytes& bytes = warp.bytes[warp.parity];
-  if (size > sizeof bytes.of_lane[0]) std::abort();
+  require(size <= sizeof bytes.of_lane[0], "more bytes than a lane can give");
+  warp.size_of_lane[lane()] = size;
   if (size > 0) std::memcpy(bytes.of_lane[lane()], given, size);
   wait(State::in_warp);
   return bytes;

@@ -27,6 +27,9 @@ inline unsigned thread() {
 }  // namespace emulated
 
 inline void copy_async(void* to, const void* from, int count) {
+  emulation::require_aligned(to, 16);
+  emulation::require_aligned(from, 16);
+  emulation::require(count >= 0 && count <= 16, "a copy of other than 0 to 16 bytes");
   emulated::copies[emulated::thread()].push_back({to, from, count});
 }
 

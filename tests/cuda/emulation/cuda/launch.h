@@ -25,10 +25,13 @@ cudaError_t launch(void (*kernel)(Parameters...), const Launch& how, Arguments..
   if (how.grid.none()) return cudaSuccess;
   if (!how.grid.fit()) return cudaErrorInvalidConfiguration;
   constexpr unsigned most_threads = 1024;
-  constexpr std::size_t of_kernel = 64;  // shared memory of its own, which cannot be known here
+  // What attention declares beside it (blocks_cuda.h), for all, as it cannot be known here.
+  constexpr std::size_t declared = 64;
   const std::size_t threads = std::size_t{how.block.x} * how.block.y * how.block.z;
-  const auto most_bytes = static_cast<std::size_t>(emulation::most_shared_bytes());
-  if (threads == 0 || threads > most_threads || how.shared_bytes + of_kernel > most_bytes)
+  const std::size_t most_bytes = must_ask_for(how.shared_bytes)
+                                     ? static_cast<std::size_t>(emulation::most_shared_bytes())
+                                     : shared_without_asking;
+  if (threads == 0 || threads > most_threads || how.shared_bytes + declared > most_bytes)
     return emulation::failed(cudaErrorInvalidValue);
   emulation::run(
       dim3(static_cast<unsigned>(how.grid.x), static_cast<unsigned>(how.grid.y),

@@ -5,6 +5,7 @@
 #include <cuda_fp16.h>
 
 #include <cstring>
+#include <type_traits>
 
 #include "cuda_runtime.h"
 
@@ -35,6 +36,8 @@ float element(const unsigned (&low)[4], const unsigned (&high)[4], int k) {
 
 template <class S>
 void multiply_add(float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2], const S*) {
+  constexpr int needed = std::is_same_v<S, __half> ? 75 : 80;
+  emulation::require(emulation::capability() >= needed, "products that this GPU does not have");
   struct Operands {
     unsigned a[4], b[2];
   } mine;
@@ -62,6 +65,7 @@ void multiply_add(float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2],
 }
 
 inline void load_matrices(unsigned (&x)[4], const void* row) {
+  emulation::require_aligned(row, 16);
   const auto& all = emulation::exchange(&row, sizeof row);
   const unsigned g = emulation::lane() / 4, t = emulation::lane() % 4;
   for (unsigned k = 0; k < 4; ++k)
@@ -69,6 +73,7 @@ inline void load_matrices(unsigned (&x)[4], const void* row) {
 }
 
 inline void load_transposed(unsigned (&x)[4], const void* row) {
+  emulation::require_aligned(row, 16);
   const auto& all = emulation::exchange(&row, sizeof row);
   const unsigned g = emulation::lane() / 4, t = emulation::lane() % 4;
   for (unsigned k = 0; k < 4; ++k) {
