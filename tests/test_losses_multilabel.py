@@ -205,3 +205,21 @@ def test_subsets_where_newtons_identities_return_zero():
         losses.combinatorial_cross_entropy(s, t[None], at_most=2)
     with pytest.raises(ValueError, match="not probabilities"):
         losses.combinatorial_cross_entropy(s, t[None] * 0.5)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16])
+def test_lists_of_short_integers(dtype):
+    """The number of a span, and the one after the last label, may be beyond their type."""
+    rng = np.random.default_rng(2)
+    spans = np.array([[[17, 19], [0, 3]]])
+    x = rng.normal(size=(1, 20, 20))
+    expected = losses.span_cross_entropy(x, spans)
+    assert losses.span_cross_entropy(x, spans.astype(dtype)) == expected
+    s, labels = rng.normal(size=(1, 40_000)), np.array([[100, 3]])
+    expected = losses.sparse_multilabel_cross_entropy(s, labels)
+    assert losses.sparse_multilabel_cross_entropy(s, labels.astype(dtype)) == expected
+
+
+def test_tokens_that_do_not_fit_are_named():
+    with pytest.raises(ValueError, match=r"token_mask that broadcasts to \(4, 3\), .* \(2,\)"):
+        losses.span_cross_entropy(np.zeros((4, 3, 3)), np.zeros((4, 3, 3)), token_mask=[True] * 2)

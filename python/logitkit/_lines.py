@@ -84,6 +84,13 @@ def normalized(axis: Any, ndim: int) -> tuple[int, ...]:
     return tuple(axes)
 
 
+def one_axis(axis: Any, ndim: int) -> int:
+    """Return the one axis that `axis` stands for, from 0 to ``ndim - 1``."""
+    if not hasattr(axis, "__index__"):
+        raise TypeError(f"expected axis as one integer, not {axis!r}")
+    return normalized(axis, ndim)[0]
+
+
 def reduced(shape: tuple[int, ...], axes: tuple[int, ...], keepdims: bool) -> tuple[int, ...]:
     """Return `shape` without `axes`, or with length one there."""
     sizes = enumerate(shape)

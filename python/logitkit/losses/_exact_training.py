@@ -9,9 +9,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._lines import normalized
+from .._lines import one_axis
+from .._real_array import whole_number
 from ._class_rows import check_classes
-from ._namespace import broadcast, cast, floating, is_bool, is_floating, like, namespace_of
+from ._namespace import (
+    broadcast,
+    cast,
+    floating,
+    integers,
+    is_bool,
+    is_floating,
+    like,
+    moveaxis,
+    namespace_of,
+)
 
 
 def standardized(logits: Any, /, *, mask: Any = None) -> Any:
@@ -197,10 +208,10 @@ def truncate_classes(logits: Any, target: Any, /, *, rivals: int, axis: int = -1
     """
     x, dtype = floating("logits", logits)
     xp = namespace_of(x)
-    if rivals < 1:
+    if (rivals := whole_number("rivals", rivals)) < 1:
         raise ValueError(f"expected rivals >= 1, not {rivals}")
-    t = like("target", target, x)
-    (axis,) = normalized(axis, x.ndim) if x.ndim else (0,)
+    t = integers("target", target, x)
+    axis = one_axis(axis, x.ndim) if x.ndim else 0
     rows = tuple(x.shape[:axis]) + tuple(x.shape[axis + 1 :])
     if x.ndim == 0 or tuple(t.shape) != rows:
         raise ValueError(
@@ -209,7 +220,7 @@ def truncate_classes(logits: Any, target: Any, /, *, rivals: int, axis: int = -1
         )
     if is_floating(t) or is_bool(t):
         raise TypeError(f"expected target of integers, the number of each class, not {t.dtype}")
-    x = xp.moveaxis(x, axis, -1)
+    x = moveaxis(x, axis, -1)
     t = xp.where(t < 0, xp.zeros_like(t), t)
     check_classes(t, x.shape[-1])
     own = t[..., None] == xp.arange(x.shape[-1])
@@ -218,7 +229,7 @@ def truncate_classes(logits: Any, target: Any, /, *, rivals: int, axis: int = -1
     order = xp.argsort(-constant, axis=-1, stable=True)
     rank = xp.argsort(order, axis=-1, stable=True)
     kept = xp.where(own | (rank < rivals), x, xp.full_like(x, -math.inf))
-    return cast(xp.moveaxis(kept, -1, axis), dtype)
+    return cast(moveaxis(kept, -1, axis), dtype)
 
 
 class NormalizedGradients(NamedTuple):

@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from .._lines import normalized
+from .._lines import normalized, one_axis
 from .._real_array import real_array
 from .._softmax import softmax
 from ._class_rows import class_rows
@@ -175,7 +175,7 @@ class _Groups(NamedTuple):
 def _groups(s: Any, over: Any, segments: Any, axis: int) -> _Groups:
     """Return the groups of items of `s`, in which the classes come last already."""
     shape = tuple(s.shape[:-1])
-    (class_axis,) = normalized(axis, s.ndim)
+    class_axis = one_axis(axis, s.ndim)
     every = [i for i in range(s.ndim) if i != class_axis]
     if segments is None:
         axes = tuple(every) if over is None else normalized(over, s.ndim)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from .._lines import normalized
+from .._real_array import real_number
 from ._label_rows import check_probabilities
 from ._metric_kernels import AUC, F_SCORE, IOU, MATTHEWS, PRECISION, RECALL
 from ._namespace import cast, floating, is_bool, like, namespace_of
@@ -120,7 +121,7 @@ def smooth_f_score(
         sample_weight,
         reduction,
         denominator,
-        beta=float(beta),
+        beta=real_number("beta", beta),
     )
 
 
