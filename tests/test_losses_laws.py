@@ -341,5 +341,13 @@ def test_errors_name_the_value_and_its_place():
         losses.fenchel_young(x, [0, 1], noise="normal")
     with pytest.raises(ValueError, match="argnums"):
         losses.value_and_grad(losses.focal, 2)(x, [0, 1])
+    with pytest.raises(ValueError, match=r"argnums without repetition, not \(0, 0\)"):
+        losses.value_and_grad(losses.focal, (0, 0))
+    with pytest.raises(TypeError, match=r"argnums as an integer, not 1\.5"):
+        losses.value_and_grad(losses.focal, 1.5)
+    with pytest.raises(ValueError, match="margin to be finite, not nan"):
+        losses.circle_loss(x, x, margin=np.nan)
+    with pytest.raises(ValueError, match=r"threshold that broadcasts to \(2, 3\), .* \(2,\)"):
+        losses.multilabel_labels(x, threshold=[0.0, 1.0])
     with pytest.raises(TypeError, match="loss function"):
         losses.value_and_grad(logitkit.softmax)

@@ -9,7 +9,7 @@ import numpy as np
 from ..reference.losses._multilabel import excess_formula, symmetric_kl_formula
 from ._label_rows import label_rows
 from ._multilabel import MULTILABEL
-from ._namespace import cast, floating, like, moveaxis, namespace_of
+from ._namespace import broadcast, cast, floating, like, moveaxis, namespace_of
 from ._reduction import Reduction, Weighting
 from ._row_loss import RowLoss
 from ._terms import RowTerms, loss
@@ -71,7 +71,8 @@ def multilabel_labels(logits: Any, /, *, threshold: Any = 0.0) -> Any:
     array([ True, False])
     """
     s, _ = floating("logits", logits)
-    return s > like("threshold", threshold, s)
+    level = like("threshold", threshold, s)
+    return s > broadcast("threshold", level, tuple(s.shape))
 
 
 def sigmoid(x: Any) -> Any:

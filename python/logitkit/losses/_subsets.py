@@ -195,6 +195,8 @@ def circle_loss(
     numbers = {"gamma": real_number("gamma", gamma), "margin": real_number("margin", margin)}
     if not 0.0 < numbers["gamma"] < float("inf"):
         raise ValueError(f"expected gamma > 0 and finite, not {gamma}")
+    if not abs(numbers["margin"]) < float("inf"):
+        raise ValueError(f"expected margin to be finite, not {margin}")
     arrays = rows.logits, _truths(rows.target), rows.mask
     return RowTerms(CIRCLE, arrays, rows.weighting, rows.dtype, rows.undo[:1], numbers)
 

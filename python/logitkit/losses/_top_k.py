@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from .._lines import one_axis
 from .._logsumexp import logsumexp
 from .._probability_maps import threshold_top_k
 from .._real_array import whole_number
@@ -250,7 +251,7 @@ def z_loss(
     """
     s, _ = floating("logits", logits)
     xp = namespace_of(s)
-    nothing = xp.zeros_like(moveaxis(s, axis, -1)[..., 0]) > 0.0
+    nothing = xp.zeros_like(moveaxis(s, one_axis(axis, s.ndim), -1)[..., 0]) > 0.0
     rows = class_rows(
         logits,
         1 * nothing if xp is np else nothing.to(xp.int64),
