@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from operator import index
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .._lines import delivered, normalized, result_type
-from .._real_array import real_array
+from .._lines import delivered, one_axis, result_type
+from .._real_array import real_array, whole_number
 
 Array = NDArray[np.float64]
 
@@ -18,7 +17,7 @@ Array = NDArray[np.float64]
 def map_rows(of_rows: Callable[[Array], Array], x: Any, axis: int) -> Any:
     """Return `of_rows` of the lines of `x` along `axis`; NaN for lines without a softmax."""
     x = real_array("x", x)
-    (line,) = normalized(index(axis), x.ndim)
+    line = one_axis(axis, x.ndim)
     rows, shape = _rows(x, line)
     result = np.full(rows.shape, np.nan)
     usable = _usable(rows)
@@ -32,7 +31,7 @@ def pull_back(of_rows: Callable[[Array, Array], Array], x: Any, g: Any, axis: in
     x, g = real_array("x", x), real_array("g", g)
     if x.shape != g.shape:
         raise ValueError(f"expected g of shape {x.shape}, that of x, not {g.shape}")
-    (line,) = normalized(index(axis), x.ndim)
+    line = one_axis(axis, x.ndim)
     rows, shape = _rows(x, line)
     masked = rows == -np.inf
     cotangents = np.where(masked, 0.0, _rows(g, line)[0])
@@ -86,7 +85,7 @@ def threshold_pull_back(slope: Array, g: Array) -> Array:
 
 def checked_k(k: int, n: int) -> int:
     """Return `k` if it counts some of `n` classes, or say what is wrong."""
-    k = index(k)
+    k = whole_number("k", k)
     if not 1 <= k <= n:
         raise ValueError(f"expected k from 1 to the {n} classes, not {k}")
     return k

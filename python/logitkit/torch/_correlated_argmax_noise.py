@@ -158,7 +158,9 @@ class CorrelatedArgmaxNoise(_correlated_argmax_noise.CorrelatedArgmaxNoise):
 
     def vjp(self, cotangent: Any) -> Any:
         """Return the product of a cotangent with the Jacobian of `probs`, as tensors."""
-        found = self._arrays.vjp(as_array(torch.as_tensor(cotangent)))
+        if isinstance(cotangent, torch.Tensor):
+            cotangent = as_array(cotangent)
+        found = self._arrays.vjp(cotangent)
         return type(found)(*(as_tensor(x).to(result_type(self.logits)) for x in found))
 
     def sample(self, sample_shape: int | Sequence[int] = (), *, rng: Any) -> Any:

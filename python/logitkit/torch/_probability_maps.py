@@ -2,17 +2,17 @@
 
 import math
 from collections.abc import Callable
-from operator import index
 from typing import Any
 
 import torch
 from numpy.typing import ArrayLike
 
 from .. import _probability_maps as maps
-from .._lines import normalized
+from .._lines import one_axis
 from .._probability_maps._rows import checked_k
 from .._probability_maps._smooth_top_k import checked_law
 from .._probability_maps._softmax_forms import checked_order
+from .._real_array import real_number
 from ._operator import operator
 from ._softmax import softmax
 from ._tensors import as_array, result_type
@@ -149,7 +149,7 @@ def _taylor_parts(x: Any, dim: Any, order: int, v: Any) -> tuple[Any, Any, Any]:
 def _apply(function: Callable[..., Any], x: Any, axis: int) -> Any:
     """Return `function` of `x` and the axis, half types and integers by way of float64."""
     dtype = result_type(x)
-    dim = normalized(index(axis), x.dim())
+    dim = (one_axis(axis, x.dim()),)
     if x.dtype in (torch.float32, torch.float64):
         return function(x, dim)
     return function(x.to(torch.float64), dim).to(dtype)
@@ -167,7 +167,7 @@ def entmax15(x: Any, /, axis: int = -1) -> Any:
 
 def entmax(x: Any, /, axis: int = -1, *, alpha: float = 1.5) -> Any:
     """Entmax of a tensor, for a number alpha of at least 1."""
-    alpha = float(alpha)
+    alpha = real_number("alpha", alpha)
     if not 1.0 <= alpha < _INF:
         raise ValueError(f"expected 1 <= alpha < inf, not {alpha}")
     return _apply(lambda y, dim: entmax_op(y, dim, alpha), x, axis)
@@ -197,7 +197,7 @@ def margin_softmax(x: Any, target: ArrayLike, /, axis: int = -1, *, margin: floa
     maps.margin_softmax(  # for its checks
         torch.zeros(x.shape).numpy(), classes.detach().numpy(), axis, margin=margin
     )
-    (dim,) = normalized(index(axis), x.dim())
+    dim = one_axis(axis, x.dim())
     lowered = torch.zeros_like(x, dtype=result_type(x))
     lowered.scatter_(dim, classes.to(torch.int64).unsqueeze(dim), margin)
     return softmax(x - lowered, dim)
@@ -254,5 +254,5 @@ def _polynomials(x: Any, k: int) -> list[Any]:
 
 def _checked_k(x: Any, axis: int, k: int) -> int:
     """Return `k` if each line has so many classes that are not masked."""
-    (dim,) = normalized(index(axis), x.dim())
+    dim = one_axis(axis, x.dim())
     return checked_k(k, x.shape[dim])
