@@ -11,6 +11,7 @@ import logitkit.torch  # noqa: F401, registers the operators
 from logitkit.distributions import (
     ArgmaxNoise,
     Cauchy,
+    CorrelatedArgmaxNoise,
     Exponential,
     Gumbel,
     Laplace,
@@ -19,7 +20,9 @@ from logitkit.distributions import (
     Probit,
     ReversedExponential,
     Uniform,
+    margin_softmax,
 )
+from logitkit.random import gumbel_argmax
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit")
 
@@ -278,3 +281,45 @@ def test_classes_that_do_not_fit_the_batch_are_named():
         p.log_prob("a")
     with pytest.raises(TypeError, match="cotangent of real numbers"):
         p.vjp("a")
+
+
+def test_relaxed_draws_in_transforms():
+    """The noise is that of the same rows outside, so that a mapped one is drawn for each alike."""
+    x = torch.randn(2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+    def total(logits):
+        return ArgmaxNoise(logits).rsample(5, rng=1, temperature=0.5)[..., 0].sum()
+
+    leaf = x.clone().requires_grad_()
+    total(leaf).backward()
+    torch.testing.assert_close(torch.func.grad(total)(x), leaf.grad)
+    torch.testing.assert_close(torch.vmap(total)(x), torch.stack([total(row) for row in x]))
+
+
+def test_elements_that_cannot_be_read_are_named():
+    x = torch.zeros(2, 3)
+    with pytest.raises(TypeError, match=r"elements can be read: .* outside of torch\.vmap"):
+        torch.vmap(lambda row: ArgmaxNoise(row).sample(rng=0))(x)
+    with pytest.raises(TypeError, match="in main memory, not on meta"):
+        ArgmaxNoise(x.to("meta")).sample(rng=0)
+    with pytest.raises(TypeError, match="expected logits as a tensor whose elements"):
+        torch.func.grad(lambda y: CorrelatedArgmaxNoise(y, torch.ones(3, 1)).probs[0, 0])(x)
+    with pytest.raises(TypeError, match="expected logits as a tensor whose elements"):
+        torch.vmap(lambda row: gumbel_argmax(row, 0))(x)
+
+
+def test_margin_softmax_in_transforms():
+    x = torch.randn(2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    y = torch.tensor([0, 2])
+    whole = margin_softmax(x, y, margin=0.3)
+    np.testing.assert_allclose(whole, margin_softmax(x.numpy(), y.numpy(), margin=0.3), rtol=1e-14)
+    torch.testing.assert_close(
+        torch.vmap(lambda a, b: margin_softmax(a, b, margin=0.3))(x, y), whole
+    )
+    jacobian = torch.func.jacrev(lambda a: margin_softmax(a, y, margin=0.3))(x)
+    leaf = x.clone().requires_grad_()
+    margin_softmax(leaf, y, margin=0.3)[0, 1].backward()
+    torch.testing.assert_close(jacobian[0, 1], leaf.grad)
+    for target in ([0, 3], torch.tensor([0, 3])):
+        with pytest.raises(ValueError, match=r"targets from 0 to 2, not 3 at \(1,\)"):
+            margin_softmax(x, target)

@@ -316,8 +316,19 @@ def _margin_shift(x: Any, target: ArrayLike, axis: int, margin: float) -> tuple[
     """Return `x`, and what is taken from it: the margin at the targets, in the type of x."""
     x = real_array("x", x)
     line = one_axis(axis, x.ndim)
+    y, margin = checked_margin(x.shape, target, line, margin)
+    x = x if x.dtype.kind not in "biu" else x.astype(np.float64)
+    shift = np.zeros_like(x)
+    np.put_along_axis(shift, np.expand_dims(y, line), margin, axis=line)
+    return x, shift
+
+
+def checked_margin(
+    of_x: tuple[int, ...], target: ArrayLike, line: int, margin: float
+) -> tuple[Any, float]:
+    """Return targets as int64, one for each line of an array of this shape, and the margin."""
     y = np.asarray(target)
-    n, shape = x.shape[line], x.shape[:line] + x.shape[line + 1 :]
+    n, shape = of_x[line], of_x[:line] + of_x[line + 1 :]
     if y.dtype.kind not in "iu" and y.size:
         raise TypeError(f"expected target of integers, not {y.dtype}")
     if y.shape != shape:
@@ -327,7 +338,4 @@ def _margin_shift(x: Any, target: ArrayLike, axis: int, margin: float) -> tuple[
     if (bad := (y < 0) | (y >= n)).any():
         place = tuple(map(int, np.argwhere(bad)[0]))
         raise ValueError(f"expected targets from 0 to {n - 1}, not {y[place]} at {place}")
-    x = x if x.dtype.kind not in "biu" else x.astype(np.float64)
-    shift = np.zeros_like(x)
-    np.put_along_axis(shift, np.expand_dims(y.astype(np.int64), line), margin, axis=line)
-    return x, shift
+    return y.astype(np.int64), margin

@@ -14,7 +14,9 @@ from ..distributions import _argmax_noise, _class_arguments, _sampling
 from ..distributions._noise import Noise
 from ..losses._fenchel_young import is_named, name_of
 from ._noise_argmax import expected_max, log_probability, probabilities
-from ._tensors import as_array, as_tensor, compute_type, is_memory, result_type
+from ._tensors import as_array, as_tensor, compute_type, elements, is_memory, result_type
+
+_ARRAYS = {torch.float32: np.float32, torch.float64: np.float64}
 
 
 class _FirstOrder(torch.autograd.Function):
@@ -102,7 +104,7 @@ class ArgmaxNoise(_argmax_noise.ArgmaxNoise):
     @property
     def _arrays(self) -> Any:
         """The same distribution of arrays."""
-        array = as_array(self._tensor.detach().contiguous())
+        array = np.ascontiguousarray(elements("logits", self._tensor))
         return _argmax_noise.ArgmaxNoise(
             array, self.noise, self.scale, rule=self.rule, nodes=self.nodes
         )
@@ -220,8 +222,11 @@ class ArgmaxNoise(_argmax_noise.ArgmaxNoise):
         """Draw relaxed one-hot vectors; with `straight_through` hard ones of the same gradient."""
         temperature = _class_arguments.temperature_of_sample(temperature)
         shape = _class_arguments.shape_of_sample(sample_shape)
-        zeros = torch.zeros_like(self._tensor).reshape(-1, self.num_classes)
-        noise = as_tensor(_sampling.sums(as_array(zeros), math.prod(shape), *self._law, rng))
+        # Not from a tensor: inside of torch.func that would be one without elements.
+        zeros = np.zeros(
+            (math.prod(self.batch_shape), self.num_classes), _ARRAYS[self._tensor.dtype]
+        )
+        noise = as_tensor(_sampling.sums(zeros, math.prod(shape), *self._law, rng))
         sums = self._tensor + noise.reshape(*shape, *self._tensor.shape)
         # From the largest, which keeps its place however small the temperature is.
         gaps = (sums - sums.detach().amax(dim=-1, keepdim=True)).double()
