@@ -244,3 +244,17 @@ def test_tensors():
 
     compiled = torch.compile(recipe, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(x), recipe(x), rtol=1e-13, atol=0.0)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: losses.GeometricSchedule("10"),
+        lambda: losses.LinearSchedule(None, 1.0),
+        lambda: losses.CrossEntropyFirst(start="0"),
+        lambda: losses.LinearSchedule(0.0, 1.0)("a"),
+    ],
+)
+def test_schedules_of_what_is_no_number(call):
+    with pytest.raises(TypeError, match="as one number, not"):
+        call()

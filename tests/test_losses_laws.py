@@ -315,7 +315,7 @@ def test_errors_name_the_value_and_its_place():
         losses.multilabel_cross_entropy(x, [[0, 1, 1], [2, 0, 0]])
     with pytest.raises(ValueError, match=r"shape \(2,\)"):
         losses.focal(x, [0, 1, 2])
-    with pytest.raises(ValueError, match=r"expected prior > 0, not 0\.0 of class 1"):
+    with pytest.raises(ValueError, match=r"expected prior > 0 and finite, not 0\.0 of class 1"):
         losses.logit_adjusted_cross_entropy(x, [0, 1], prior=[1.0, 0.0, 1.0])
     with pytest.raises(ValueError, match="reduction"):
         losses.focal(x, [0, 1], reduction="avg")

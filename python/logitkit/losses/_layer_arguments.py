@@ -8,7 +8,7 @@ import numpy as np
 
 from .._lines import compute_type
 from .._lines import result_type as result_type_of
-from .._real_array import real_array
+from .._real_array import real_array, real_number
 from ._class_rows import check_classes, check_distribution, class_numbers, kept_rows
 from ._layer_kernel import LayerNumbers
 from ._namespace import cast, integers, is_bool, is_floating, namespace_of, tensors_for
@@ -95,6 +95,6 @@ def type_of(x: Any, dtype: Any) -> Any:
 def layer_numbers(softcap: float | None, label_smoothing: float, z_loss: float) -> LayerNumbers:
     """Return the numbers, checked."""
     label_smoothing, z_loss = class_numbers(label_smoothing, z_loss)
-    if softcap is not None and not 0.0 < softcap < np.inf:
+    if softcap is not None and not 0.0 < real_number("softcap", softcap) < np.inf:
         raise ValueError(f"expected softcap > 0 and finite, or None, not {softcap}")
     return LayerNumbers(0.0 if softcap is None else float(softcap), label_smoothing, z_loss)
