@@ -22,7 +22,7 @@ def map_rows(of_rows: Callable[[Array], Array], x: Any, axis: int) -> Any:
     result = np.full(rows.shape, np.nan)
     usable = _usable(rows)
     if usable.any():
-        result[usable] = of_rows(rows[usable])
+        result[usable] = of_rows(_within_range(rows[usable]))
     return delivered(np.moveaxis(result.reshape(shape), -1, line), None, result_type(x))
 
 
@@ -38,7 +38,7 @@ def pull_back(of_rows: Callable[[Array, Array], Array], x: Any, g: Any, axis: in
     result = np.full(rows.shape, np.nan)
     usable = _usable(rows)
     if usable.any():
-        result[usable] = of_rows(rows[usable], cotangents[usable])
+        result[usable] = of_rows(_within_range(rows[usable]), cotangents[usable])
     result[masked & usable[:, np.newaxis]] = 0.0
     return delivered(np.moveaxis(result.reshape(shape), -1, line), None, result_type(x, g))
 
@@ -47,6 +47,14 @@ def _rows(x: Any, line: int) -> tuple[Array, tuple[int, ...]]:
     moved = np.moveaxis(x, line, -1)
     lines = int(np.prod(moved.shape[:-1], dtype=np.int64))
     return moved.astype(np.float64).reshape(lines, moved.shape[-1]), moved.shape
+
+
+def _within_range(x: Array) -> Array:
+    """Return rows whose differences are numbers: a quarter of those that are too far apart."""
+    least = np.min(x, axis=1, keepdims=True, where=x > -np.inf, initial=np.inf)
+    spread = 0.25 * x.max(axis=1, keepdims=True) - 0.25 * least
+    quarter: Array = np.where(spread > 0.125 * np.finfo(np.float64).max, 0.25 * x, x)
+    return quarter
 
 
 def _usable(rows: Array) -> NDArray[np.bool_]:
