@@ -217,3 +217,37 @@ def test_merge_refuses():
 def test_everything_is_public():
     for schedule in SCHEDULES:
         assert type(schedule).__name__ in logitkit.__all__
+
+
+@pytest.mark.parametrize("kind", ["array", "tensor"])
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        ({"softcap": "5"}, TypeError, "softcap as one number, not '5'"),
+        ({"threads": 1.5}, TypeError, r"threads as an integer, not 1\.5"),
+        (
+            {"scale": EntropyInvariant("a")},
+            TypeError,
+            "parameter of scale as real numbers, not 'a'",
+        ),
+        ({"scale": Cosine("a")}, TypeError, "parameter of scale as real numbers, not 'a'"),
+        (
+            {"scale": AtLengths(LogBase(16), [1, 2])},
+            ValueError,
+            r"AtLengths that broadcasts to \(.*3\), not of shape \(2,\)",
+        ),
+    ],
+)
+def test_options_of_the_wrong_kind_are_named(kind, call, error, message):
+    x = np.zeros((1, 3, 4))
+    if kind == "tensor":
+        x = pytest.importorskip("torch").tensor(x)
+    with pytest.raises(error, match=message):
+        logitkit.attention(x, x, x, **call)
+
+
+def test_what_is_merged_or_estimated_is_named():
+    with pytest.raises(TypeError, match="parts that attention_with_stats returned, not int"):
+        logitkit.merge_attention([3])
+    with pytest.raises(TypeError, match="key of real numbers"):
+        logitkit.estimate_kappa(np.zeros((1, 8, 4)), "a")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import logitkit
-from logitkit import _backend
+from logitkit import _backend, bounds, distributions
 from logitkit.cuda import _device
 
 
@@ -121,3 +121,38 @@ def test_all_that_has_no_cuda_kernel_is_known():
 
     missing = set(torch.__all__) - set(logitkit.cuda.__all__)
     assert missing == set(logitkit.cuda._WITHOUT_KERNEL)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda x: logitkit.softmax(x, "ab"), TypeError, "axis as an integer, a tuple .* 'ab'"),
+        (lambda x: logitkit.logsumexp(x, [0]), TypeError, r"axis as .* not \[0\]"),
+        (lambda x: logitkit.smooth_max(x, 1.5, tau=1.0), TypeError, r"axis as .* not 1\.5"),
+        (lambda x: logitkit.smooth_max(x, tau="1"), TypeError, "tau as one number, not '1'"),
+        (lambda x: logitkit.softmax_stats(x, scale=[1.0]), TypeError, "scale as one number"),
+        (
+            lambda x: logitkit.logaddexp(x, x[0, :1].repeat(2)),
+            ValueError,
+            r"x1 of .* x2 of .*\(2,\)",
+        ),
+        (lambda x: logitkit.softmax(x.astype(object)), TypeError, r"pass x\.astype\(float\)"),
+        (lambda x: bounds.tempered(x, tau="1"), TypeError, "tau as one number"),
+        (lambda x: bounds.top_k(x, k=1.5), TypeError, "k as an integer"),
+        (lambda x: bounds.convexity(x, x, weight="1"), TypeError, "weight as one number"),
+        (lambda x: bounds.hoelder(x, x + 1.0 / 3.0, t="2"), TypeError, "t as one number"),
+        (lambda x: bounds.basic(x, axis=None), TypeError, "axis as one integer"),
+        (lambda x: distributions.entmax(x, alpha="2"), TypeError, "alpha as one number"),
+        (lambda x: distributions.top_k_softmax(x, k=1.5), TypeError, "k as an integer"),
+        (lambda x: distributions.sparsemax(x, axis=(0, 1)), TypeError, "axis as one integer"),
+        (lambda x: distributions.taylor_softmax(x, order=2.0), TypeError, "order as an integer"),
+        (
+            lambda x: distributions.margin_softmax(x, [0, 0], margin="1"),
+            TypeError,
+            "margin as one number",
+        ),
+    ],
+)
+def test_arguments_of_the_wrong_kind_are_named(call, error, message):
+    with pytest.raises(error, match=message):
+        call(np.zeros((2, 3)))

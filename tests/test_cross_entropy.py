@@ -102,6 +102,28 @@ def test_large_and_hidden_logits(isa, dtype):
 
 @isas
 @dtypes
+@pytest.mark.parametrize("n", [3, 40, 300])
+def test_hidden_classes_that_have_a_share_of_the_target(isa, dtype, n):
+    """An infinite term, not the NaN of the rounding errors of an infinite sum."""
+    x, t = np.zeros((2, n), dtype), np.full((2, n), 1.0 / n, dtype)
+    x[0, -2] = x[1, 1] = -INF
+    values, gradient = run(x, np.zeros(2, np.int64), isa, targets=t)
+    np.testing.assert_array_equal(values, [INF, INF])
+    expected = np.where(x == 0.0, 1.0 / (n - 1), 0.0) - 1.0 / n
+    np.testing.assert_allclose(gradient, expected, rtol=0.0, atol=EPSILON[dtype])
+    values, _ = run(x, np.zeros(2, np.int64), isa, smoothing=0.1)
+    np.testing.assert_array_equal(values, [INF, INF])
+    t[0, -2] = t[1, 1] = 0.0
+    values, _ = run(x, np.zeros(2, np.int64), isa, targets=t)
+    np.testing.assert_allclose(values, (n - 1) / n * np.log(n - 1), rtol=2 * EPSILON[dtype])
+    weight = np.zeros(n, dtype)
+    weight[0] = 1.0
+    values, _ = run(x, np.zeros(2, np.int64), isa, smoothing=0.1, class_weight=weight)
+    assert np.isfinite(values).all()
+
+
+@isas
+@dtypes
 @pytest.mark.parametrize("row", [[INF, 0.0, 1.0], [NAN, 0.0, 1.0], [-INF] * 3], ids=str)
 def test_rows_without_probabilities_are_not_finite(isa, dtype, row):
     values, gradient = run(np.array([row, [1.0, 2.0, 3.0]], dtype), np.array([1, 2]), isa)

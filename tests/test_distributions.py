@@ -407,3 +407,53 @@ def test_logits_without_a_batch():
     np.testing.assert_array_equal(d.log_prob(2), batch.log_prob([2])[0])
     np.testing.assert_array_equal(d.mode, batch.mode[0])
     np.testing.assert_array_equal(d.top_k_inclusion(2), batch.top_k_inclusion(2)[0])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_divergence_from_a_class_that_is_almost_impossible(dtype):
+    """The probabilities of all classes end at 1e-299, those of one class do not."""
+    p, q = ArgmaxNoise(np.array([0.0, 0.1], dtype)), ArgmaxNoise(np.array([[0.0, 60.0]], dtype))
+    # log(1 - Phi(x)) by its continued fraction at x = 60 / sqrt(2).
+    x = 60.0 / math.sqrt(2.0)
+    tail = -0.5 * x * x - 0.5 * math.log(2.0 * math.pi) - math.log(x + 1.0 / (x + 2.0 / x))
+    cross = -p.probs[0] * tail
+    assert p.cross_entropy(q) == pytest.approx([cross], rel=1e-6 if dtype is np.float32 else 1e-9)
+    assert p.kl_divergence(q) == pytest.approx(p.cross_entropy(q) - p.entropy(), rel=1e-6)
+    never = ArgmaxNoise(np.array([-np.inf, 0.0], dtype))
+    assert p.kl_divergence(never) == np.inf
+    assert never.kl_divergence(p) > 0.0
+
+
+def test_relaxed_draws_at_any_temperature():
+    for dtype in (np.float16, np.float32, np.float64):
+        p = ArgmaxNoise(np.array([[0.0, 1.0, -np.inf]], dtype))
+        drawn = p.sample(100, rng=3)
+        for temperature in (1e-320, 1e-300, 1e-40):
+            y = p.rsample(100, rng=3, temperature=temperature)
+            np.testing.assert_array_equal(y, drawn[..., None] == np.arange(3))
+        for temperature in (1e300, 1.7e308):
+            np.testing.assert_allclose(p.rsample(rng=0, temperature=temperature)[0, :2], 0.5)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda p: ArgmaxNoise(p.logits, scale="1"), TypeError, "scale as one number, not '1'"),
+        (lambda p: ArgmaxNoise(p.logits, nodes=1.5), TypeError, "nodes as an integer"),
+        (lambda p: p.sample(2.5, rng=0), TypeError, "sample_shape as an integer or a tuple"),
+        (lambda p: p.sample_k(1.5, rng=0), TypeError, "k as an integer"),
+        (lambda p: p.top_k_inclusion(1.5), TypeError, "k as an integer"),
+        (lambda p: p.rsample(rng=0, temperature="1"), TypeError, "temperature as one number"),
+        (lambda p: p.kl_divergence(3), TypeError, "an ArgmaxNoise, not int"),
+        (
+            lambda p: p.cross_entropy(ArgmaxNoise(np.zeros((5, 3)))),
+            ValueError,
+            r"broadcasts against \(2,\), not \(5,\)",
+        ),
+        (lambda p: p.log_prob([0, 1, 2]), ValueError, r"against the batch \(2,\), .* \(3,\)"),
+        (lambda p: StudentT("3"), TypeError, "df as one number, not '3'"),
+    ],
+)
+def test_arguments_of_the_wrong_kind_are_named(call, error, message):
+    with pytest.raises(error, match=message):
+        call(ArgmaxNoise(np.zeros((2, 3))))

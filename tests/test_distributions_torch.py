@@ -11,6 +11,7 @@ import logitkit.torch  # noqa: F401, registers the operators
 from logitkit.distributions import (
     ArgmaxNoise,
     Cauchy,
+    CorrelatedArgmaxNoise,
     Exponential,
     Gumbel,
     Laplace,
@@ -19,7 +20,9 @@ from logitkit.distributions import (
     Probit,
     ReversedExponential,
     Uniform,
+    margin_softmax,
 )
+from logitkit.random import gumbel_argmax
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit")
 
@@ -237,3 +240,86 @@ def test_errors_name_the_value():
         ArgmaxNoise(leaf(), rule="quantile").log_prob(0)
     with pytest.raises(ValueError, match="temperature"):
         ArgmaxNoise(leaf()).rsample(rng=0, temperature=-1.0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_divergence_from_a_class_that_is_almost_impossible(dtype):
+    """Value and slopes, where probabilities are 0 and have no logarithm."""
+    x = torch.tensor([0.0, 0.1], dtype=dtype, requires_grad=True)
+    y = torch.tensor([[0.0, 60.0]], dtype=dtype, requires_grad=True)
+    p, q = ArgmaxNoise(x), ArgmaxNoise(y)
+    arrays = ArgmaxNoise(x.detach().numpy()), ArgmaxNoise(y.detach().numpy())
+    value = p.kl_divergence(q)
+    rtol = 1e-5 if dtype is torch.float32 else 1e-9
+    torch.testing.assert_close(
+        value.detach().numpy(), arrays[0].kl_divergence(arrays[1]), rtol=rtol, atol=0.0
+    )
+    of_x, of_y = torch.autograd.grad(value.sum(), (x, y))
+    score = arrays[1].score([0])
+    expected = -arrays[0].probs[0] * score - arrays[0].probs[1] * arrays[1].score([1])
+    torch.testing.assert_close(of_y.numpy(), expected, rtol=rtol, atol=0.0)
+    logs = arrays[0].log_prob([0, 1]) - arrays[1].log_prob([0, 1])
+    torch.testing.assert_close(of_x.numpy(), arrays[0].vjp(logs.astype(x.detach().numpy().dtype)))
+    torch.testing.assert_close(p.cross_entropy(arrays[1]), p.cross_entropy(q))
+
+
+def test_relaxed_draws_at_any_temperature():
+    p = ArgmaxNoise(torch.tensor([0.0, 1.0, -torch.inf], requires_grad=True))
+    y = p.rsample(100, rng=3, temperature=1e-40)
+    torch.testing.assert_close(y.argmax(-1), p.sample(100, rng=3))
+    assert y.sum() == 100.0
+    (gradient,) = torch.autograd.grad(y[:, 0].sum(), p.logits)
+    assert not gradient.isnan().any()
+
+
+def test_classes_that_do_not_fit_the_batch_are_named():
+    p = ArgmaxNoise(torch.zeros(2, 3))
+    for value in ([0, 1, 2], torch.tensor([0, 1, 2])):
+        with pytest.raises(ValueError, match=r"against the batch \(2,\), not of shape \(3,\)"):
+            p.log_prob(value)
+    with pytest.raises(TypeError, match="classes as integers"):
+        p.log_prob("a")
+    with pytest.raises(TypeError, match="cotangent of real numbers"):
+        p.vjp("a")
+
+
+def test_relaxed_draws_in_transforms():
+    """The noise is that of the same rows outside, so that a mapped one is drawn for each alike."""
+    x = torch.randn(2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+    def total(logits):
+        return ArgmaxNoise(logits).rsample(5, rng=1, temperature=0.5)[..., 0].sum()
+
+    leaf = x.clone().requires_grad_()
+    total(leaf).backward()
+    torch.testing.assert_close(torch.func.grad(total)(x), leaf.grad)
+    torch.testing.assert_close(torch.vmap(total)(x), torch.stack([total(row) for row in x]))
+
+
+def test_elements_that_cannot_be_read_are_named():
+    x = torch.zeros(2, 3)
+    with pytest.raises(TypeError, match=r"elements can be read: .* outside of torch\.vmap"):
+        torch.vmap(lambda row: ArgmaxNoise(row).sample(rng=0))(x)
+    with pytest.raises(TypeError, match="in main memory, not on meta"):
+        ArgmaxNoise(x.to("meta")).sample(rng=0)
+    with pytest.raises(TypeError, match="expected logits as a tensor whose elements"):
+        torch.func.grad(lambda y: CorrelatedArgmaxNoise(y, torch.ones(3, 1)).probs[0, 0])(x)
+    with pytest.raises(TypeError, match="expected logits as a tensor whose elements"):
+        torch.vmap(lambda row: gumbel_argmax(row, 0))(x)
+
+
+def test_margin_softmax_in_transforms():
+    x = torch.randn(2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    y = torch.tensor([0, 2])
+    whole = margin_softmax(x, y, margin=0.3)
+    np.testing.assert_allclose(whole, margin_softmax(x.numpy(), y.numpy(), margin=0.3), rtol=1e-14)
+    torch.testing.assert_close(
+        torch.vmap(lambda a, b: margin_softmax(a, b, margin=0.3))(x, y), whole
+    )
+    jacobian = torch.func.jacrev(lambda a: margin_softmax(a, y, margin=0.3))(x)
+    leaf = x.clone().requires_grad_()
+    margin_softmax(leaf, y, margin=0.3)[0, 1].backward()
+    torch.testing.assert_close(jacobian[0, 1], leaf.grad)
+    for target in ([0, 3], torch.tensor([0, 3])):
+        with pytest.raises(ValueError, match=r"targets from 0 to 2, not 3 at \(1,\)"):
+            margin_softmax(x, target)

@@ -388,3 +388,25 @@ def test_vjp_of_what_the_entropy_does_not_fix_is_zero():
     gradient = entropy_temperature_vjp([NAN, 0.0], NAN, 1.0)
     assert np.isnan(gradient.x).all()
     assert np.isnan(gradient.target_entropy)
+
+
+def test_rows_without_entries_and_axes_that_are_none_are_named():
+    with pytest.raises(ValueError, match=r"row 0 of x the entropy 0\.5: it has no entries"):
+        entropy_temperature(np.zeros((2, 0)), 0.5)
+    for axis in (None, 1.5, (0, 1)):
+        with pytest.raises(TypeError, match="axis as one integer"):
+            entropy_temperature(np.eye(2), 0.5, axis=axis)
+
+
+def test_targets_of_tensors_as_arrays():
+    torch = pytest.importorskip("torch")
+    x = np.random.default_rng(0).normal(size=(2, 5))
+    expected = entropy_temperature(x, [0.5, 1.0])
+    for target in ([0.5, 1.0], np.array([0.5, 1.0]), torch.tensor([0.5, 1.0], dtype=torch.float64)):
+        np.testing.assert_array_equal(entropy_temperature(torch.tensor(x), target), expected)
+    with pytest.raises(
+        ValueError, match=r"target_entropy of shape \(3,\) to the rows of x, \(2,\)"
+    ):
+        entropy_temperature(torch.tensor(x), [0.5, 1.0, 1.0])
+    with pytest.raises(TypeError, match="target_entropy of real numbers"):
+        entropy_temperature(torch.tensor(x), "a")

@@ -274,6 +274,39 @@ def test_metrics_of_nothing_have_no_error():
         assert not gradient.any()
 
 
+@pytest.mark.parametrize("name", ["f_score", "iou", "precision", "recall", "matthews", "auc"])
+def test_metrics_of_groups_without_labels_and_of_weights(name):
+    metric = getattr(losses, f"smooth_{name}")
+    for shape in ((2, 0), (0, 2)):
+        empty = np.zeros(shape)
+        np.testing.assert_array_equal(metric(empty, empty, axis=1, reduction="none"), empty.sum(1))
+    s, y, seen = np.array([0.5, -1.0, 2.0]), [1, 0, 1], [True, True, False]
+    expected = metric(s[:2], y[:2])
+    assert metric(s, y, mask=seen, sample_weight=[1.0, 1.0, np.nan]) == expected
+    for wrong in (np.nan, np.inf, -1.0):
+        with pytest.raises(ValueError, match=rf"sample_weight >= 0 .* not {wrong} at \[1\]"):
+            metric(s, y, sample_weight=[1.0, wrong, 1.0])
+    with pytest.raises(ValueError, match=r"sample_weight that broadcasts to \(3,\), .* \(2, 1\)"):
+        metric(s, y, sample_weight=[[1.0], [1.0]])
+    with pytest.raises(ValueError, match=r"mask that broadcasts to \(3,\), not of shape \(2,\)"):
+        metric(s, y, mask=[True, False])
+
+
+def test_f_scores_tend_to_recall_and_precision():
+    rng = np.random.default_rng(7)
+    s, y = rng.normal(size=9), rng.random(9) > 0.5
+    for beta, limit in ((0.0, losses.smooth_precision), (1e-9, losses.smooth_precision)):
+        assert losses.smooth_f_score(s, y, beta=beta) == pytest.approx(limit(s, y), rel=1e-14)
+    for beta in (1e9, 1e200, 1e308):
+        value, gradient = grad(losses.smooth_f_score)(s, y, beta=beta)
+        expected, slopes = grad(losses.smooth_recall)(s, y)
+        assert value == pytest.approx(expected, rel=1e-14)
+        np.testing.assert_allclose(gradient, slopes, rtol=1e-14, atol=1e-17)
+    for wrong in (-1.0, np.nan, np.inf):
+        with pytest.raises(ValueError, match="beta >= 0 and finite"):
+            losses.smooth_f_score(s, y, beta=wrong)
+
+
 def test_balanced_accuracy_of_nothing_has_no_error():
     with np.errstate(all="raise"):
         value, gradient = grad(losses.smooth_balanced_accuracy)(np.eye(2), [-100, -100])

@@ -113,3 +113,24 @@ def test_worked_numbers_of_beta_bernoulli():
     _, slope = losses.value_and_grad(losses.beta_bernoulli)(x[:1], y[:1], share=0.1)
     # -(1 - w) p (1 - p) / (w theta + (1 - w) p)
     np.testing.assert_allclose(slope, [[-0.1121303894, 0.1121303894]], rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "focal", "poly", "generalized_cross_entropy"])
+@pytest.mark.parametrize("target", [[1], [[0.25, 0.5, 0.25]]], ids=["hard", "soft"])
+def test_hidden_classes_without_weight_do_not_count(name, target):
+    """Where they have one, the value is what the loss tends to, infinite or not; none is NaN."""
+    step, x = losses.value_and_grad(getattr(losses, name)), np.array([[1.0, -np.inf, 2.0]])
+    for smoothing in (0.0, 0.1):
+        options = {"label_smoothing": smoothing, "reduction": "sum"}
+        value, gradient = step(x, target, weight=[1.0, 0.0, 2.0], **options)
+        assert np.isfinite(value)
+        assert np.isfinite(gradient).all()
+        near, slopes = step(
+            np.where(x == -np.inf, -700.0, x), target, weight=[1.0, 0.0, 2.0], **options
+        )
+        assert value == pytest.approx(near, rel=1e-12, abs=1e-15)
+        np.testing.assert_allclose(gradient, slopes, rtol=1e-12, atol=1e-15)
+        value, _ = step(x, target, weight=[1.0, 1.0, 2.0], **options)
+        if name != "generalized_cross_entropy":
+            assert value == np.inf
+        assert np.isnan(step([[np.nan, 0.0, 1.0]], target, weight=[1.0, 0.0, 2.0], **options)[0])

@@ -112,6 +112,34 @@ def test_gradient_normalizer_is_a_moving_average():
     assert normalize([np.array([np.nan])], 2.0).average == 2.0
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_norms_of_large_and_small_gradients(dtype):
+    """The squares of these do not fit into their types."""
+    limits = np.finfo(dtype)
+    normalize = losses.GradientNormalizer(floor=1e-320)
+    for size in (float(limits.max) / 4.0, float(limits.smallest_normal) * 4.0):
+        found = normalize(
+            [np.full(3, size, dtype), np.full((1, 1), size, dtype), np.ones(0, dtype)]
+        )
+        assert found.average == pytest.approx(2.0 * size, rel=1e-14)
+        np.testing.assert_allclose(found.gradients[0], 0.5)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_standardized_keeps_its_digits_far_from_zero_and_at_the_ends(dtype):
+    far = dtype(2.0 ** (np.finfo(dtype).nmant - 3))
+    x = far + np.arange(8).astype(dtype)
+    z = (np.arange(8) - 3.5) / np.sqrt(5.25)
+    eps = float(np.finfo(dtype).eps)
+    np.testing.assert_allclose(losses.standardized(x), z, rtol=eps)
+    for size in (np.finfo(dtype).max / 8, np.finfo(dtype).smallest_normal):
+        x = dtype(size) * np.arange(8).astype(dtype)
+        np.testing.assert_allclose(losses.standardized(x), z, rtol=2.0 * eps)
+    np.testing.assert_array_equal(
+        losses.standardized(np.array([np.inf, 1.0]), mask=[True, True]), [np.nan, np.nan]
+    )
+
+
 def test_linear_schedule_ends_where_it_should():
     schedule = losses.LinearSchedule(0.1, 0.3)
     assert (schedule(0.0), schedule(1.0), schedule(9.0)) == (0.1, 0.3, 0.3)
@@ -216,3 +244,17 @@ def test_tensors():
 
     compiled = torch.compile(recipe, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(x), recipe(x), rtol=1e-13, atol=0.0)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: losses.GeometricSchedule("10"),
+        lambda: losses.LinearSchedule(None, 1.0),
+        lambda: losses.CrossEntropyFirst(start="0"),
+        lambda: losses.LinearSchedule(0.0, 1.0)("a"),
+    ],
+)
+def test_schedules_of_what_is_no_number(call):
+    with pytest.raises(TypeError, match="as one number, not"):
+        call()

@@ -5,6 +5,7 @@ import pytest
 from scipy.optimize import minimize
 
 from logitkit import losses, softmax
+from logitkit.reference import losses as reference
 
 grad = losses.value_and_grad
 grouped = losses.grouped_cross_entropy
@@ -119,3 +120,44 @@ def test_groups_are_alone():
     ids = np.repeat(np.arange(5), 4)
     flat = grouped(s.reshape(20, 3), y.reshape(20), segments=ids, reduction="none")
     np.testing.assert_allclose(flat, each, rtol=1e-14)
+
+
+@pytest.mark.parametrize("mask", [None, [True] * 4])
+def test_numbers_that_no_item_has_are_no_groups(mask):
+    rng = np.random.default_rng(3)
+    s, y = rng.normal(size=(4, 3)), np.array([0, 2, 1, 1])
+    dense = grouped(s, y, segments=[0, 0, 1, 1], mask=mask)
+    sparse = grouped(s, y, segments=[1, 1, 4, 4], mask=mask)
+    assert sparse == dense
+    assert sparse == pytest.approx(reference.grouped_cross_entropy(s, y, segments=[1, 1, 4, 4]))
+    assert grouped(s, y, segments=[1, 1, 4, 4], mask=mask, reduction="none").shape == (5,)
+
+
+def test_segments_as_a_tensor_inside_of_transforms():
+    torch = pytest.importorskip("torch")
+    s, y = torch.randn(4, 3, dtype=torch.float64), torch.tensor([0, 2, 1, 1])
+    ids = torch.tensor([0, 0, 1, 1])
+    leaf = s.clone().requires_grad_()
+    grouped(leaf, y, segments=ids).backward()
+    gradient = torch.func.grad(lambda x: grouped(x, y, segments=ids))(s)
+    torch.testing.assert_close(gradient, leaf.grad)
+
+
+@pytest.mark.parametrize(
+    ("sums", "message"),
+    [
+        ([1.0, np.inf], "sums > 0 and finite, not inf"),
+        ([1.0, 2.0, 3.0], r"sums that broadcasts to \(2,\), not of shape \(3,\)"),
+    ],
+)
+def test_sums_that_are_none_are_named(sums, message):
+    with pytest.raises(ValueError, match=message):
+        losses.grouped_probabilities(np.zeros((4, 2)), sums=sums)
+    for wrong in (np.zeros(2), np.full((1, 2), np.inf), np.zeros((3, 0))):
+        with pytest.raises(ValueError, match=r"logits of shape|finite logits"):
+            losses.grouped_probabilities(wrong, sums=[1.0, 2.0][: wrong.shape[-1]])
+
+
+def test_probabilities_of_huge_scores():
+    found = losses.grouped_probabilities(np.array([[1e308, -1e308]]), sums=[1.0, 2.0])
+    np.testing.assert_array_equal(found, [[1.0, 0.0]])

@@ -211,6 +211,100 @@ def test_what_is_not_finite_stays_in_its_row(case, special, dtype):
             np.testing.assert_array_equal(slopes[1:], gradient[1:])
 
 
+@each
+def test_memory_order_does_not_matter(case):
+    """Not that of arrays with several axes, nor the sign of their strides."""
+    step = losses.value_and_grad(getattr(losses, case.name), tuple(range(case.differentiable)))
+    value, gradients = step(*case.args, **case.options)
+
+    def lies_otherwise(x):
+        return np.asfortranarray(x)[..., ::-1].copy(order="F")[..., ::-1] if np.ndim(x) else x
+
+    args = [lies_otherwise(x) for x in case.args]
+    options = {
+        k: lies_otherwise(x) if isinstance(x, np.ndarray) else x for k, x in case.options.items()
+    }
+    found, slopes = step(*args, **options)
+    assert found == pytest.approx(value, rel=1e-14)
+    for a, b in zip(slopes, gradients, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-13, atol=1e-15)
+
+
+TYPES = [np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.uint64]
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize(
+    "name", ["cross_entropy", "focal", "hinge", "entmax_loss", "grouped_cross_entropy"]
+)
+def test_classes_of_any_integer_type(name, dtype):
+    """With the default ignore_index, -100, and rows that are left out, which become -1."""
+    loss, rng = getattr(losses, name), np.random.default_rng(1)
+    x, y = rng.normal(size=(3, 120)), np.array([100, 3, 7])
+    for options in ({}, {"mask": np.array([True, False, True])}, {"ignore_index": 7}):
+        expected = loss(x, y, **options)
+        assert loss(x, y.astype(dtype), **options) == expected
+
+
+def test_a_class_beyond_all_integers_is_none():
+    for wrong in (2**64 - 1, 2**64 - 100, 2**63):  # -1 and -100, if taken for int64
+        with pytest.raises(ValueError, match="class from 0 to 2"):
+            losses.focal(np.zeros((1, 3)), np.array([wrong], np.uint64))
+
+
+def test_one_class_that_is_ignored():
+    for loss in (losses.cross_entropy, losses.focal):
+        value = loss(np.zeros((2, 1)), [0, 0], ignore_index=0, reduction="none")
+        np.testing.assert_array_equal(value, [0.0, 0.0])
+
+
+def test_an_empty_list_is_one_of_classes():
+    assert np.isnan(losses.cross_entropy(np.zeros((0, 3)), []))
+    x = np.array([[0.5, -1.0], [2.0, 0.0]])
+    none = losses.sparse_multilabel_cross_entropy(x, [[], []])
+    assert none == losses.sparse_multilabel_cross_entropy(x, [[-1], [-1]])
+
+
+@pytest.mark.parametrize("kind", ["float16", "bfloat16", "float32"])
+@pytest.mark.parametrize("n", [5, 50_000])
+def test_probabilities_that_were_rounded_to_a_short_type_sum_to_one(kind, n):
+    dtype = getattr(pytest.importorskip("ml_dtypes"), kind) if kind == "bfloat16" else kind
+    rng = np.random.default_rng(0)
+    x, t = rng.normal(size=(8, n)), rng.dirichlet(np.ones(n), 8)
+    rounded = t.astype(dtype)
+    value = losses.cross_entropy(x, rounded)
+    assert value == pytest.approx(losses.cross_entropy(x, t), rel=1e-2)
+    losses.linear_cross_entropy(rng.normal(size=(8, 2)), rng.normal(size=(n, 2)), rounded)
+    with pytest.raises(ValueError, match="sum to 1"):
+        losses.cross_entropy(x, (0.9 * t).astype(dtype))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda x: losses.focal(x, [0, 1], gamma="2"), "expected gamma as one number, not '2'"),
+        (lambda x: losses.focal(x, [0, 1], label_smoothing=None), "label_smoothing .* not None"),
+        (lambda x: losses.focal(x, [0, 1], z_loss=[1.0]), "z_loss as one number"),
+        (lambda x: losses.focal(x, [0, 1], axis=1.0), "axis as one integer, not 1.0"),
+        (lambda x: losses.cross_entropy(x, [0, 1], axis=(0, 1)), r"axis .* not \(0, 1\)"),
+        (lambda x: losses.multilabel_cross_entropy(x, x, axis=None), "axis .* not None"),
+        (lambda x: losses.focal(x, [0, 1], ignore_index="a"), "ignore_index as an integer"),
+        (lambda x: losses.cross_entropy(x, [0, 1], ignore_index=1.0), "ignore_index as an integer"),
+        (lambda x: losses.focal(x, [0, 1], denominator=[1.0, 2.0]), "denominator as one number"),
+        (lambda x: losses.focal(x, [0, 1], denominator="2"), "denominator as one number"),
+        (lambda x: losses.smooth_top_k_accuracy(x, [0, 1], k=1.5), "k as an integer, not 1.5"),
+        (lambda x: losses.truncate_classes(x, [0, 1], rivals=1.5), "rivals as an integer"),
+        (lambda x: losses.combinatorial_cross_entropy(x, x > 0, at_most=1.5), "at_most as an int"),
+        (lambda x: losses.expected_accuracy(x, [0, 1], margin="1"), "margin as one number"),
+        (lambda x: losses.fenchel_young(x, [0, 1], scale=[1.0, 2.0]), "scale as one number"),
+        (lambda x: losses.smooth_f_score(x, x > 0, beta="1"), "beta as one number"),
+    ],
+)
+def test_numbers_of_the_wrong_type_are_named(call, message):
+    with pytest.raises(TypeError, match=message):
+        call(np.zeros((2, 3)))
+
+
 def test_errors_name_the_value_and_its_place():
     x = np.zeros((2, 3))
     with pytest.raises(ValueError, match=r"class from 0 to 2 in target.*not 3 at \[1\]"):
@@ -221,10 +315,12 @@ def test_errors_name_the_value_and_its_place():
         losses.multilabel_cross_entropy(x, [[0, 1, 1], [2, 0, 0]])
     with pytest.raises(ValueError, match=r"shape \(2,\)"):
         losses.focal(x, [0, 1, 2])
-    with pytest.raises(ValueError, match=r"expected prior > 0, not 0\.0 of class 1"):
+    with pytest.raises(ValueError, match=r"expected prior > 0 and finite, not 0\.0 of class 1"):
         losses.logit_adjusted_cross_entropy(x, [0, 1], prior=[1.0, 0.0, 1.0])
     with pytest.raises(ValueError, match="reduction"):
         losses.focal(x, [0, 1], reduction="avg")
+    with pytest.raises(ValueError, match=r"reduction .* not array\("):
+        losses.focal(x, [0, 1], reduction=np.zeros(2))
     with pytest.raises(ValueError, match="gamma >= 0"):
         losses.focal(x, [0, 1], gamma=-1.0)
     with pytest.raises(ValueError, match=r"sample_weight that broadcasts to \(2,\), .* \(2, 1\)"):
@@ -245,5 +341,13 @@ def test_errors_name_the_value_and_its_place():
         losses.fenchel_young(x, [0, 1], noise="normal")
     with pytest.raises(ValueError, match="argnums"):
         losses.value_and_grad(losses.focal, 2)(x, [0, 1])
+    with pytest.raises(ValueError, match=r"argnums without repetition, not \(0, 0\)"):
+        losses.value_and_grad(losses.focal, (0, 0))
+    with pytest.raises(TypeError, match=r"argnums as an integer, not 1\.5"):
+        losses.value_and_grad(losses.focal, 1.5)
+    with pytest.raises(ValueError, match="margin to be finite, not nan"):
+        losses.circle_loss(x, x, margin=np.nan)
+    with pytest.raises(ValueError, match=r"threshold that broadcasts to \(2, 3\), .* \(2,\)"):
+        losses.multilabel_labels(x, threshold=[0.0, 1.0])
     with pytest.raises(TypeError, match="loss function"):
         losses.value_and_grad(logitkit.softmax)

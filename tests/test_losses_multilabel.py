@@ -205,3 +205,40 @@ def test_subsets_where_newtons_identities_return_zero():
         losses.combinatorial_cross_entropy(s, t[None], at_most=2)
     with pytest.raises(ValueError, match="not probabilities"):
         losses.combinatorial_cross_entropy(s, t[None] * 0.5)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16])
+def test_lists_of_short_integers(dtype):
+    """The number of a span, and the one after the last label, may be beyond their type."""
+    rng = np.random.default_rng(2)
+    spans = np.array([[[17, 19], [0, 3]]])
+    x = rng.normal(size=(1, 20, 20))
+    expected = losses.span_cross_entropy(x, spans)
+    assert losses.span_cross_entropy(x, spans.astype(dtype)) == expected
+    s, labels = rng.normal(size=(1, 40_000)), np.array([[100, 3]])
+    expected = losses.sparse_multilabel_cross_entropy(s, labels)
+    assert losses.sparse_multilabel_cross_entropy(s, labels.astype(dtype)) == expected
+
+
+def test_tokens_that_do_not_fit_are_named():
+    with pytest.raises(ValueError, match=r"token_mask that broadcasts to \(4, 3\), .* \(2,\)"):
+        losses.span_cross_entropy(np.zeros((4, 3, 3)), np.zeros((4, 3, 3)), token_mask=[True] * 2)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("target", [[0.3, 0.5, 0.7, 0.2], [1.0, 0.0, 1.0, 0.0]])
+def test_slopes_beside_an_infinite_term(dtype, target):
+    """Other scores have finite slopes, even those whose exponential overflows."""
+    s = np.array([[-np.inf, 300.0, -300.0, 5.0]], dtype)
+    for t in (np.array([target], dtype), np.array([target]) > 0.4):
+        t[0, 0] = 1
+        value, gradient = grad(losses.multilabel_cross_entropy)(s, t)
+        assert value == np.inf
+        assert np.isfinite(gradient[0, 1:]).all()
+        assert gradient[0, 2] == pytest.approx(0.0, abs=1e-12)
+
+
+def test_the_reference_of_the_symmetric_divergence_does_not_overflow():
+    s, t = np.array([[300.0, -700.0, 0.5]]), np.array([[-2.0, 1.0, 0.4]])
+    expected = reference.symmetric_kl(s, t)
+    assert losses.symmetric_kl(s, t) == pytest.approx(expected, rel=1e-13)

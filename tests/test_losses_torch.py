@@ -178,6 +178,48 @@ def test_transforms():
     torch.testing.assert_close(hessian, hessian.T)
 
 
+@each
+def test_every_loss_is_mapped_and_transformed(case):
+    """``torch.vmap`` with and without a derivative inside, and every kind of derivative."""
+    case = tensors(case, requires_grad=False)
+    f = function(case._replace(differentiable=1))
+    x = torch.stack([case.args[0], 0.5 * case.args[0]])
+    values, gradients = torch.vmap(f)(x), torch.vmap(torch.func.grad(f))(x)
+    for one, value, gradient in zip(x, values, gradients, strict=True):
+        torch.testing.assert_close(value, f(one))
+        one.requires_grad_()
+        torch.testing.assert_close(gradient, torch.autograd.grad(f(one), one)[0])
+    torch.testing.assert_close(torch.func.jacrev(f)(x[0].detach()), gradients[0])
+    torch.testing.assert_close(torch.func.jacfwd(f)(x[0].detach()), gradients[0])
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.uint16])
+def test_classes_of_any_integer_type(dtype):
+    """A class of 156 is -100 in uint8, and a mask as an index."""
+    x, weight = torch.randn(3, 200, dtype=torch.float64), torch.rand(200)
+    y = torch.tensor([100 if dtype is torch.int8 else 156, 3, 7])
+    for name in ("cross_entropy", "focal", "expected_accuracy"):
+        for options in ({}, {"weight": weight}, {"ignore_index": 7}):
+            loss = getattr(losses, name)
+            torch.testing.assert_close(loss(x, y.to(dtype), **options), loss(x, y, **options))
+    hard = torch.rand(3, 200) > 0.9
+    value = losses.multilabel_cross_entropy(x, hard.to(dtype), ignore_index=-255)
+    torch.testing.assert_close(value, losses.multilabel_cross_entropy(x, hard))
+
+
+def test_soft_targets_of_short_types():
+    x = torch.randn(400, 3, dtype=torch.float64)
+    t = torch.randn(400, 3).softmax(-1).to(torch.bfloat16)
+    assert (t.double().sum(-1) - 1.0).abs().max() > 1e-3
+    expected = torch.nn.functional.cross_entropy(x, t.double())
+    torch.testing.assert_close(losses.cross_entropy(x, t), expected)
+
+
+def test_an_array_beside_tensors():
+    s, t = torch.randn(2, 3), torch.randn(2, 3)
+    torch.testing.assert_close(losses.symmetric_kl(s, t.numpy()), losses.symmetric_kl(s, t))
+
+
 def test_reduction_by_a_function_and_weights_have_gradients():
     case = tensors(CASES[0], requires_grad=False)
     x, y = case.args

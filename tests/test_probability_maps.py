@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from logitkit import _probability_maps as maps
-from logitkit import softmax
+from logitkit import distributions, softmax
 from logitkit.reference import _probability_maps as reference
 
 INF, NAN = np.inf, np.nan
@@ -302,3 +302,26 @@ def test_margin_softmax_of_tensors(axis):
     assert torch.autograd.gradcheck(lambda z: function(z, target), x)
     with pytest.raises(ValueError, match="from 0 to"):
         function(x, target + 9)
+
+
+@pytest.mark.parametrize(
+    ("row", "one", "two"),
+    [
+        ([1e308, -1e308, 0.0], [1.0, 0.0, 0.0], [1.0, 0.0, 1.0]),
+        ([1e308, 1e308, -1e308], [0.5, 0.5, 0.0], [1.0, 1.0, 0.0]),
+        ([1.7e308, -1.7e308, -1.6e308], [1.0, 0.0, 0.0], [1.0, 0.0, 1.0]),
+    ],
+)
+def test_gaps_that_are_no_numbers(row, one, two):
+    """The difference of the largest numbers overflows; the maps are at their limits long before."""
+    x = np.array(row)
+    for result in (
+        distributions.sparsemax(x),
+        distributions.entmax15(x),
+        distributions.entmax(x, alpha=1.2),
+    ):
+        np.testing.assert_array_equal(result, one)
+    for name in ("threshold_top_k", "gradient_top_k"):
+        np.testing.assert_array_equal(getattr(distributions, name)(x, k=2), two)
+    assert distributions.top_k_softmax(x, k=2).sum() == 1.0
+    assert np.isfinite(distributions.sparsemax_vjp(x, x / 1e308)).all()

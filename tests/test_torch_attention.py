@@ -728,3 +728,20 @@ def test_wrong_arguments(change, error, message, requires_grad):
         x[2] = x[2].requires_grad_()
     with pytest.raises(error, match=message):
         attention(*x, **given)
+
+
+def test_gradients_in_another_shape_are_refused():
+    """As many numbers in another order of the axes would be taken for those of other rows."""
+    x = torch.randn(2, 4, 5, 8)
+    result = attention_with_stats(x, x, x)
+    other = torch.randn(2, 5, 4, 8)
+    with pytest.raises(
+        ValueError, match=r"grad_output of shape \(2, 4, 5, 8\), not \(2, 5, 4, 8\)"
+    ):
+        logitkit.attention_vjp(x, x, x, other)
+    with pytest.raises(ValueError, match=r"grad_logsumexp of shape \(2, 4, 5\), not \(2, 5, 4\)"):
+        logitkit.attention_vjp(x, x, x, x, grad_logsumexp=other[..., 0])
+    with pytest.raises(ValueError, match=r"output of shape \(2, 4, 5, 8\), not \(2, 5, 4, 8\)"):
+        logitkit.attention_vjp(x, x, x, x, result=result._replace(output=other))
+    with pytest.raises(TypeError, match="grad_output as a tensor, as query is, not ndarray"):
+        logitkit.attention_vjp(x, x, x, x.numpy())

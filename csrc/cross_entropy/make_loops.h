@@ -54,8 +54,11 @@ class WideSum {
   }
   double total() const {
     double sum = 0.0;
-    for (size_t p = 0; p < parts; ++p)
-      sum += sum_of_lanes(sum_[p].high) + sum_of_lanes(sum_[p].low);
+    for (size_t p = 0; p < parts; ++p) {
+      const double high = sum_of_lanes(sum_[p].high);
+      // Beside an infinite sum the errors are NaN.
+      sum += high - high == 0.0 ? high + sum_of_lanes(sum_[p].low) : high;
+    }
     return sum;
   }
 

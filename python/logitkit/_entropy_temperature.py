@@ -8,7 +8,7 @@ import numpy as np
 
 from ._backend import bridge_for
 from ._entropy_solver import Array, Landscape, solve
-from ._lines import result_type
+from ._lines import one_axis, result_type
 from ._real_array import epsilon, real_array
 
 _BLOCK = 2**18  # elements that are solved for at a time: 2 MiB, and a few times that in all
@@ -190,7 +190,7 @@ def _centred_logits(rows: Array, tau: Array) -> tuple[Array, Array]:
 def _read(x: Any, axis: int) -> tuple[Array, np.dtype[Any]]:
     """Return `x` in float64 with `axis` last, and the type that results get."""
     x = real_array("x", x)
-    rows = np.ascontiguousarray(np.moveaxis(x, axis, -1), np.float64)
+    rows = np.ascontiguousarray(np.moveaxis(x, one_axis(axis, x.ndim), -1), np.float64)
     return rows, result_type(x)
 
 
@@ -217,6 +217,8 @@ def _unreachable(landscape: Landscape, row: int, target: float, index: tuple[Any
     """Say which target no temperature reaches, and what can be reached instead."""
     ties, count = int(landscape.ties[row]), int(landscape.visible[row])
     where = f"row {', '.join(str(int(i)) for i in index)} of x" if index else "x"
+    if landscape.below.shape[-1] == 0:
+        return f"no temperature gives {where} the entropy {target}: it has no entries, and only 0"
     return (
         f"no temperature gives {where} the entropy {target}: {count} of its entries are visible "
         f"and {ties} share the maximum, so that it lies between log({ties}) = {np.log(ties):.6g} "

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from . import _cpu, reference
 from ._backend import as_array, gpu_functions_for
+from ._real_array import whole_number
 from .reference import LargestScores
 
 _BLOCK = 2**22  # scores that the reference may hold at a time: 32 MiB
@@ -189,7 +190,7 @@ def _checked(x: Any, weight: Any, bias: Any) -> tuple[Any, Any, Any, np.dtype[An
 
 
 def _checked_threads(threads: int | None) -> int:
-    if threads is not None and threads < 1:
+    if threads is not None and whole_number("threads", threads) < 1:
         raise ValueError(f"expected threads >= 1 or None, not {threads}")
     return threads or 0
 

@@ -56,7 +56,8 @@ def result_type(*arrays: Any) -> np.dtype[Any]:
         return _FLOAT64
     if issubclass(dtype.type, np.inexact) or _is_bfloat16(dtype):
         return dtype
-    raise TypeError(f"expected numbers of a NumPy type or bfloat16, not {dtype}")
+    remedy = ": pass x.astype(float) if these are numbers" if dtype == object else ""
+    raise TypeError(f"expected numbers of a NumPy type or bfloat16, not {dtype}{remedy}")
 
 
 def compute_type(dtype: np.dtype[Any]) -> np.dtype[Any] | None:
@@ -75,13 +76,26 @@ def normalized(axis: Any, ndim: int) -> tuple[int, ...]:
     if axis is None:
         return tuple(range(ndim))
     axes = []
-    for i in map(index, axis if isinstance(axis, tuple) else (axis,)):
+    try:
+        given = tuple(map(index, axis if isinstance(axis, tuple) else (axis,)))
+    except TypeError:
+        raise TypeError(
+            f"expected axis as an integer, a tuple of integers or None, not {axis!r}"
+        ) from None
+    for i in given:
         if not -ndim <= i < ndim:
             raise np.exceptions.AxisError(i, ndim)
         axes.append(i % ndim)
     if len(set(axes)) < len(axes):
         raise ValueError(f"duplicate value in 'axis': {axis}")
     return tuple(axes)
+
+
+def one_axis(axis: Any, ndim: int) -> int:
+    """Return the one axis that `axis` stands for, from 0 to ``ndim - 1``."""
+    if not hasattr(axis, "__index__"):
+        raise TypeError(f"expected axis as one integer, not {axis!r}")
+    return normalized(axis, ndim)[0]
 
 
 def reduced(shape: tuple[int, ...], axes: tuple[int, ...], keepdims: bool) -> tuple[int, ...]:

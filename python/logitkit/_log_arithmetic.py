@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from ._backend import bridge_for
-from ._lines import result_type
+from ._lines import normalized, result_type
 from ._logsumexp import logsumexp
-from ._real_array import real_array
+from ._real_array import real_array, real_number
 
 
 def logmeanexp(a: Any, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Any:
@@ -280,9 +280,11 @@ def smooth_max(
     """
     if (bridge := bridge_for(x)) is not None:
         return bridge.smooth_max(x, axis, tau=tau, keepdims=keepdims)
+    tau = real_number("tau", tau)
     if not (math.isfinite(tau) and tau > 0.0):
         raise ValueError(f"expected tau > 0 and finite, not {tau}")
     x = real_array("x", x)
+    axis = None if axis is None else normalized(axis, x.ndim)
     x = x.astype(result_type(x), copy=False)
     wider = _wider(x.dtype, tau)
     if wider != x.dtype:
@@ -318,5 +320,11 @@ def _promoted(**given: Any) -> tuple[Any, Any]:
         for v, a in zip(given.values(), arrays, strict=True)
     ]
     result = result_type(*operands)
-    first, second = np.broadcast_arrays(*arrays)
+    try:
+        first, second = np.broadcast_arrays(*arrays)
+    except ValueError:
+        shapes = " against ".join(
+            f"{n} of shape {a.shape}" for n, a in zip(given, arrays, strict=True)
+        )
+        raise ValueError(f"cannot broadcast {shapes}") from None
     return first.astype(result, copy=False), second.astype(result, copy=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,24 @@ def real_array(name: str, value: Any) -> Any:
     if not half and (array.dtype.kind not in "biuf" or array.dtype.itemsize > 8):
         raise TypeError(f"expected {name} of real numbers of at most 64 bits, not {array.dtype}")
     return array
+
+
+def real_number(name: str, value: Any) -> float:
+    """Return `value` as a float, or say what is wrong."""
+    try:
+        if not isinstance(value, str):  # of which float would make numbers
+            return float(value)
+    except (TypeError, ValueError):
+        pass
+    raise TypeError(f"expected {name} as one number, not {value!r}")
+
+
+def whole_number(name: str, value: Any) -> int:
+    """Return `value` as an int, or say what is wrong."""
+    try:
+        return index(value)
+    except TypeError:
+        raise TypeError(f"expected {name} as an integer, not {value!r}") from None
 
 
 def epsilon(dtype: np.dtype[Any]) -> float:

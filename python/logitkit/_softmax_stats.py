@@ -10,6 +10,7 @@ import numpy as np
 from . import _cpu
 from ._backend import as_array, bridge_for
 from ._lines import Lines, compute_type, delivered, normalized, plain, reduced, result_type
+from ._real_array import real_number
 from .reference import SoftmaxStats
 
 
@@ -90,7 +91,7 @@ def softmax_stats(
     if (bridge := bridge_for(x)) is not None:
         stats: SoftmaxStats = bridge.softmax_stats(x, axis, scale=scale)
         return stats
-    scale = float(scale)
+    scale = real_number("scale", scale)
     if not 0.0 <= scale < math.inf:
         raise ValueError(f"expected 0 <= scale < inf, not {scale}")
     if short := plain(x, axis):

@@ -57,6 +57,11 @@ def merge_attention(parts: Sequence[AttentionResult]) -> AttentionResult:
     """
     if not parts:
         raise ValueError("expected at least one part to merge")
+    for part in parts:
+        if not hasattr(part, "output"):
+            raise TypeError(
+                f"expected parts that attention_with_stats returned, not {type(part).__name__}"
+            )
     if (bridge := bridge_for(parts[0].output)) is not None:
         merged: AttentionResult = bridge.merge_attention(parts)
         return merged

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._backend import as_array
+from .._real_array import real_number, whole_number
 from ..reference._attention_scale import AttentionScale
 from ._layout import Layout, lay_out
 from ._visible import Visible, count_visible, what_is_visible
@@ -77,9 +78,9 @@ def check_numbers(causal_alignment: Any, softcap: Any, threads: Any) -> None:
         raise ValueError(
             f"expected causal_alignment 'upper_left' or 'lower_right', not {causal_alignment!r}"
         )
-    if softcap is not None and not 0 < softcap < math.inf:
+    if softcap is not None and not 0 < real_number("softcap", softcap) < math.inf:
         raise ValueError(f"expected a positive softcap or None, not {softcap}")
-    if threads is not None and threads < 1:
+    if threads is not None and whole_number("threads", threads) < 1:
         raise ValueError(f"expected threads >= 1 or None, not {threads}")
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._backend import as_array, bridge_for
+from .._real_array import real_array, whole_number
 from ..reference._attention_scale import AttentionScale
 from ._forward import attention_with_stats
 from ._layout import check_shapes
@@ -286,7 +287,9 @@ def estimate_kappa(
             query, key, entropy=entropy, lengths=lengths, rows=rows
         )
         return found_by_bridge
-    query, key = (np.asarray(as_array(x), np.float64) for x in (query, key))
+    query, key = (
+        np.asarray(real_array(n, x), np.float64) for n, x in (("query", query), ("key", key))
+    )
     sample, sizes = sampled(query.shape, key.shape, lengths, rows)
     heads, keys, dim = query.shape[-3], key.shape[-2], key.shape[-1]
     scores = query[..., sample, :] @ key.repeat(heads // key.shape[-3], axis=-3).swapaxes(-1, -2)
@@ -303,7 +306,7 @@ def sampled(
             f"expected query and key of shape (..., heads, length, head_dim), not {query} and {key}"
         )
     check_shapes(query, key, key, packed=False, paged=False)
-    if rows < 1:
+    if whole_number("rows", rows) < 1:
         raise ValueError(f"expected rows >= 1, not {rows}")
     keys = key[-2]
     if lengths is None:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from .._backend import bridge_for
+from .._real_array import real_number
 from ._rows import Array, map_rows, pull_back, softmax_rows, threshold_pull_back
 
 
@@ -268,7 +269,7 @@ def entmax_vjp(x: Any, g: Any, /, axis: int = -1, *, alpha: float = 1.5) -> Any:
 
 
 def _checked_alpha(alpha: float) -> float:
-    alpha = float(alpha)
+    alpha = real_number("alpha", alpha)
     if not 1.0 <= alpha < np.inf:
         raise ValueError(f"expected 1 <= alpha < inf, not {alpha}")
     return alpha

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from operator import index
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from .._backend import bridge_for
-from .._lines import normalized
-from .._real_array import real_array
+from .._lines import one_axis
+from .._real_array import real_array, real_number, whole_number
 from ._rows import Array, checked_k, map_rows, pull_back, softmax_pull_back, softmax_rows
 
 
@@ -282,7 +281,7 @@ def margin_softmax_vjp(
 
 def checked_order(order: int) -> int:
     """Return `order` if it is even and positive, or say what is wrong."""
-    order = index(order)
+    order = whole_number("order", order)
     if order < 2 or order % 2:
         raise ValueError(f"expected an order that is even and positive, not {order}")
     return order
@@ -316,19 +315,27 @@ def _top_k_softmax(x: Array, k: int) -> Array:
 def _margin_shift(x: Any, target: ArrayLike, axis: int, margin: float) -> tuple[Any, Any]:
     """Return `x`, and what is taken from it: the margin at the targets, in the type of x."""
     x = real_array("x", x)
-    (line,) = normalized(index(axis), x.ndim)
+    line = one_axis(axis, x.ndim)
+    y, margin = checked_margin(x.shape, target, line, margin)
+    x = x if x.dtype.kind not in "biu" else x.astype(np.float64)
+    shift = np.zeros_like(x)
+    np.put_along_axis(shift, np.expand_dims(y, line), margin, axis=line)
+    return x, shift
+
+
+def checked_margin(
+    of_x: tuple[int, ...], target: ArrayLike, line: int, margin: float
+) -> tuple[Any, float]:
+    """Return targets as int64, one for each line of an array of this shape, and the margin."""
     y = np.asarray(target)
-    n, shape = x.shape[line], x.shape[:line] + x.shape[line + 1 :]
+    n, shape = of_x[line], of_x[:line] + of_x[line + 1 :]
     if y.dtype.kind not in "iu" and y.size:
         raise TypeError(f"expected target of integers, not {y.dtype}")
     if y.shape != shape:
         raise ValueError(f"expected target of shape {shape}, that of x without axis, not {y.shape}")
-    if not math.isfinite(margin):
+    if not math.isfinite(margin := real_number("margin", margin)):
         raise ValueError(f"expected a finite margin, not {margin}")
     if (bad := (y < 0) | (y >= n)).any():
         place = tuple(map(int, np.argwhere(bad)[0]))
         raise ValueError(f"expected targets from 0 to {n - 1}, not {y[place]} at {place}")
-    x = x if x.dtype.kind not in "biu" else x.astype(np.float64)
-    shift = np.zeros_like(x)
-    np.put_along_axis(shift, np.expand_dims(y.astype(np.int64), line), margin, axis=line)
-    return x, shift
+    return y.astype(np.int64), margin

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .._real_array import epsilon, real_array
+from .._real_array import epsilon, real_array, real_number
 from ._rows import (
     Array,
     Bounds,
@@ -167,12 +167,12 @@ def hoelder(x: Any, p: Any, /, *, t: float, axis: int = -1) -> Bounds:
 
 def order(t: float) -> float:
     """Return an order for which the inequality is true."""
-    if not t > 1.0:
+    if not (t := real_number("t", t)) > 1.0:
         raise ValueError(
             f"expected t > 1, not {t}: below 1 the inequality is false, and its limit at 1 is "
             "logitkit.bounds.entropy"
         )
-    return float(t)
+    return t
 
 
 def read_distribution(x: Any, p: Any, axis: int) -> tuple[Rows, Array]:

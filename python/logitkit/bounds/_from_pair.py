@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from .._real_array import real_number
 from ._rows import (
     UNIT,
     Array,
@@ -186,9 +187,9 @@ def convexity(x: Any, y: Any, /, *, weight: float = 0.5, axis: int = -1) -> Boun
 
 def fraction(weight: float) -> float:
     """Return a weight between 0 and 1, or say what is wrong with it."""
-    if not 0.0 < weight < 1.0:
+    if not 0.0 < (weight := real_number("weight", weight)) < 1.0:
         raise ValueError(f"expected a weight between 0 and 1, not {weight}")
-    return float(weight)
+    return weight
 
 
 @quiet

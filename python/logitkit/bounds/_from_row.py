@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from .._real_array import whole_number
 from ._rows import (
     UNIT,
     Array,
@@ -246,7 +247,7 @@ def top_k(x: Any, /, *, k: int, axis: int = -1) -> Bounds:
 def top_k_sides(rows: Rows, k: int) -> Sides:
     """Evaluate `top_k`."""
     n = rows.values.shape[-1]
-    if not 1 <= k <= n:
+    if not 1 <= (k := whole_number("k", k)) <= n:
         raise ValueError(f"expected k from 1 to the {n} entries of a row, not {k}")
     parted = np.partition(rows.values, max(n - k - 1, 0), axis=-1)
     head, error = log_sum_exp(parted[..., n - k :])

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from .._lines import result_type
+from .._lines import one_axis, result_type
 from .._logsumexp import logsumexp
-from .._real_array import epsilon, real_array, smallest_normal
+from .._real_array import epsilon, real_array, real_number, smallest_normal
 
 Array = NDArray[np.float64]
 Inputs = ParamSpec("Inputs")
@@ -117,15 +117,15 @@ def read(axis: int, /, **given: Any) -> list[Rows]:
         shapes = " and ".join(f"{name} of shape {array.shape}" for name, array in arrays.items())
         raise ValueError(f"cannot broadcast {shapes} against each other") from error
     result = result_type(*arrays.values())
-    moved = (np.moveaxis(array, axis, -1) for array in together)
+    moved = (np.moveaxis(array, one_axis(axis, array.ndim), -1) for array in together)
     return [Rows(np.ascontiguousarray(array, np.float64), result) for array in moved]
 
 
 def positive(name: str, value: float) -> float:
     """Return a positive, finite number, or say what is wrong with it."""
-    if not (math.isfinite(value) and value > 0.0):
+    if not (math.isfinite(value := real_number(name, value)) and value > 0.0):
         raise ValueError(f"expected {name} > 0 and finite, not {value}")
-    return float(value)
+    return value
 
 
 def row_name(name: str, index: Any) -> str:

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from operator import index
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from .._backend import bridge_for
 from .._lines import compute_type, result_type
-from .._real_array import real_array
+from .._real_array import real_array, real_number, whole_number
 from .._softmax import softmax
 from . import _integrals, _quantile_rule, _sampling
-from ._class_arguments import check_classes, check_logits, cotangent_of, shape_of_sample
+from ._class_arguments import (
+    check_classes,
+    check_logits,
+    check_same_classes,
+    cotangent_of,
+    shape_of_sample,
+    shape_with_batch,
+    temperature_of_sample,
+)
 from ._noise import Gumbel, Noise, Normal, law_or_normal
 from ._top_k_inclusion import top_k_inclusion
 
@@ -29,8 +36,8 @@ class ArgmaxNoise:
     The law of :math:`\arg\max_i (\mu_i + \sigma \varepsilon_i)` for independent noise.
 
     A distribution over `n` classes from logits :math:`\mu`: a softmax if the noise is that of
-    Gumbel, a probit model if it is normal, and one more for every other law of noise. It has the
-    methods of a categorical distribution of ``torch.distributions``, for any shape of batches.
+    Gumbel, a probit model if it is normal, and one more for every other law of noise. Its
+    methods have the names of those of ``torch.distributions``, and batches any shape.
 
     .. math:: p_i = \int \frac{f}{F}(u - \mu_i) \prod_{j=1}^{n} F(u - \mu_j) \, du
 
@@ -138,17 +145,18 @@ class ArgmaxNoise:
         """Check the arguments other than the logits, and keep all."""
         if getattr(scale, "ndim", 0) or isinstance(scale, (list, tuple)):
             raise TypeError(f"expected one number as the scale, not {scale}: divide logits by it")
-        if not 0.0 < float(scale) < math.inf:
+        scale = real_number("scale", scale)
+        if not 0.0 < scale < math.inf:
             raise ValueError(f"expected 0 < scale < inf, not {scale}")
         if rule not in ("adaptive", "quantile"):
             raise ValueError(f"expected rule 'adaptive' or 'quantile', not {rule!r}")
-        if index(nodes) < 1:
+        if (nodes := whole_number("nodes", nodes)) < 1:
             raise ValueError(f"expected one node at least, not {nodes}")
         object.__setattr__(self, "logits", logits)
         object.__setattr__(self, "noise", law_or_normal(noise))
-        object.__setattr__(self, "scale", float(scale))
+        object.__setattr__(self, "scale", scale)
         object.__setattr__(self, "rule", rule)
-        object.__setattr__(self, "nodes", index(nodes))
+        object.__setattr__(self, "nodes", nodes)
 
     @property
     def batch_shape(self) -> tuple[int, ...]:
@@ -349,12 +357,14 @@ class ArgmaxNoise:
         return np.maximum(self._expected(other, lambda log_p, log_q: log_p - log_q), 0.0)
 
     def _expected(self, other: ArgmaxNoise, term: Any) -> Any:
-        if other.num_classes != self.num_classes:
-            raise ValueError(
-                f"expected a distribution over {self.num_classes} classes, not {other.num_classes}"
-            )
+        check_same_classes(self, other, ArgmaxNoise)
         log_p, log_q = np.broadcast_arrays(self._log_probs(), other._log_probs())
         p = np.exp(log_p)
+        # What all classes share keeps the smallest probabilities as 0, and this would be inf.
+        far = (p > LEAST_THAT_COUNTS) & (log_q == -np.inf)
+        if other.rule == "adaptive" and far.any():
+            log_q = log_q.copy()
+            log_q[far] = np.concatenate(list(log_prob_of_pairs(other, far)))
         terms = np.zeros(p.shape)
         possible = p > 0.0
         terms[possible] = p[possible] * term(log_p[possible], log_q[possible])
@@ -473,8 +483,7 @@ class ArgmaxNoise:
         ValueError
             If `temperature` is not positive and finite.
         """
-        if not 0.0 < temperature < math.inf:
-            raise ValueError(f"expected 0 < temperature < inf, not {temperature}")
+        temperature = temperature_of_sample(temperature)
         shape = (*shape_of_sample(sample_shape), *self.batch_shape, self.num_classes)
         rows = self._rows
         draws = math.prod(shape[: len(shape) - self.logits.ndim])
@@ -483,22 +492,19 @@ class ArgmaxNoise:
             y = np.zeros(sums.shape, rows.dtype)
             np.put_along_axis(y, np.argmax(sums, axis=-1)[:, None], 1.0, axis=-1)
         else:
-            y = softmax(sums / temperature, axis=-1)
+            # From the largest, which keeps its place however small the temperature is.
+            with np.errstate(over="ignore", under="ignore"):
+                gaps = sums.astype(np.float64) - sums.max(axis=-1, keepdims=True)
+                y = softmax(gaps / temperature, axis=-1)
         return y.reshape(shape).astype(self._dtype, copy=False)
 
     def _count(self, k: int) -> int:
-        if not 1 <= index(k) <= self.num_classes:
+        if not 1 <= (k := whole_number("k", k)) <= self.num_classes:
             raise ValueError(f"expected 1 <= k <= {self.num_classes} classes, not k = {k}")
-        return index(k)
+        return k
 
     def _value_shape(self, value: Any) -> tuple[int, ...]:
-        try:
-            return np.broadcast_shapes(np.shape(value), self.batch_shape)
-        except ValueError:
-            raise ValueError(
-                f"expected classes that broadcast against the batch {self.batch_shape}, not of "
-                f"shape {np.shape(value)}"
-            ) from None
+        return shape_with_batch(np.shape(value), self.batch_shape)
 
     def _pairs(self, value: Any) -> tuple[Any, Any, tuple[int, ...]]:
         """Return a row of logits and a class for each element of the result, and its shape."""
@@ -508,6 +514,22 @@ class ArgmaxNoise:
         rows = np.broadcast_to(self._rows.reshape(self.logits.shape), (*shape, n))
         classes = np.broadcast_to(classes, shape).reshape(-1).astype(np.uintp)
         return np.ascontiguousarray(rows).reshape(-1, n), classes, shape
+
+
+# A class that is less probable than this adds nothing to a sum over classes.
+LEAST_THAT_COUNTS = 1e-30
+
+
+def log_prob_of_pairs(d: ArgmaxNoise, where: Any) -> Iterator[Any]:
+    """Yield parts of `log_prob` of rows and classes that are marked, each on its own nodes."""
+    *rows, classes = np.nonzero(where)
+    tensor = bridge_for(d.logits) is not None
+    full = d.logits.expand(where.shape) if tensor else np.broadcast_to(d.logits, where.shape)
+    step = max(1, 2**22 // d.num_classes)
+    for start in range(0, len(classes), step):
+        part = slice(start, start + step)
+        chosen = full[tuple(i[part] for i in rows)].reshape(-1, d.num_classes)
+        yield ArgmaxNoise(chosen, d.noise, d.scale).log_prob(classes[part])
 
 
 def Probit(logits: Any, scale: float = 1.0) -> ArgmaxNoise:

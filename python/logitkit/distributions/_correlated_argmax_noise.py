@@ -5,17 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from operator import index
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from .._backend import bridge_for
 from .._lines import compute_type, result_type
-from .._real_array import real_array
+from .._real_array import real_array, whole_number
 from ..random import as_philox
 from . import _sampling
-from ._class_arguments import check_classes, check_logits, cotangent_of, shape_of_sample
+from ._class_arguments import (
+    check_classes,
+    check_logits,
+    cotangent_of,
+    shape_of_sample,
+    shape_with_batch,
+)
 from ._factor_integrals import FactorIntegrals
 from ._given_factors import EqualScale, GivenFactors, NormalScales
 from ._noise import Cauchy, Gumbel, Logistic, Noise, Normal, StudentT, law_or_normal
@@ -189,7 +194,7 @@ class CorrelatedArgmaxNoise:
             ("factor", b),
             ("noise", own),
             ("scale", sigma),
-            ("points", index(points)),
+            ("points", whole_number("points", points)),
             ("rng", generator),
         ):
             object.__setattr__(self, name, value)
@@ -463,6 +468,7 @@ class CorrelatedArgmaxNoise:
         """
         classes = check_classes(value, self.num_classes)
         rows = np.arange(math.prod(self.batch_shape)).reshape(self.batch_shape)
+        shape_with_batch(classes.shape, self.batch_shape)
         rows, classes = np.broadcast_arrays(rows, classes)
         return rows.ravel(), classes.ravel().astype(np.intp), rows.shape
 

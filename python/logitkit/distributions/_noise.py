@@ -8,6 +8,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from .._real_array import real_number
+
 _INF = math.inf
 _LEAST_TAIL = 1e-280
 _LOG_2, _LOG_PI = math.log(2.0), math.log(math.pi)
@@ -396,7 +398,7 @@ class StudentT(_Law):
 
     def __post_init__(self) -> None:
         """Check the degrees of freedom."""
-        if not 0.0 < self.df < _INF:
+        if not 0.0 < real_number("df", self.df) < _INF:
             raise ValueError(f"expected 0 < df < inf, not {self.df}")
 
     def _log_cdf(self, x: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from .._real_array import real_number
 from ._class_formulas import BETA_BERNOULLI, GENERALIZED, SMOOTH_ACCURACY, class_terms
 from ._reduction import Reduction
 from ._terms import RowTerms, loss
@@ -76,9 +77,9 @@ def generalized_cross_entropy(
         "reduction": reduction,
         "denominator": denominator,
     }
-    if not 0.0 <= float(q) <= 1.0:
+    if not 0.0 <= (q := real_number("q", q)) <= 1.0:
         raise ValueError(f"expected 0 <= q <= 1, not {q}")
-    return class_terms(GENERALIZED, logits, target, common, q=float(q))
+    return class_terms(GENERALIZED, logits, target, common, q=q)
 
 
 @loss
@@ -159,13 +160,13 @@ def beta_bernoulli(
         "reduction": reduction,
         "denominator": denominator,
     }
-    if not 0.0 <= float(share) < 1.0:
+    if not 0.0 <= (share := real_number("share", share)) < 1.0:
         raise ValueError(f"expected 0 <= share < 1, not {share}")
-    if prior is not None and not 0.0 < float(prior) <= 1.0:
+    if prior is not None and not 0.0 < (prior := real_number("prior", prior)) <= 1.0:
         raise ValueError(f"expected 0 < prior <= 1, not {prior}")
-    terms = class_terms(BETA_BERNOULLI, logits, target, common, prior=0.0, share=float(share))
+    terms = class_terms(BETA_BERNOULLI, logits, target, common, prior=0.0, share=share)
     classes = max(terms.arrays[0].shape[-1], 1)
-    numbers = {**terms.numbers, "prior": 1.0 / classes if prior is None else float(prior)}
+    numbers = {**terms.numbers, "prior": 1.0 / classes if prior is None else prior}
     return replace(terms, numbers=numbers)
 
 

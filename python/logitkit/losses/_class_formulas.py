@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from .._real_array import real_number
 from ..reference.losses._classes import (
     accuracy_phi,
     beta_bernoulli_phi,
@@ -78,7 +79,7 @@ def class_terms(
 
 
 def checked_number(name: str, value: float, least: float) -> float:
-    value = float(value)
+    value = real_number(name, value)
     if not least <= value < float("inf"):
         raise ValueError(f"expected {name} >= {least:g} and finite, not {value}")
     return value

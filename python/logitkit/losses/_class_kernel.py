@@ -85,6 +85,11 @@ def _kernel(
     return value, tuple(slopes[i].astype(x.dtype, copy=False) for i in argnums)
 
 
+def _weighted(value: Any, weight: Any) -> Any:
+    """Return values times weights, 0 for a class without weight, even if it is impossible."""
+    return np.where(np.isinf(value) & (weight == 0.0), 0.0, value) * weight
+
+
 def _exponentials(x: Any) -> tuple[Any, Any]:
     """Return the maximum of each row, 0 where it is infinite, and exp(x - maximum)."""
     m = np.max(x, axis=-1, keepdims=True, initial=-np.inf)
@@ -120,7 +125,7 @@ def _of_class(
     if weight is not None:
         at = target[..., None].astype(np.intp)
         w = np.take_along_axis(weight, at, -1).reshape(-1)
-        value, change = value * w, change * w
+        value, change = _weighted(value, w), change * w
     pull: Any = 0.0  # of log-sum-exp on all classes
     if z_loss:
         value, pull = value + z_loss * lse * lse, 2.0 * z_loss * lse
@@ -151,7 +156,7 @@ def _of_distribution(
         nats = log_total - (x - m)
         each, change = phi(Information(nats, p, wrong), **numbers)
         if weight is not None:
-            each, change = each * weight, change * weight
+            each, change = _weighted(each, weight), change * weight
         value = np.where(t > 0.0, t * each, 0.0).sum(-1, dtype=np.float64)
         u = np.where(t > 0.0, t * change, 0.0)
     slope = p * u.sum(-1, keepdims=True) - u if 0 in argnums else None

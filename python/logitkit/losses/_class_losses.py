@@ -226,7 +226,9 @@ def logit_adjusted_cross_entropy(
             f"expected prior of shape {(x.shape[-1],)}, one for each class, "
             f"not {tuple(prior.shape)}"
         )
-    if is_host_known(prior) and not (prior > 0).all():
-        at = first_index(np.asarray(~(prior > 0)))[0]
-        raise ValueError(f"expected prior > 0, not {prior[at]} of class {at}")
+    if is_host_known(prior):
+        wrong = np.asarray(~((prior > 0) & (prior < np.inf)))
+        if wrong.any():
+            at = first_index(wrong)[0]
+            raise ValueError(f"expected prior > 0 and finite, not {prior[at]} of class {at}")
     return replace(terms, arrays=(x + tau * xp.log(cast(prior, x.dtype)), *others))

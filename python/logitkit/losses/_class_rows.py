@@ -7,17 +7,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._lines import normalized
+from .._lines import one_axis
+from .._real_array import real_number, whole_number
 from ._namespace import (
     broadcast,
     cast,
     check_not_nan,
     first_index,
     floating,
+    integers,
     is_bool,
     is_floating,
     is_host_known,
     like,
+    moveaxis,
     namespace_of,
 )
 from ._reduction import Reduction, Weighting
@@ -49,8 +52,8 @@ def class_rows(
     """Return `logits` and `target`, checked, and classes in the last axis."""
     x, dtype = floating("logits", logits)
     xp = namespace_of(x)
-    t = like("target", target, x)
-    (axis,) = normalized(axis, x.ndim) if x.ndim else (0,)
+    t = integers("target", target, x)
+    axis = one_axis(axis, x.ndim) if x.ndim else 0
     rows = tuple(x.shape[:axis]) + tuple(x.shape[axis + 1 :])
     if x.ndim == 0 or tuple(t.shape) not in (rows, tuple(x.shape)):
         raise ValueError(
@@ -58,13 +61,13 @@ def class_rows(
             f"{tuple(x.shape)}, or of their shape, probabilities, not {tuple(t.shape)}"
         )
     given = t.dtype
-    x = xp.moveaxis(x, axis, -1)
+    x = moveaxis(x, axis, -1)
     kept = kept_rows(x, t, mask, ignore_index)
     if t.ndim == x.ndim:
-        t = cast(xp.moveaxis(t, axis, -1), x.dtype)
+        t = cast(moveaxis(t, axis, -1), x.dtype)
         if kept is not None:
             t = xp.where(kept[..., None], t, xp.full_like(t, 1.0 / max(t.shape[-1], 1)))
-        check_distribution(t, axis)
+        check_distribution(t, axis, target)
     else:
         if is_floating(t) or is_bool(t):
             raise TypeError(f"expected target of integers, the number of each class, not {t.dtype}")
@@ -82,12 +85,12 @@ def class_rows(
         sample_weight = like("sample_weight", sample_weight, x)
 
     def undo(gradient: Any) -> Any:
-        return cast(xp.moveaxis(gradient, -1, axis), dtype)
+        return cast(moveaxis(gradient, -1, axis), dtype)
 
     def undo_target(gradient: Any) -> Any:
         if given.kind != "f":
             raise ValueError(f"expected a target of probabilities to differentiate, not {given}")
-        return cast(xp.moveaxis(gradient, -1, axis), given)
+        return cast(moveaxis(gradient, -1, axis), given)
 
     weighting = Weighting(reduction, sample_weight, kept, norm, denominator)
     return ClassRows(x, t, weight, weighting, dtype, (undo, undo_target))
@@ -102,7 +105,7 @@ def kept_rows(x: Any, t: Any, mask: Any, ignore_index: int | None) -> Any:
             raise TypeError(f"expected mask of truth values, not {mask.dtype}: pass mask != 0")
         kept = broadcast("mask", mask, tuple(x.shape[:-1]))
     if ignore_index is not None and t.ndim < x.ndim:
-        known = t != ignore_index
+        known = t != whole_number("ignore_index", ignore_index)
         if kept is None and is_host_known(known) and known.all():
             return None  # the common case, without a copy of the logits
         kept = known if kept is None else kept & known
@@ -122,7 +125,8 @@ def class_weight(weight: Any, x: Any, n: int) -> Any:
 
 def class_numbers(label_smoothing: float, z_loss: float) -> tuple[float, float]:
     """Return the numbers that losses of classes share, checked."""
-    label_smoothing, z_loss = float(label_smoothing), float(z_loss)
+    label_smoothing = real_number("label_smoothing", label_smoothing)
+    z_loss = real_number("z_loss", z_loss)
     if not 0.0 <= label_smoothing <= 1.0:
         raise ValueError(f"expected 0 <= label_smoothing <= 1, not {label_smoothing}")
     if not 0.0 <= z_loss < np.inf:
@@ -144,8 +148,16 @@ def check_classes(t: Any, n: int, ignore_index: int | None = None) -> None:
         )
 
 
-def check_distribution(t: Any, axis: int) -> None:
-    """Raise an error if rows of a target, with `axis` last, are not probabilities."""
+def _rounding_of_sum(t: Any) -> float:
+    """Return how far from 1 a sum of probabilities of a type may be: each was rounded."""
+    name = str(getattr(t, "dtype", "float64"))
+    if name.endswith("float16"):  # and bfloat16: two or three digits
+        return 1e-2
+    return 1e-3 if name.endswith("float32") else 1e-6
+
+
+def check_distribution(t: Any, axis: int, given: Any) -> None:
+    """Raise an error if rows of `t`, the target that was `given`, are not probabilities."""
     if not is_host_known(t):
         return
     t = np.asarray(t.detach() if hasattr(t, "detach") else t)
@@ -155,7 +167,7 @@ def check_distribution(t: Any, axis: int) -> None:
         value = np.moveaxis(t, -1, axis)[place]
         raise ValueError(f"expected probabilities in target, not {value} at {list(place)}")
     total = t.sum(-1, dtype=np.float64)
-    wrong = abs(total - 1.0) > (1e-3 if t.dtype == np.float32 else 1e-6)
+    wrong = abs(total - 1.0) > max(_rounding_of_sum(t), _rounding_of_sum(given))
     if wrong.any() and t.shape[-1]:
         place = first_index(wrong)
         raise ValueError(

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from .. import _cpu
+from .._lines import one_axis
 from ..reference.losses._classes import class_formula, logarithm_phi
 from ._class_formulas import LOG_LOSS
 from ._class_rows import ClassRows, check_classes, class_numbers, class_rows, kept_rows
-from ._namespace import floating, like, namespace_of
+from ._namespace import floating, integers, moveaxis, namespace_of
 from ._reduction import Reduction
 from ._row_loss import RowLoss
 from ._terms import RowTerms, loss
@@ -96,18 +97,19 @@ def _rows(
 ) -> ClassRows:
     """Return the rows; those that are left out keep their logits, and have the class -1."""
     x, _ = floating("logits", logits)
-    t = like("target", target, x)
+    t = integers("target", target, x)
     left_out = mask is not None or ignore_index is not None
     if x.ndim == 0 or t.ndim != x.ndim - 1 or not left_out:
         return class_rows(logits, target, axis=axis, mask=mask, ignore_index=ignore_index, **common)
     xp = namespace_of(x)
-    axis_last = xp.moveaxis(x, axis, -1)
+    axis_last = moveaxis(x, one_axis(axis, x.ndim), -1)
     kept = None
     if tuple(t.shape) == tuple(axis_last.shape[:-1]):
         kept = kept_rows(axis_last, t, mask, ignore_index)
     if kept is None:
         return class_rows(logits, target, axis=axis, ignore_index=ignore_index, **common)
-    some_class = xp.full_like(t, 1 if ignore_index == 0 else 0)
+    # One that is not ignored, if there is such: rows that count are not copied then.
+    some_class = xp.full_like(t, int(ignore_index == 0 and axis_last.shape[-1] > 1))
     rows = class_rows(
         logits,
         xp.where(kept, t, some_class),

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from .._probability_maps import entmax
+from .._real_array import real_number
 from ..reference.losses._implicit import entmax_formula
 from ._class_rows import check_classes, class_rows
 from ._reduction import Reduction
@@ -115,10 +116,10 @@ def entmax_loss(
     >>> losses.entmax_loss(x, [0, 0], reduction="none").round(4)
     array([0.    , 0.3905])
     """
-    alpha = float(alpha)
+    alpha = real_number("alpha", alpha)
     if not 1.0 < alpha < float("inf"):
         raise ValueError(f"expected alpha > 1 and finite, not {alpha}")
-    label_smoothing = float(label_smoothing)
+    label_smoothing = real_number("label_smoothing", label_smoothing)
     if not 0.0 <= label_smoothing <= 1.0:
         raise ValueError(f"expected 0 <= label_smoothing <= 1, not {label_smoothing}")
     rows = class_rows(

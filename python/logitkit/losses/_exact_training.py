@@ -9,9 +9,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._lines import normalized
+from .._lines import one_axis
+from .._real_array import whole_number
 from ._class_rows import check_classes
-from ._namespace import broadcast, cast, floating, is_bool, is_floating, like, namespace_of
+from ._namespace import (
+    broadcast,
+    cast,
+    floating,
+    integers,
+    is_bool,
+    is_floating,
+    like,
+    moveaxis,
+    namespace_of,
+)
 
 
 def standardized(logits: Any, /, *, mask: Any = None) -> Any:
@@ -63,7 +74,7 @@ def standardized(logits: Any, /, *, mask: Any = None) -> Any:
     array([[ 1., -1.],
            [-1.,  1.]])
     """
-    x, dtype = floating("logits", logits)
+    x, dtype = _doubled(logits)
     xp, counts = namespace_of(x), _counted(x, mask)
     shifted, deviation = _shifted(x, counts)
     return cast(xp.where(counts, shifted / deviation, x), dtype)
@@ -109,16 +120,23 @@ def standardized_vjp(logits: Any, cotangent: Any, /, *, mask: Any = None) -> Any
     >>> bool(abs(losses.standardized_vjp(x, g).sum()) < 1e-15)
     True
     """
-    x, dtype = floating("logits", logits)
+    x, dtype = _doubled(logits)
     xp, counts = namespace_of(x), _counted(x, mask)
     g = cast(like("cotangent", cotangent, x), x.dtype)
     shifted, deviation = _shifted(x, counts)
     z, count = shifted / deviation, _number(counts)
+    deviation = 2.0 * deviation
     kept = xp.where(counts, g, xp.zeros_like(g))
     inner = kept - kept.sum() / count - z * ((kept * z).sum() / count)
-    varies = xp.amax(abs(shifted), None) > 0.0 if x.size else True
+    varies = xp.amax(abs(shifted), None) > 0.0 if math.prod(x.shape) else True
     inner = xp.where(varies, inner / deviation, xp.zeros_like(inner))
     return cast(xp.where(counts, inner, g), dtype)
+
+
+def _doubled(logits: Any) -> tuple[Any, Any]:
+    """Return logits in float64, so that a mean far from 0 costs no digits, and their type."""
+    x, dtype = floating("logits", logits)
+    return cast(x, namespace_of(x).float64), dtype
 
 
 def _counted(x: Any, mask: Any) -> Any:
@@ -137,13 +155,28 @@ def _number(counts: Any) -> Any:
 
 
 def _shifted(x: Any, counts: Any) -> tuple[Any, Any]:
-    """Return the differences to the mean, 0 where nothing counts, and their deviation, not 0."""
+    """
+    Return the differences to the mean, 0 where nothing counts, and their deviation, not 0.
+
+    Both halved, since a difference may be twice as large as any number.
+    """
     xp, count = namespace_of(x), _number(counts)
     zero = xp.zeros_like(x)
-    mean = xp.where(counts, x, zero).sum() / count
-    shifted = xp.where(counts, x - mean, zero)
-    square = (shifted * shifted).sum() / count
-    return shifted, xp.sqrt(xp.where(square > 0.0, square, xp.ones_like(square)))
+    if not math.prod(x.shape):
+        return zero, xp.ones_like(count)
+    half = xp.where(counts, 0.5 * x, zero)
+    finite = xp.isfinite(half).all()
+    # From one of them, so that numbers that are equal differ by 0, whatever rounding does.
+    first = xp.amax(xp.where(counts, half, zero - math.inf), None)
+    gaps = xp.where(counts & finite, half - xp.where(xp.isfinite(first), first, 0.0), zero)
+    shifted = xp.where(counts, gaps - (gaps / count).sum(), zero)
+    # Squares of large numbers overflow, those of small ones vanish.
+    peak = xp.amax(abs(shifted), None)
+    peak = xp.where(peak > 0.0, peak, xp.ones_like(peak))
+    peak = peak if xp is np else peak.detach()  # it cancels
+    square = ((shifted / peak) ** 2).sum() / count
+    deviation = peak * xp.sqrt(xp.where(square > 0.0, square, xp.ones_like(square)))
+    return xp.where(counts & ~finite, zero + math.nan, shifted), deviation
 
 
 def truncate_classes(logits: Any, target: Any, /, *, rivals: int, axis: int = -1) -> Any:
@@ -197,10 +230,10 @@ def truncate_classes(logits: Any, target: Any, /, *, rivals: int, axis: int = -1
     """
     x, dtype = floating("logits", logits)
     xp = namespace_of(x)
-    if rivals < 1:
+    if (rivals := whole_number("rivals", rivals)) < 1:
         raise ValueError(f"expected rivals >= 1, not {rivals}")
-    t = like("target", target, x)
-    (axis,) = normalized(axis, x.ndim) if x.ndim else (0,)
+    t = integers("target", target, x)
+    axis = one_axis(axis, x.ndim) if x.ndim else 0
     rows = tuple(x.shape[:axis]) + tuple(x.shape[axis + 1 :])
     if x.ndim == 0 or tuple(t.shape) != rows:
         raise ValueError(
@@ -209,7 +242,7 @@ def truncate_classes(logits: Any, target: Any, /, *, rivals: int, axis: int = -1
         )
     if is_floating(t) or is_bool(t):
         raise TypeError(f"expected target of integers, the number of each class, not {t.dtype}")
-    x = xp.moveaxis(x, axis, -1)
+    x = moveaxis(x, axis, -1)
     t = xp.where(t < 0, xp.zeros_like(t), t)
     check_classes(t, x.shape[-1])
     own = t[..., None] == xp.arange(x.shape[-1])
@@ -218,7 +251,7 @@ def truncate_classes(logits: Any, target: Any, /, *, rivals: int, axis: int = -1
     order = xp.argsort(-constant, axis=-1, stable=True)
     rank = xp.argsort(order, axis=-1, stable=True)
     kept = xp.where(own | (rank < rivals), x, xp.full_like(x, -math.inf))
-    return cast(xp.moveaxis(kept, -1, axis), dtype)
+    return cast(moveaxis(kept, -1, axis), dtype)
 
 
 class NormalizedGradients(NamedTuple):
@@ -312,7 +345,7 @@ class GradientNormalizer:
             A named tuple of `gradients` and `average`. A norm that is not finite leaves the
             average as it was.
         """
-        norm = math.sqrt(sum(float((g * g).sum()) for g in gradients))
+        norm = math.hypot(*map(_norm, gradients))
         if not math.isfinite(norm):
             now = self.floor if average is None else average
         else:
@@ -320,3 +353,12 @@ class GradientNormalizer:
             now = self.decay * before + (1.0 - self.decay) * norm
         divisor = max(now, self.floor)
         return NormalizedGradients(tuple(g / divisor for g in gradients), now)
+
+
+def _norm(g: Any) -> float:
+    """Return the Euclidean norm in float64, whose squares neither overflow nor vanish."""
+    g = cast(g, namespace_of(g).float64)
+    peak = float(abs(g).max()) if math.prod(g.shape) else 0.0
+    if not 0.0 < peak < math.inf:
+        return peak
+    return peak * math.sqrt(float(((g / peak) ** 2).sum()))

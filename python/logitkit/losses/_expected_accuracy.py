@@ -7,10 +7,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from .._real_array import real_number, whole_number
 from ..distributions._normal_argmax import equal_noise_log_probability, genz, log_probability
 from ..reference.losses._expected_accuracy import log_accuracy_formula
 from ._class_rows import check_classes, class_rows
-from ._namespace import broadcast, cast, first_index, is_host_known, like, namespace_of
+from ._namespace import broadcast, cast, first_index, is_host_known, like, moveaxis
 from ._reduction import Reduction, Weighting
 from ._row_loss import RowLoss
 from ._terms import RowTerms, loss
@@ -238,10 +239,10 @@ def expected_accuracy(
     """
     if method not in ("quadrature", "genz"):
         raise ValueError(f'expected method "quadrature" or "genz", not {method!r}')
-    limit = math.inf if margin is None else float(margin)
+    limit = math.inf if margin is None else real_number("margin", margin)
     if not limit >= 0.0:
         raise ValueError(f"expected margin >= 0, not {margin}")
-    if samples < 1:
+    if (samples := whole_number("samples", samples)) < 1:
         raise ValueError(f"expected samples >= 1, not {samples}")
     rows = class_rows(
         logits,
@@ -258,7 +259,11 @@ def expected_accuracy(
     if y.ndim == x.ndim:
         raise ValueError("expected a class for each row in target, not probabilities")
     scale = _scale(scale, x, axis, method)
-    numbers = {"margin": limit, "samples": samples if method == "genz" else 0, "seed": int(seed)}
+    numbers = {
+        "margin": limit,
+        "samples": samples if method == "genz" else 0,
+        "seed": whole_number("seed", seed),
+    }
     return RowTerms(
         EXPECTED_ACCURACY,
         (x, scale, y),
@@ -288,9 +293,8 @@ def _scale(scale: Any, x: Any, axis: int, method: str) -> Any:
     """Return the scale of each logit, or None for 1."""
     if isinstance(scale, (int, float)) and scale == 1.0:
         return None
-    xp = namespace_of(x)
     scale = cast(like("scale", scale, x), x.dtype)
-    scale = scale if scale.ndim <= 1 else xp.moveaxis(scale, axis, -1)
+    scale = scale if scale.ndim <= 1 else moveaxis(scale, axis, -1)
     if is_host_known(scale):
         wrong = np.asarray(~((scale > 0.0) & (scale < math.inf)))
         if wrong.any():

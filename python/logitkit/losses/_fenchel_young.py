@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import distributions
+from .._real_array import real_number
 from ..distributions import Noise
 from ..distributions._integrals import expected_max, probs
 from ..distributions._noise import law_or_normal
@@ -75,7 +76,7 @@ def _kernel(
     if target.ndim < x.ndim:
         check_classes(target, n)
         target = target[..., None] == np.arange(n)
-    rows, t = x.reshape(-1, n).astype(np.float64), target.reshape(-1, n)
+    rows, t = x.reshape(-1, n).astype(np.float64, order="C"), target.reshape(-1, n)
     unknown = (np.isnan(rows) | (rows == np.inf)).any(-1) | (rows == -np.inf).all(-1)
     rows[unknown] = 0.0
     with np.errstate(invalid="ignore"):
@@ -167,7 +168,7 @@ def fenchel_young(
     >>> print(f"{value - np.euler_gamma - np.log(2.0):.6f}")
     0.000000
     """
-    scale = float(scale)
+    scale = real_number("scale", scale)
     if not 0.0 < scale < math.inf:
         raise ValueError(f"expected scale > 0 and finite, not {scale}")
     law = law_or_normal(noise)

@@ -6,8 +6,9 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from .._lines import normalized
-from .._real_array import real_array
+from .._lines import normalized, one_axis
+from .._real_array import real_array, real_number, whole_number
+from .._shapes import check_broadcast
 from .._softmax import softmax
 from ._class_rows import class_rows
 from ._grouped_kernel import GROUPED
@@ -64,7 +65,8 @@ def grouped_cross_entropy(
         The axes of the items of a group, which share logarithms: with the items of a sample in
         axis 1, ``over=1`` is a loss for each sample. Default: all but `axis`.
     segments : array_like or Tensor of integers, optional
-        The number of the group of each item, from 0, in place of `over`.
+        The number of the group of each item, from 0, in place of `over`. One that no item has
+        is no group: its value is 0, and a mean does not count it.
     axis : int, default -1
         The axis of the classes.
     mask : array_like or Tensor of bool, optional
@@ -115,7 +117,7 @@ def grouped_cross_entropy(
     >>> bool(np.isclose(value, losses.multilabel_cross_entropy(gap, [1, 0, 0])))
     True
     """
-    if form not in GROUPED:
+    if not (isinstance(form, str) and form in GROUPED):
         raise ValueError(f"expected form {', '.join(map(repr, GROUPED))}, not {form!r}")
     rows = class_rows(logits, target, axis=axis, mask=mask, ignore_index=ignore_index)
     s, t, kept = rows.logits, rows.target, rows.weighting.kept
@@ -129,8 +131,10 @@ def grouped_cross_entropy(
     if groups.real is not None:
         t = xp.where(groups.real[..., None], t, xp.zeros_like(t))
     if kept is not None:
-        inside = groups.gather(kept)
-        kept = (inside if groups.real is None else inside & groups.real).any(-1)
+        kept = groups.gather(kept)
+    if groups.real is not None:  # a number that no item has is not a group
+        kept = groups.real if kept is None else kept & groups.real
+    kept = None if kept is None else kept.any(-1)
     if sample_weight is not None:
         sample_weight = like("sample_weight", sample_weight, s)
     weighting = Weighting(reduction, sample_weight, kept, None, denominator)
@@ -175,7 +179,7 @@ class _Groups(NamedTuple):
 def _groups(s: Any, over: Any, segments: Any, axis: int) -> _Groups:
     """Return the groups of items of `s`, in which the classes come last already."""
     shape = tuple(s.shape[:-1])
-    (class_axis,) = normalized(axis, s.ndim)
+    class_axis = one_axis(axis, s.ndim)
     every = [i for i in range(s.ndim) if i != class_axis]
     if segments is None:
         axes = tuple(every) if over is None else normalized(over, s.ndim)
@@ -272,13 +276,10 @@ def grouped_stationary_target(
     >>> print(found.target.round(4), found.sums.round(4))
     [[0.5 0.3 0.2]] [1.7364 1.6271 1.5353]
     """
+    rtol, max_steps = real_number("rtol", rtol), whole_number("max_steps", max_steps)
     s, _ = floating("logits", logits)
     s = as_numpy(s).astype(np.float64)
-    if s.ndim < 2:
-        raise ValueError(f"expected logits of shape (..., n, m), not {s.shape}")
-    if not np.isfinite(s).all():
-        place = first_index(~np.isfinite(s))
-        raise ValueError(f"expected finite logits, not {s[place]} at {list(place)}")
+    _check_items(s)
     p = softmax(s, -1)
     sums = np.full((*s.shape[:-2], s.shape[-1]), 2.0)
     for _ in range(max_steps):
@@ -291,6 +292,15 @@ def grouped_stationary_target(
             found = t / t.sum(-1, keepdims=True), sums
             return GroupedStationary(*(like_given(x, logits) for x in found))
     raise RuntimeError(f"D did not come to rest in {max_steps} steps: allow more, or a larger rtol")
+
+
+def _check_items(s: Any) -> None:
+    """Raise an error if logits are not those of items of a group."""
+    if s.ndim < 2 or s.shape[-1] == 0:
+        raise ValueError(f"expected logits of shape (..., n, m) with m > 0, not {s.shape}")
+    if not np.isfinite(s).all():
+        place = first_index(~np.isfinite(s))
+        raise ValueError(f"expected finite logits, not {s[place]} at {list(place)}")
 
 
 def grouped_probabilities(logits: Any, /, *, sums: Any = None) -> Any:
@@ -332,7 +342,12 @@ def grouped_probabilities(logits: Any, /, *, sums: Any = None) -> Any:
         return grouped_stationary_target(logits).target
     s, dtype = floating("logits", logits)
     s, d = as_numpy(s), as_numpy(like("sums", sums, s))
-    if not (d > 0).all():
-        raise ValueError(f"expected sums > 0, not {d[first_index(~(d > 0))]}")
-    decoded = softmax(2.0 * s + np.log(d)[..., None, :], -1)
+    _check_items(s)
+    wrong = ~((d > 0) & (d < np.inf))
+    if np.any(wrong):
+        raise ValueError(f"expected sums > 0 and finite, not {d[first_index(wrong)]}")
+    check_broadcast("sums", d.shape, (*s.shape[:-2], s.shape[-1]))
+    with np.errstate(over="ignore"):
+        gaps = 2.0 * (s - s.max(-1, keepdims=True))
+    decoded = softmax(gaps + np.log(d)[..., None, :], -1)
     return cast(like_given(decoded, logits), dtype)

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._lines import normalized
+from .._lines import one_axis
+from .._real_array import real_number
 from .._shapes import check_broadcast
 from ._namespace import (
     broadcast,
@@ -18,7 +19,9 @@ from ._namespace import (
     is_floating,
     is_host_known,
     like,
+    moveaxis,
     namespace_of,
+    whole,
     with_axis_last,
 )
 from ._reduction import Reduction, Weighting
@@ -57,9 +60,9 @@ def label_rows(
             f"expected target of shape {tuple(s.shape)}, that of logits with at least one axis, "
             f"not {tuple(t.shape)}"
         )
-    (axis,) = normalized(axis, s.ndim)
+    axis = one_axis(axis, s.ndim)
     given = (s.dtype, t.dtype)
-    s, t = xp.moveaxis(s, axis, -1), xp.moveaxis(t, axis, -1)
+    s, t = moveaxis(s, axis, -1), moveaxis(t, axis, -1)
     visible = _visible(s, t, mask, ignore_index, axis)
     if visible is not None and not is_bool(t):
         t = xp.where(visible, t, xp.zeros_like(t))
@@ -75,12 +78,12 @@ def label_rows(
     slope = 1.0 - float(label_smoothing)
 
     def undo(gradient: Any) -> Any:
-        return cast(xp.moveaxis(gradient, -1, axis), dtype)
+        return cast(moveaxis(gradient, -1, axis), dtype)
 
     def undo_target(gradient: Any) -> Any:
         if given[1].kind != "f":
             raise ValueError(f"expected a target of probabilities to differentiate, not {given[1]}")
-        return cast(xp.moveaxis(slope * gradient, -1, axis), given[1])
+        return cast(moveaxis(slope * gradient, -1, axis), given[1])
 
     weighting = Weighting(reduction, sample_weight, kept, None, denominator)
     return LabelRows(s, t, visible, weighting, dtype, (undo, undo_target))
@@ -95,7 +98,7 @@ def _visible(s: Any, t: Any, mask: Any, ignore_index: int | None, axis: int) -> 
             raise TypeError(f"expected mask of truth values, not {mask.dtype}: pass mask != 0")
         visible = broadcast("mask", with_axis_last(mask, axis, s.ndim), tuple(s.shape))
     if ignore_index is not None and not is_bool(t):
-        known = t != ignore_index
+        known = whole(t) != real_number("ignore_index", ignore_index)
         visible = known if visible is None else visible & known
     return visible
 
@@ -108,7 +111,7 @@ def check_probabilities(t: Any, axis: int) -> None:
     if wrong.any():
         wrong = np.moveaxis(np.asarray(wrong), -1, axis)
         place = first_index(wrong)
-        values = namespace_of(t).moveaxis(t, -1, axis)
+        values = moveaxis(t, -1, axis)
         raise ValueError(
             f"expected targets from 0 to 1, not {values[place]} at {list(place)}: a label that "
             "shall not count is left out by mask, or by ignore_index"
@@ -117,7 +120,7 @@ def check_probabilities(t: Any, axis: int) -> None:
 
 def smoothed(t: Any, label_smoothing: float, s: Any) -> Any:
     """Return truth values, or probabilities in the type of `s`, moved towards 1/2."""
-    label_smoothing = float(label_smoothing)
+    label_smoothing = real_number("label_smoothing", label_smoothing)
     if not 0.0 <= label_smoothing <= 1.0:
         raise ValueError(f"expected 0 <= label_smoothing <= 1, not {label_smoothing}")
     if label_smoothing:

@@ -8,10 +8,10 @@ import numpy as np
 
 from .._lines import compute_type
 from .._lines import result_type as result_type_of
-from .._real_array import real_array
+from .._real_array import real_array, real_number
 from ._class_rows import check_classes, check_distribution, class_numbers, kept_rows
 from ._layer_kernel import LayerNumbers
-from ._namespace import cast, is_bool, is_floating, like, namespace_of, tensors_for
+from ._namespace import cast, integers, is_bool, is_floating, namespace_of, tensors_for
 
 
 def operators_for(x: Any) -> Any:
@@ -58,7 +58,7 @@ def labels_and_targets(
     x: Any, n: int, target: Any, mask: Any, ignore_index: int | None
 ) -> tuple[Any, Any, Any]:
     """Return labels, -1 for rows that are left out, targets or None, and which rows count."""
-    xp, t = namespace_of(x), like("target", target, x)
+    xp, t = namespace_of(x), integers("target", target, x)
     rows = tuple(x.shape[:-1])
     if tuple(t.shape) not in (rows, (*rows, n)):
         raise ValueError(
@@ -69,7 +69,7 @@ def labels_and_targets(
     if t.ndim == x.ndim:
         if kept is not None:
             t = xp.where(kept[..., None], t, xp.full_like(t, 1.0 / n))
-        check_distribution(t, t.ndim - 1)
+        check_distribution(t, t.ndim - 1, target)
         labels = xp.zeros(rows, dtype=xp.int64)
         targets = cast(t, x.dtype)
     else:
@@ -95,6 +95,6 @@ def type_of(x: Any, dtype: Any) -> Any:
 def layer_numbers(softcap: float | None, label_smoothing: float, z_loss: float) -> LayerNumbers:
     """Return the numbers, checked."""
     label_smoothing, z_loss = class_numbers(label_smoothing, z_loss)
-    if softcap is not None and not 0.0 < softcap < np.inf:
+    if softcap is not None and not 0.0 < real_number("softcap", softcap) < np.inf:
         raise ValueError(f"expected softcap > 0 and finite, or None, not {softcap}")
     return LayerNumbers(0.0 if softcap is None else float(softcap), label_smoothing, z_loss)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from .._real_array import real_number
 from ..reference.losses._leads import (
     hinge_phi,
     lead_formula,
@@ -81,13 +82,13 @@ def _terms(
     row_loss: RowLoss, logits: Any, target: Any, numbers: dict[str, float], **common: Any
 ) -> RowTerms:
     ((name, value),) = numbers.items()
-    if not 0.0 < float(value) < math.inf:
+    if not 0.0 < (value := real_number(name, value)) < math.inf:
         raise ValueError(f"expected {name} > 0 and finite, not {value}")
     rows = class_rows(logits, target, **common)
     if rows.target.ndim == rows.logits.ndim:
         raise ValueError("expected a class for each row in target, not probabilities")
     arrays = rows.logits, rows.target
-    given = {name: float(value)}
+    given = {name: value}
     return RowTerms(
         row_loss, arrays, rows.weighting, rows.dtype, rows.undo[:1], given, classes=rows
     )

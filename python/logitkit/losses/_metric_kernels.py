@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -62,8 +63,9 @@ def _of_metric(name: str, metric: Callable[..., Any], *numbers: tuple[str, str])
 def _auc(s: Any, y: Any, w: Any, *, argnums: Any) -> Any:
     """Return the mean over pairs, a block of true labels at a time."""
     rows, n = s.shape[:-1], s.shape[-1]
-    s2, w2 = np.where(w > 0.0, s, 0.0).reshape(-1, n).astype(np.float64), w.reshape(-1, n)
-    true, false = (w2 * y.reshape(-1, n), w2 * (1.0 - y.reshape(-1, n)))
+    flat = math.prod(rows), n
+    s2, w2 = np.where(w > 0.0, s, 0.0).reshape(flat).astype(np.float64), w.reshape(flat)
+    true, false = (w2 * y.reshape(flat), w2 * (1.0 - y.reshape(flat)))
     count = true.sum(-1) * false.sum(-1)
     value, slope = np.zeros(len(s2)), np.zeros(s2.shape)
     for row in np.flatnonzero(count):

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from .._lines import normalized
+from ._class_formulas import checked_number
 from ._label_rows import check_probabilities
 from ._metric_kernels import AUC, F_SCORE, IOU, MATTHEWS, PRECISION, RECALL
-from ._namespace import cast, floating, is_bool, like, namespace_of
+from ._namespace import (
+    broadcast,
+    cast,
+    first_index,
+    floating,
+    is_bool,
+    is_host_known,
+    like,
+    namespace_of,
+)
 from ._reduction import Reduction, Weighting
 from ._row_loss import RowLoss
 from ._terms import RowTerms, loss
@@ -36,21 +47,25 @@ def _terms(
         )
     w = xp.ones_like(s)
     if sample_weight is not None:
-        w = w * like("sample_weight", sample_weight, s)
+        given = like("sample_weight", sample_weight, s)
+        w = w * broadcast("sample_weight", given, tuple(s.shape))
     if mask is not None:
         mask = like("mask", mask, s)
         if not is_bool(mask):
             raise TypeError(f"expected mask of truth values, not {mask.dtype}: pass mask != 0")
+        mask = broadcast("mask", mask, tuple(s.shape))
         w = xp.where(mask, w, xp.zeros_like(w))
         y = xp.where(mask, y, xp.zeros_like(y))
     check_probabilities(y, -1)
+    _check_weights(w)
     axes = normalized(axis, s.ndim)
     order = (*(i for i in range(s.ndim) if i not in axes), *axes)
     inverse = tuple(order.index(i) for i in range(s.ndim))
     moved = [x.transpose(order) if xp is np else x.permute(order) for x in (s, y, w)]
     shape = tuple(moved[0].shape)
     rows = shape[: s.ndim - len(axes)]
-    s, y, w = (x.reshape((*rows, -1)) if x.ndim else x.reshape((1,)) for x in moved)
+    labels = math.prod(shape[s.ndim - len(axes) :])
+    s, y, w = (x.reshape((*rows, labels)) for x in moved)
 
     def undo(gradient: Any) -> Any:
         return cast(gradient.reshape(shape).transpose(inverse), dtype)
@@ -58,6 +73,18 @@ def _terms(
     kept = None if mask is None and sample_weight is None else (w > 0.0).any(-1)
     weighting = Weighting(reduction, None, kept, None, denominator)
     return RowTerms(row_loss, (s, cast(y, s.dtype), w), weighting, dtype, (undo,), numbers)
+
+
+def _check_weights(w: Any) -> None:
+    """Raise an error if a label that counts has no weight by which to count."""
+    if not is_host_known(w):
+        return
+    wrong = np.asarray(~((w >= 0.0) & (w < np.inf)))
+    if wrong.any():
+        place = first_index(wrong)
+        raise ValueError(
+            f"expected sample_weight >= 0 and finite, not {w[place]} at {list(place)}: 0 leaves out"
+        )
 
 
 @loss
@@ -120,7 +147,7 @@ def smooth_f_score(
         sample_weight,
         reduction,
         denominator,
-        beta=float(beta),
+        beta=checked_number("beta", beta, 0.0),
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from ..reference.losses._multilabel import excess_formula, symmetric_kl_formula
 from ._label_rows import label_rows
 from ._multilabel import MULTILABEL
-from ._namespace import cast, floating, like, namespace_of
+from ._namespace import broadcast, cast, floating, like, moveaxis, namespace_of
 from ._reduction import Reduction, Weighting
 from ._row_loss import RowLoss
 from ._terms import RowTerms, loss
@@ -71,7 +71,8 @@ def multilabel_labels(logits: Any, /, *, threshold: Any = 0.0) -> Any:
     array([ True, False])
     """
     s, _ = floating("logits", logits)
-    return s > like("threshold", threshold, s)
+    level = like("threshold", threshold, s)
+    return s > broadcast("threshold", level, tuple(s.shape))
 
 
 def sigmoid(x: Any) -> Any:
@@ -232,8 +233,7 @@ def symmetric_kl(
     0.0
     """
     s, dtype = floating("logits", logits)
-    t, _ = floating("other", other)
-    t = cast(t, s.dtype)
+    t = cast(like("other", other, s), s.dtype)
     if tuple(t.shape) != tuple(s.shape):
         raise ValueError(
             f"expected other of shape {tuple(s.shape)}, that of logits, not {tuple(t.shape)}"
@@ -249,7 +249,7 @@ def symmetric_kl(
         reduction=reduction,
         denominator=denominator,
     )
-    arrays = rows.logits, xp.moveaxis(t, axis, -1), rows.mask
+    arrays = rows.logits, moveaxis(t, axis, -1), rows.mask
     weighting: Weighting = rows.weighting
-    undo = tuple(lambda g: cast(xp.moveaxis(g, -1, axis), dtype) for _ in range(2))
+    undo = tuple(lambda g: cast(moveaxis(g, -1, axis), dtype) for _ in range(2))
     return RowTerms(SYMMETRIC_KL, arrays, weighting, dtype, undo)

@@ -59,6 +59,27 @@ def cast(x: Any, dtype: Any) -> Any:
     return np.asarray(x).astype(dtype, copy=False)[()]
 
 
+def whole(x: Any) -> Any:
+    """Return integers as int64, which holds -1, each ``ignore_index``, and products of places."""
+    if is_tensor(x):
+        torch = namespace_of(x)
+        return x if x.is_floating_point() or x.dtype == torch.bool else x.to(torch.int64)
+    if x.dtype == np.uint64:
+        x = np.minimum(x, np.iinfo(np.int64).max)  # no class, but no other number either
+    return x.astype(np.int64, copy=False) if x.dtype.kind in "iu" else x
+
+
+def integers(name: str, x: Any, other: Any) -> Any:
+    """Return `x` as `like` does, integers as int64; an empty list has the type that is wanted."""
+    empty = isinstance(x, (list, tuple)) and np.size(x) == 0
+    return whole(like(name, np.asarray(x, np.int64) if empty else x, other))
+
+
+def moveaxis(x: Any, source: int, destination: int) -> Any:
+    """Return `x` with an axis elsewhere; ``torch.vmap`` cannot map ``torch.moveaxis``."""
+    return x.movedim(source, destination) if is_tensor(x) else np.moveaxis(x, source, destination)
+
+
 def is_floating(x: Any) -> bool:
     """Return whether the numbers in `x` have a fraction."""
     if is_tensor(x):
@@ -82,12 +103,18 @@ def with_axis_last(x: Any, axis: int, length: int) -> Any:
     if x.ndim == 0 or axis in (-1, length - 1):
         return x
     x = x.reshape((1,) * (length - x.ndim) + tuple(x.shape))
-    return namespace_of(x).moveaxis(x, axis, -1)
+    return moveaxis(x, axis, -1)
 
 
 def as_numpy(x: Any) -> Any:
     """Return an array with the elements of an array or, without its derivatives, a tensor."""
-    return x.detach().numpy() if is_tensor(x) else x
+    if not is_tensor(x):
+        return x
+    x = x.detach() if x.requires_grad else x
+    if namespace_of(x).compiler.is_compiling():
+        return x.numpy()
+    # Inside of torch.func ``x.numpy()`` fails, as a method that might be differentiated.
+    return np.from_dlpack(x if x.device.type == "cpu" else x.cpu())
 
 
 def like_given(result: Any, given: Any) -> Any:

@@ -44,7 +44,8 @@ class Weighting:
     denominator: float | None = None
 
     def __post_init__(self) -> None:
-        if not (callable(self.reduction) or self.reduction in ("mean", "sum", "none")):
+        named = isinstance(self.reduction, str) and self.reduction in ("mean", "sum", "none")
+        if not (callable(self.reduction) or named):
             raise ValueError(
                 'expected reduction "mean", "sum" or "none", or a function of the weighted values, '
                 f"not {self.reduction!r}"
@@ -54,6 +55,9 @@ class Weighting:
                 f"denominator={self.denominator} divides a mean: pass it with reduction='mean', "
                 f"not with {self.reduction!r}"
             )
+        given = self.denominator
+        if isinstance(given, (str, list, tuple)) or getattr(given, "ndim", None):
+            raise TypeError(f"expected denominator as one number, not {self.denominator!r}")
         if self.denominator is not None and not self.denominator > 0:
             raise ValueError(
                 f"expected denominator > 0, the divisor of the mean, not {self.denominator}: pass "

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from .._real_array import real_number
+
 
 @dataclass(frozen=True)
 class GeometricSchedule:
@@ -40,7 +42,7 @@ class GeometricSchedule:
 
     def __post_init__(self) -> None:
         for name, value in (("initial", self.initial), ("final", self.final)):
-            if not 0.0 < value < math.inf:
+            if not 0.0 < real_number(name, value) < math.inf:
                 raise ValueError(f"expected {name} > 0 and finite, not {value}")
 
     def __call__(self, progress: float) -> float:
@@ -57,7 +59,7 @@ class GeometricSchedule:
         float
             The number, between `initial` and `final`.
         """
-        done = min(max(float(progress), 0.0), 1.0)
+        done = min(max(real_number("progress", progress), 0.0), 1.0)
         return float(self.initial * (self.final / self.initial) ** done)
 
 
@@ -96,7 +98,7 @@ class LinearSchedule:
 
     def __post_init__(self) -> None:
         for name, value in (("initial", self.initial), ("final", self.final)):
-            if not math.isfinite(value):
+            if not math.isfinite(real_number(name, value)):
                 raise ValueError(f"expected {name} to be finite, not {value}")
 
     def __call__(self, progress: float) -> float:
@@ -113,7 +115,7 @@ class LinearSchedule:
         float
             The number, between `initial` and `final`.
         """
-        done = min(max(float(progress), 0.0), 1.0)
+        done = min(max(real_number("progress", progress), 0.0), 1.0)
         return float((1.0 - done) * self.initial + done * self.final)
 
 
@@ -158,9 +160,9 @@ class CrossEntropyFirst:
     ramp: float = 0.1
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.start <= 1.0:
+        if not 0.0 <= real_number("start", self.start) <= 1.0:
             raise ValueError(f"expected 0 <= start <= 1, not {self.start}")
-        if not 0.0 <= self.ramp < math.inf:
+        if not 0.0 <= real_number("ramp", self.ramp) < math.inf:
             raise ValueError(f"expected ramp >= 0 and finite, not {self.ramp}")
 
     def __call__(self, progress: float) -> float:
@@ -177,7 +179,7 @@ class CrossEntropyFirst:
         float
             The weight `w` in ``(1 - w) * cross_entropy + w * metric``, from 0 to 1.
         """
-        beyond = float(progress) - self.start
+        beyond = real_number("progress", progress) - self.start
         if self.ramp == 0.0:
             return float(beyond > 0.0)
         return min(max(beyond / self.ramp, 0.0), 1.0)

@@ -6,17 +6,22 @@ from typing import Any
 
 import numpy as np
 
-from .._lines import normalized
+from .._lines import one_axis
+from .._real_array import real_array
 from ._label_rows import label_rows
 from ._multilabel import MULTILABEL
 from ._namespace import (
+    broadcast,
     first_index,
+    integers,
     is_bool,
     is_floating,
     is_host_known,
     like,
+    moveaxis,
     namespace_of,
     places,
+    whole,
 )
 from ._reduction import Reduction
 from ._terms import RowTerms, loss
@@ -104,19 +109,18 @@ def sparse_multilabel_cross_entropy(
     >>> print(losses.sparse_multilabel_cross_entropy(s, [[0, -1]]))
     0.6931472
     """
-    xp = namespace_of(logits)
     shape = tuple(np.shape(logits))
     if not shape:
         raise ValueError("expected logits with an axis of labels, not a number")
-    (axis,) = normalized(axis, len(shape))
-    lists = np.asarray(positives) if xp is np else like("positives", positives, logits)
+    axis = one_axis(axis, len(shape))
+    lists = integers("positives", positives, logits)
     rows = (*shape[:axis], *shape[axis + 1 :])
     if tuple(lists.shape[:-1]) != rows or lists.ndim == 0:
         raise ValueError(
             f"expected positives of shape {(*rows, 'k')}, a list for each row of logits of shape "
             f"{shape}, not {tuple(lists.shape)}"
         )
-    target = xp.moveaxis(listed(lists, shape[axis]), -1, axis)
+    target = moveaxis(listed(lists, shape[axis]), -1, axis)
     prepared = label_rows(
         logits,
         target,
@@ -181,19 +185,19 @@ def span_cross_entropy(
     6.0
     """
     xp = namespace_of(logits)
-    x = np.asarray(logits) if xp is np else logits
+    x = real_array("logits", logits) if xp is np else logits
     shape = tuple(x.shape)
     if len(shape) < 2 or shape[-1] != shape[-2]:
         raise ValueError(f"expected logits of shape (..., n, n), not {shape}")
     n = shape[-1]
-    t = np.asarray(target) if xp is np else like("target", target, x)
+    t = like("target", target, x)
     flat = (*shape[:-2], n * n)
     if tuple(t.shape) != shape:
-        t = _listed_spans(t, shape)
+        t = _listed_spans(whole(t), shape)
     first = places(n, x)
     seen = xp.broadcast_to(first[:, None] <= first, shape)
     if token_mask is not None:
-        token = xp.broadcast_to(like("token_mask", token_mask, x) != 0, (*shape[:-2], n))
+        token = broadcast("token_mask", like("token_mask", token_mask, x) != 0, (*shape[:-2], n))
         seen = seen & token[..., :, None] & token[..., None, :]
     rows = label_rows(
         x.reshape(flat),

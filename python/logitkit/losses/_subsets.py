@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from .._logsumexp import logsumexp
+from .._real_array import real_number, whole_number
 from ..reference.losses._subsets import circle_formula, combinatorial_formula
 from ._label_rows import label_rows
 from ._namespace import is_bool, is_host_known
@@ -191,9 +192,11 @@ def circle_loss(
         reduction=reduction,
         denominator=denominator,
     )
-    numbers = {"gamma": float(gamma), "margin": float(margin)}
+    numbers = {"gamma": real_number("gamma", gamma), "margin": real_number("margin", margin)}
     if not 0.0 < numbers["gamma"] < float("inf"):
         raise ValueError(f"expected gamma > 0 and finite, not {gamma}")
+    if not abs(numbers["margin"]) < float("inf"):
+        raise ValueError(f"expected margin to be finite, not {margin}")
     arrays = rows.logits, _truths(rows.target), rows.mask
     return RowTerms(CIRCLE, arrays, rows.weighting, rows.dtype, rows.undo[:1], numbers)
 
@@ -261,7 +264,7 @@ def combinatorial_cross_entropy(
     >>> print(f"{np.exp(-value):.4f} = 8 / 14")
     0.5714 = 8 / 14
     """
-    if at_most is not None and at_most < 1:
+    if at_most is not None and (at_most := whole_number("at_most", at_most)) < 1:
         raise ValueError(f"expected at_most >= 1, not {at_most}")
     rows = label_rows(
         logits,

@@ -6,13 +6,15 @@ from typing import Any
 
 import numpy as np
 
+from .._lines import one_axis
 from .._logsumexp import logsumexp
 from .._probability_maps import threshold_top_k
+from .._real_array import whole_number
 from .._softmax import softmax
 from ..reference.losses._implicit import top_k_formula
 from ._class_formulas import SMOOTH_ACCURACY
 from ._class_rows import check_classes, class_rows
-from ._namespace import cast, floating, namespace_of
+from ._namespace import cast, floating, moveaxis, namespace_of
 from ._reduction import Reduction, Weighting
 from ._row_loss import RowLoss
 from ._terms import RowTerms, loss
@@ -123,10 +125,10 @@ def smooth_top_k_accuracy(
     if rows.target.ndim == rows.logits.ndim:
         raise ValueError("expected a class for each row in target, not probabilities")
     n = rows.logits.shape[-1]
-    if not 1 <= k <= n:
+    if not 1 <= (k := whole_number("k", k)) <= n:
         raise ValueError(f"expected k from 1 to the {n} classes, not {k}")
     arrays = rows.logits, rows.target
-    numbers = {"k": int(k)}
+    numbers = {"k": k}
     return RowTerms(TOP_K, arrays, rows.weighting, rows.dtype, rows.undo[:1], numbers, classes=rows)
 
 
@@ -249,7 +251,7 @@ def z_loss(
     """
     s, _ = floating("logits", logits)
     xp = namespace_of(s)
-    nothing = xp.zeros_like(xp.moveaxis(s, axis, -1)[..., 0]) > 0.0
+    nothing = xp.zeros_like(moveaxis(s, one_axis(axis, s.ndim), -1)[..., 0]) > 0.0
     rows = class_rows(
         logits,
         1 * nothing if xp is np else nothing.to(xp.int64),

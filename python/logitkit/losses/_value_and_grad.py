@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .._backend import is_tensor
+from .._real_array import whole_number
 from ._terms import terms_of
 
 
@@ -33,10 +34,11 @@ def value_and_grad(
     Raises
     ------
     TypeError
-        If `loss` is not a function of `logitkit.losses`, or the function that is returned is
+        If `loss` is not a function of `logitkit.losses`, `argnums` are no integers, or the function that is returned is
         given tensors, which have `backward`, or a function as `reduction`.
     ValueError
-        If the loss has no gradient with respect to an argument in `argnums`.
+        If the loss has no gradient with respect to an argument in `argnums`, or one is there
+        twice.
 
     Examples
     --------
@@ -48,7 +50,11 @@ def value_and_grad(
     (4.0, array([[-0.5,  0.5]]))
     """
     prepare = terms_of(loss)
-    wanted = argnums if isinstance(argnums, tuple) else (argnums,)
+    wanted = tuple(
+        whole_number("argnums", i) for i in (argnums if isinstance(argnums, tuple) else (argnums,))
+    )
+    if len(set(wanted)) < len(wanted):
+        raise ValueError(f"expected argnums without repetition, not {argnums}")
 
     def function(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
         if any(map(is_tensor, (*args, *kwargs.values()))):

@@ -87,9 +87,12 @@ def _log(n: Any, least: float = 1) -> Any:
 
 def _like(x: Any, n: Any) -> Any:
     """Return `x` as an array, or as a tensor if `n` is one."""
-    if not _is_tensor(n):
-        return np.asarray(x)
-    return x if _is_tensor(x) else n.double().new_tensor(np.asarray(x).tolist())
+    if _is_tensor(x):
+        return x if _is_tensor(n) else np.asarray(x)
+    array = np.asarray(x)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"expected a parameter of scale as real numbers, not {x!r}")
+    return n.double().new_tensor(array.tolist()) if _is_tensor(n) else array
 
 
 def _per_head(parameter: Any, n: Any) -> Any:
@@ -350,7 +353,7 @@ class Cosine(AttentionScale):
     c: float
 
     def _factor(self, n: Any, head_dim: int) -> Any:
-        return self.c * _log(n)
+        return _like(self.c, n) * _log(n)
 
 
 @dataclass(frozen=True)
@@ -384,4 +387,10 @@ class AtLengths(AttentionScale):
 
     def _given(self, n: Any) -> Any:
         given = _like(self.n, n)
+        pairs = zip(reversed(given.shape), reversed(n.shape), strict=False)
+        if given.ndim > n.ndim or any(size not in (1, full) for size, full in pairs):
+            raise ValueError(
+                f"expected n of AtLengths that broadcasts to {tuple(n.shape)}, not of shape "
+                f"{tuple(given.shape)}"
+            )
         return given.expand(n.shape) if _is_tensor(given) else np.broadcast_to(given, n.shape)

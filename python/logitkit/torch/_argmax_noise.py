@@ -16,7 +16,9 @@ from ..distributions import _argmax_noise, _class_arguments, _sampling
 from ..distributions._noise import Noise
 from ..losses._fenchel_young import is_named, name_of
 from ._noise_argmax import expected_max, log_probability, probabilities, score, vjp
-from ._tensors import as_array, as_tensor, compute_type, is_memory, result_type
+from ._tensors import as_array, as_tensor, compute_type, elements, is_memory, result_type
+
+_ARRAYS = {torch.float32: np.float32, torch.float64: np.float64}
 
 
 class _FirstOrder(torch.autograd.Function):
@@ -114,7 +116,7 @@ class ArgmaxNoise(_argmax_noise.ArgmaxNoise):
                 f"this has no CUDA kernel for {self.noise} noise and rule={self.rule!r}: pass "
                 "logits.cpu()"
             )
-        array = as_array(self._tensor.detach().contiguous())
+        array = np.ascontiguousarray(elements("logits", self._tensor))
         return _argmax_noise.ArgmaxNoise(
             array, self.noise, self.scale, rule=self.rule, nodes=self.nodes
         )
@@ -148,11 +150,12 @@ class ArgmaxNoise(_argmax_noise.ArgmaxNoise):
         """Return the logarithm of the probability of classes, a tensor or an array of integers."""
         if self.rule == "quantile" and self._tensor.requires_grad:
             raise RuntimeError("log_prob has no derivative with rule='quantile': pass 'adaptive'")
-        value = value if isinstance(value, torch.Tensor) else torch.as_tensor(np.asarray(value))
-        if is_memory(value):
+        if not isinstance(value, torch.Tensor):
+            value = as_tensor(_class_arguments.check_classes(value, self.num_classes))
+        elif is_memory(value):
             _class_arguments.check_classes(as_array(value), self.num_classes)
         if (name := self._named) is not None:
-            shape = torch.broadcast_shapes(value.shape, self._tensor.shape[:-1])
+            shape = _class_arguments.shape_with_batch(tuple(value.shape), self.batch_shape)
             rows = self._tensor.expand(*shape, self.num_classes)
             classes = value.to(torch.int64).expand(shape)
             return self._typed(log_probability(rows, classes, name, self.scale))
@@ -178,7 +181,8 @@ class ArgmaxNoise(_argmax_noise.ArgmaxNoise):
         if self._is_on_gpu and (name := self._named) is not None:
             g = torch.as_tensor(cotangent).to(self._tensor).expand(self._tensor.shape)
             return self._typed(vjp(self._tensor.detach(), g, name, self.scale))
-        cotangent = as_array(torch.as_tensor(cotangent).to(self._tensor.dtype))
+        if isinstance(cotangent, torch.Tensor):
+            cotangent = as_array(cotangent.detach().to(self._tensor.dtype))
         return self._typed(as_tensor(self._arrays.vjp(cotangent)))
 
     def expected_max(self) -> Any:
@@ -193,16 +197,23 @@ class ArgmaxNoise(_argmax_noise.ArgmaxNoise):
         return self._typed(_FirstOrder.apply(self._tensor, arrays.expected_max, pullback))
 
     def _expected(self, other: Any, term: Any) -> Any:
-        if other.num_classes != self.num_classes:
-            raise ValueError(
-                f"expected a distribution over {self.num_classes} classes, not {other.num_classes}"
-            )
-        p, q = (torch.as_tensor(d.probs).to(self._tensor.dtype) for d in (self, other))
+        _class_arguments.check_same_classes(self, other, _argmax_noise.ArgmaxNoise)
+        p, q = torch.broadcast_tensors(_double_probs(self), _double_probs(other))
         # Classes that cannot win count nothing, and have no gradient.
         possible = p > 0.0
         one = torch.ones_like(p)
-        logs = [torch.where(possible, x, one).log() for x in torch.broadcast_tensors(p, q)]
-        return self._typed((p * term(*logs)).sum(dim=-1))
+        log_p = torch.where(possible, p, one).log()
+        if other.rule != "adaptive" or not (is_memory(p) and is_memory(q)):
+            return self._typed((p * term(log_p, torch.where(possible, q, one).log())).sum(dim=-1))
+        # What all classes share keeps the smallest probabilities as 0, and this would be inf.
+        far = (p > _argmax_noise.LEAST_THAT_COUNTS) & (q == 0.0)
+        log_q = torch.where(possible & ~far, q, one).log()
+        if far.any():
+            parts = _argmax_noise.log_prob_of_pairs(other, as_array(far))
+            log_q = log_q.index_put(
+                far.nonzero(as_tuple=True), torch.cat(list(map(_double, parts)))
+            )
+        return self._typed((p * term(log_p, log_q)).sum(dim=-1))
 
     def kl_divergence(self, other: Any) -> Any:
         """Return the Kullback-Leibler divergence of this distribution from another."""
@@ -237,17 +248,33 @@ class ArgmaxNoise(_argmax_noise.ArgmaxNoise):
         straight_through: bool = False,
     ) -> Any:
         """Draw relaxed one-hot vectors; with `straight_through` hard ones of the same gradient."""
-        if not 0.0 < temperature < math.inf:
-            raise ValueError(f"expected 0 < temperature < inf, not {temperature}")
+        temperature = _class_arguments.temperature_of_sample(temperature)
         shape = _class_arguments.shape_of_sample(sample_shape)
-        zeros = torch.zeros_like(self._tensor).detach().reshape(-1, self.num_classes)
         if self._is_on_gpu:
+            zeros = torch.zeros_like(self._tensor).detach().reshape(-1, self.num_classes)
             noise = noise_sums(zeros, math.prod(shape), self.noise, self.scale, rng)
         else:
-            noise = as_tensor(_sampling.sums(as_array(zeros), math.prod(shape), *self._law, rng))
+            # Not from a tensor: inside of torch.func that would be one without elements.
+            rows = (math.prod(self.batch_shape), self.num_classes)
+            zeros = np.zeros(rows, _ARRAYS[self._tensor.dtype])
+            noise = as_tensor(_sampling.sums(zeros, math.prod(shape), *self._law, rng))
         sums = self._tensor + noise.reshape(*shape, *self._tensor.shape)
-        y = torch.softmax(sums / temperature, dim=-1)
+        # From the largest, which keeps its place however small the temperature is.
+        gaps = (sums - sums.detach().amax(dim=-1, keepdim=True)).double()
+        y = torch.softmax(gaps / temperature, dim=-1).to(sums.dtype)
         if straight_through:
             hard = torch.zeros_like(y).scatter_(-1, sums.argmax(dim=-1, keepdim=True), 1.0)
             y = hard + (y - y.detach())
         return self._typed(y)
+
+
+def _double(x: Any) -> Any:
+    """Return a tensor or an array, or a number, as a tensor of float64."""
+    return (x if isinstance(x, torch.Tensor) else as_tensor(x)).to(torch.float64)
+
+
+def _double_probs(d: Any) -> Any:
+    """Return the probabilities of a distribution of tensors or of arrays in float64."""
+    if isinstance(d, ArgmaxNoise) and (name := d._named) is not None:
+        return probabilities(_double(d._tensor), name, d.scale)
+    return _double(d.probs)

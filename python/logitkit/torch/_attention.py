@@ -212,9 +212,11 @@ def attention_vjp(
     if result is None:
         results = attention_op(*a)[:3]
     else:
-        results = [lowered.of_rows(result[0], 1), *(lowered.of_rows(x) for x in result[1:3])]
-    incoming = [lowered.of_rows(grad_output, 1).to(query.dtype)]
-    incoming += [None if g is None else lowered.of_rows(g) for g in (grad_logsumexp, grad_entropy)]
+        results = [lowered.of_rows("output", result[0], 1)]
+        results += [lowered.of_rows("logsumexp", result[1]), lowered.of_rows("entropy", result[2])]
+    incoming = [lowered.of_rows("grad_output", grad_output, 1).to(query.dtype)]
+    for name, g in (("grad_logsumexp", grad_logsumexp), ("grad_entropy", grad_entropy)):
+        incoming.append(None if g is None else lowered.of_rows(name, g))
     point = {"query": query, "key": key, "value": value}
     for name in ("bias", "sinks"):
         if options.get(name) is not None:
@@ -382,6 +384,8 @@ def estimate_kappa(
     """
     if isinstance(entropy, torch.Tensor):
         entropy = entropy.detach().cpu().numpy()
+    if not isinstance(key, torch.Tensor):
+        raise TypeError(f"expected key as a tensor, as query is, not {type(key).__name__}")
     sample, sizes = sampled(tuple(query.shape), tuple(key.shape), lengths, rows)
     heads, key_heads, dim = query.shape[-3], key.shape[-3], key.shape[-1]
     some = query.detach()[..., torch.from_numpy(sample).to(query.device), :].double()

@@ -30,8 +30,13 @@ class Lowered(NamedTuple):
         """Return a result in the caller's shape; `dims` of its axes are no rows."""
         return x.reshape(*self.rows, *x.shape[x.dim() - dims :])
 
-    def of_rows(self, x: Any, dims: int = 0) -> Any:
-        """Return the way there."""
+    def of_rows(self, name: str, x: Any, dims: int = 0) -> Any:
+        """Return the way there, for an argument in the caller's shape."""
+        wanted = (*self.rows, *(self.arguments.value.shape[-1:] if dims else ()))
+        if not isinstance(x, Tensor):
+            raise TypeError(f"expected {name} as a tensor, as query is, not {type(x).__name__}")
+        if tuple(x.shape) != wanted:
+            raise ValueError(f"expected {name} of shape {wanted}, not {tuple(x.shape)}")
         return x.reshape(*self.arguments.query.shape[:-1], *x.shape[x.dim() - dims :])
 
 

@@ -16,7 +16,7 @@ from ..losses._expected_accuracy import LOG_EXPECTED_ACCURACY
 from ..losses._fenchel_young import name_of
 from ._losses import row_loss
 from ._noise_argmax import expected_max, log_probability, probabilities
-from ._tensors import as_array, as_tensor, compute_type, result_type
+from ._tensors import as_array, as_tensor, compute_type, elements, result_type
 
 _BLOCK = 2**22  # elements of logits at a time
 
@@ -78,7 +78,10 @@ class CorrelatedArgmaxNoise(_correlated_argmax_noise.CorrelatedArgmaxNoise):
             x if isinstance(x, torch.Tensor) else torch.as_tensor(np.asarray(x, np.float64))
             for x in given
         ]
-        x, b, sigma = (as_array(x.to(torch.float64).contiguous()) for x in tensors)
+        x, b, sigma = (
+            np.ascontiguousarray(elements(name, x.to(torch.float64))).reshape(x.shape)
+            for name, x in zip(("logits", "factor", "scale"), tensors, strict=True)
+        )
         arrays = _correlated_argmax_noise.CorrelatedArgmaxNoise(
             x, b, noise, sigma, points=points, rng=rng
         )
@@ -158,7 +161,9 @@ class CorrelatedArgmaxNoise(_correlated_argmax_noise.CorrelatedArgmaxNoise):
 
     def vjp(self, cotangent: Any) -> Any:
         """Return the product of a cotangent with the Jacobian of `probs`, as tensors."""
-        found = self._arrays.vjp(as_array(torch.as_tensor(cotangent)))
+        if isinstance(cotangent, torch.Tensor):
+            cotangent = as_array(cotangent)
+        found = self._arrays.vjp(cotangent)
         return type(found)(*(as_tensor(x).to(result_type(self.logits)) for x in found))
 
     def sample(self, sample_shape: int | Sequence[int] = (), *, rng: Any) -> Any:

@@ -5,6 +5,8 @@ from typing import Any
 import torch
 
 from .. import _entropy_temperature
+from .._lines import one_axis
+from .._real_array import real_array
 from ._log_arithmetic import below_maximum
 from ._operator import operator
 from ._softmax import probabilities
@@ -115,12 +117,20 @@ def entropy_temperature(x: Any, target_entropy: Any, axis: int = -1) -> Any:
     dtype = result_type(x)
     if isinstance(target_entropy, (int, float)):
         target_entropy = torch.full((), target_entropy, dtype=torch.float64)
+    elif not isinstance(target_entropy, torch.Tensor):
+        target_entropy = as_tensor(real_array("target_entropy", target_entropy)).to(x.device)
     target = target_entropy.to(compute_type(result_type(target_entropy)))
     if x.dtype != compute_type(dtype):
         return entropy_temperature(x.to(compute_type(dtype)), target, axis).to(dtype)
-    y, dim, _ = lines(x, int(axis))
+    y, dim, _ = lines(x, one_axis(axis, x.dim()))
     (line,) = dim
-    target = target.broadcast_to((*y.shape[:line], *y.shape[line + 1 :]))
+    rows = (*y.shape[:line], *y.shape[line + 1 :])
+    try:
+        target = target.broadcast_to(rows)
+    except RuntimeError:
+        raise ValueError(
+            f"cannot broadcast target_entropy of shape {tuple(target.shape)} to the rows of x, {rows}"
+        ) from None
     if is_direct(y) and is_direct(target):
         return as_tensor(
             _entropy_temperature.entropy_temperature(as_array(y), as_array(target), line)

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 
 from .. import cuda, random
 from ..reference import LargestScores
-from ._tensors import as_array, as_tensor, compute_type, result_type
+from ._tensors import as_tensor, compute_type, elements, result_type
 
 
 def gumbel_argmax(logits: Any, rng: Any, axis: int = -1, *, rows: ArrayLike | None = None) -> Any:
@@ -75,4 +75,4 @@ def gumbel_top_k(
 
 def _array(logits: Any) -> Any:
     with torch.no_grad():
-        return as_array(logits.detach().to(compute_type(result_type(logits))))
+        return elements("logits", logits.to(compute_type(result_type(logits))))

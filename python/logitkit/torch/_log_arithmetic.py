@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from .. import _log_arithmetic
+from .._real_array import real_number
 from ._logsumexp import LogSumExp, reduced
 from ._operator import operator
 from ._softmax import probabilities
@@ -154,7 +155,7 @@ def smooth_max(
     """
     if isinstance(tau, Tensor):
         raise TypeError("expected tau to be a number: divide x by the tensor, and multiply by it")
-    tau = float(tau)
+    tau = real_number("tau", tau)
     if not (math.isfinite(tau) and tau > 0.0):
         raise ValueError(f"expected tau > 0 and finite, not {tau}")
     function = partial(_log_arithmetic.smooth_max, tau=tau)

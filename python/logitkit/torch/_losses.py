@@ -15,6 +15,9 @@ from ..losses._row_losses import ROW_LOSSES
 from ._operator import registered
 from ._tensors import as_array, as_tensor, compute_type, is_memory, result_type
 
+# Types that PyTorch stores, but neither compares nor adds.
+_UNSIGNED = (torch.uint16, torch.uint32, torch.uint64)
+
 
 def floating(x: Any) -> tuple[Any, Any]:
     """Return `x` in the type to compute in, and the type of results."""
@@ -26,6 +29,8 @@ def like(x: Any, other: Any) -> Any:
     """Return `x` as a tensor beside `other`; numbers with a fraction take its type."""
     if not isinstance(x, Tensor):
         x = torch.as_tensor(np.asarray(x), device=other.device)  # numbers in all their digits
+    if x.dtype in _UNSIGNED:
+        return x.to(torch.int64)
     return x.to(other.dtype) if x.is_floating_point() else x
 
 

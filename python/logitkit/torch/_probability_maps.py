@@ -2,20 +2,20 @@
 
 import math
 from collections.abc import Callable
-from operator import index
 from typing import Any
 
 import torch
 from numpy.typing import ArrayLike
 
 from .. import _probability_maps as maps
-from .._lines import normalized
+from .._lines import one_axis
 from .._probability_maps._rows import checked_k
 from .._probability_maps._smooth_top_k import checked_law
-from .._probability_maps._softmax_forms import checked_order
+from .._probability_maps._softmax_forms import checked_margin, checked_order
+from .._real_array import real_number
 from ._operator import operator
 from ._softmax import softmax
-from ._tensors import as_array, result_type
+from ._tensors import as_array, is_memory, result_type
 
 _INF = float("inf")
 _NOTHING = -1e30  # the logarithm of a sum without terms, whose derivative is a number
@@ -149,7 +149,7 @@ def _taylor_parts(x: Any, dim: Any, order: int, v: Any) -> tuple[Any, Any, Any]:
 def _apply(function: Callable[..., Any], x: Any, axis: int) -> Any:
     """Return `function` of `x` and the axis, half types and integers by way of float64."""
     dtype = result_type(x)
-    dim = normalized(index(axis), x.dim())
+    dim = (one_axis(axis, x.dim()),)
     if x.dtype in (torch.float32, torch.float64):
         return function(x, dim)
     return function(x.to(torch.float64), dim).to(dtype)
@@ -167,7 +167,7 @@ def entmax15(x: Any, /, axis: int = -1) -> Any:
 
 def entmax(x: Any, /, axis: int = -1, *, alpha: float = 1.5) -> Any:
     """Entmax of a tensor, for a number alpha of at least 1."""
-    alpha = float(alpha)
+    alpha = real_number("alpha", alpha)
     if not 1.0 <= alpha < _INF:
         raise ValueError(f"expected 1 <= alpha < inf, not {alpha}")
     return _apply(lambda y, dim: entmax_op(y, dim, alpha), x, axis)
@@ -193,14 +193,14 @@ def threshold_top_k(x: Any, /, axis: int = -1, *, k: int, cdf: str = "laplace") 
 
 def margin_softmax(x: Any, target: ArrayLike, /, axis: int = -1, *, margin: float = 0.35) -> Any:
     """Softmax of a tensor with the logit of the target lowered by a margin."""
-    classes = torch.as_tensor(target)
-    maps.margin_softmax(  # for its checks
-        torch.zeros(x.shape).numpy(), classes.detach().numpy(), axis, margin=margin
-    )
-    (dim,) = normalized(index(axis), x.dim())
-    lowered = torch.zeros_like(x, dtype=result_type(x))
-    lowered.scatter_(dim, classes.to(torch.int64).unsqueeze(dim), margin)
-    return softmax(x - lowered, dim)
+    dim = one_axis(axis, x.dim())
+    if not isinstance(target, torch.Tensor) or is_memory(target):
+        known = as_array(target) if isinstance(target, torch.Tensor) else target
+        checked_margin(tuple(x.shape), known, dim, margin)
+    classes = torch.as_tensor(target, device=x.device).to(torch.int64).unsqueeze(dim)
+    shape = [-1 if i == dim else 1 for i in range(x.dim())]
+    own = classes == torch.arange(x.shape[dim], device=x.device).reshape(shape)
+    return softmax(x - margin * own.to(result_type(x)), dim)
 
 
 def gradient_top_k(x: Any, /, axis: int = -1, *, k: int) -> Any:
@@ -254,5 +254,5 @@ def _polynomials(x: Any, k: int) -> list[Any]:
 
 def _checked_k(x: Any, axis: int, k: int) -> int:
     """Return `k` if each line has so many classes that are not masked."""
-    (dim,) = normalized(index(axis), x.dim())
+    dim = one_axis(axis, x.dim())
     return checked_k(k, x.shape[dim])

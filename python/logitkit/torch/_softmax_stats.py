@@ -5,6 +5,7 @@ from typing import Any
 from torch import Tensor
 
 from .. import _softmax_stats, cuda
+from .._real_array import real_number
 from ..reference import SoftmaxStats
 from ._operator import operator
 from ._softmax import log_softmax_op, probabilities
@@ -118,7 +119,7 @@ def softmax_stats(
     if is_direct(x):
         stats = _softmax_stats.softmax_stats(as_array(x), axis, scale=scale)
         return SoftmaxStats(*map(as_tensor, stats))
-    scale = float(scale)
+    scale = real_number("scale", scale)
     if not 0.0 <= scale < _INF:
         raise ValueError(f"expected 0 <= scale < inf, not {scale}")
     dtype = result_type(x)

@@ -61,6 +61,18 @@ def as_array(x: Any) -> Any:
     return (x.detach() if x.requires_grad else x).numpy()
 
 
+def elements(name: str, x: Any) -> Any:
+    """Return the elements of `x` as an array without derivatives, or say why they are unknown."""
+    x = x.detach()
+    if not (is_memory(x) or torch.compiler.is_compiling()):
+        elsewhere = "" if x.device.type == "cpu" else f", not on {x.device}"
+        raise TypeError(
+            f"expected {name} as a tensor whose elements can be read: in main memory{elsewhere}, "
+            "and outside of torch.vmap and the transforms of torch.func"
+        )
+    return as_array(x)
+
+
 def as_tensor(x: Any) -> Any:
     """Return the memory of `x`, an array or one of NumPy's scalars, as a tensor."""
     return torch.from_numpy(np.asarray(x))

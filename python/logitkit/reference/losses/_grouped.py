@@ -108,7 +108,7 @@ def grouped_cross_entropy(
     values, count = np.zeros(len(groups)), np.zeros(len(groups))
     for g, member in enumerate(groups):
         items = member & seen
-        count[g] = items.any() or not member.any()
+        count[g] = items.any() or (segments is None and not member.any())
         values[g] = FORMULAS[form](np, s[items], t[items]) if items.any() else 0.0
     weight = np.broadcast_to(1.0 if sample_weight is None else sample_weight, shape)
     return reduced(values.reshape(shape), weight * count.reshape(shape), reduction, denominator)

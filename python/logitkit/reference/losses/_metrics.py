@@ -16,8 +16,10 @@ from ._labels import reduced
 
 def f_score(xp: Any, p: Any, y: Any, w: Any, *, beta: float) -> tuple[Any, Any]:
     """(1 + beta^2) sum y p / (beta^2 sum y + sum p)."""
-    b = beta * beta
-    return _ratio(xp, (1.0 + b) * w * y * p, b * w * y + w * p, (1.0 + b) * w * y, w)
+    b = beta * beta  # perhaps inf; both sums are divided by 1 + b
+    of_p = 1.0 / (1.0 + b)
+    of_y = b * of_p if b < 1.0 else 1.0 / (1.0 + 1.0 / b)
+    return _ratio(xp, w * y * p, of_y * w * y + of_p * w * p, w * y, of_p * w)
 
 
 def precision(xp: Any, p: Any, y: Any, w: Any) -> tuple[Any, Any]:

@@ -100,8 +100,9 @@ def symmetric_kl(logits: ArrayLike, other: ArrayLike, *, axis: int = -1, **commo
     """Sum of the Kullback-Leibler divergences of Bernoulli variables, in both directions."""
 
     def value(s: Any, both: Any) -> Any:
-        p, q = 1.0 / (1.0 + np.exp(-s)), 1.0 / (1.0 + np.exp(-both))
-        both_ways = p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q))
-        return (both_ways + q * np.log(q / p) + (1 - q) * np.log((1 - q) / (1 - p))).sum()
+        # log p, log(1 - p), log q and log(1 - q)
+        p, not_p, q, not_q = (-np.logaddexp(0.0, x) for x in (-s, s, -both, both))
+        of_p = np.exp(p) * (p - q) + np.exp(not_p) * (not_p - not_q)
+        return (of_p + np.exp(q) * (q - p) + np.exp(not_q) * (not_q - not_p)).sum()
 
     return loss_of_labels(value, logits, other, axis=axis, **common)
