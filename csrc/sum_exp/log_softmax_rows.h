@@ -44,9 +44,9 @@ class LogSoftmaxRows {
   /// y = log_softmax(x) for adjacent rows of up to bytes_at_once each. made[i] = 0 and y is as it
   /// was where a term is a NaN or +inf, or the largest two are beyond exponent_limit; else 1.
   /// between(at) is as in SoftmaxRows.
-  template <class Between>
+  template <class Between, class After>
   void run(const Element* x, size_t rows, size_t terms, Element* y, double* made,
-           const Between& between) {
+           const Between& between, const After&) {
     find_largest(x, rows, terms);
     for (size_t i = 0; i < V::width; ++i) high_[i] = low_[i] = all<F64>(1.0);
     for (size_t i = 0; i < rows; ++i) sum(x + i * terms, terms, i, rows, between);

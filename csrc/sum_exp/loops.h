@@ -68,7 +68,7 @@ struct ExactSumExp {
 /// replace: for more of them than a cache holds.
 enum class Store { cached, streamed };
 
-/// What softmax writes: e^x (scale + rest) 2^-exponent, for 1/2 <= scale <= 1.
+/// What softmax writes: e^x (scale + rest) 2^-exponent, for 1/2 <= scale <= 1, as invert() has it.
 struct Scaled {
   const double* exponent;
   const double* scale;
@@ -128,6 +128,10 @@ struct LogLoops {
   /// high + low = log((sum + rest) 2^exponent)
   ///   Error:  2^-54 + 2^-53 |result|
   void (*log)(std::size_t items, SumExp sums, double* high, double* low);
+  /// inverse + rest = 2^exponent / (sum + rest), 1/2 <= inverse <= 1, for an exponent that is
+  /// written in place of that of the sum.
+  ///   Error:  2^-100
+  void (*invert)(std::size_t items, SumExp sums, double* inverse, double* rest);
   /// With S, A and Q the sum, mean and sum of squares of an item: log_sum = log(S 2^exponent) and,
   /// in place of A and Q, the entropy log S - A / S and the sum of squared probabilities Q / S^2.
   ///   Error:  2^-53 (1 + |log_sum|), 2^-52 (1 + |A / S|) and, relative, 2^-51

@@ -76,7 +76,8 @@ constexpr AllSumExpLoops make_loops() {
            sum<F64, double, Keep::max>, sum<F64, double, Keep::max_apart>,
            log_beside_max<double, F64>, sum_moments<F64, double>, max_of_items<F64>,
            sum_exactly<F64, double>, softmax<F64>, softmax_at_once<F64>, log_softmax<F64>, nullptr},
-          {add_sums<F64>, add_sums_beside_max<F64>, log_sums<F64>, stats<F64>, log_exactly<F64>}};
+          {add_sums<F64>, add_sums_beside_max<F64>, log_sums<F64>, invert<F64>, stats<F64>,
+           log_exactly<F64>}};
 }
 
 }  // namespace
