@@ -33,6 +33,14 @@ bool rows_at_once(const Layout& layout) {
   return layout.inner == 1 && layout.terms > 0 && layout.terms * sizeof(T) <= bytes_at_once;
 }
 
+/// Whether rows have a length for which log_softmax is made at once. Longer ones hide what is done
+/// beside the exponentials; shorter ones of doubles would wait for their logarithms.
+template <class T>
+bool log_softmax_at_once(const Layout& layout) {
+  constexpr std::size_t fewest = sizeof(T) == sizeof(float) ? 1 : 64, most = 1024;
+  return rows_at_once<T>(layout) && layout.terms >= fewest && layout.terms <= most;
+}
+
 /// Softmax of an item that the loops have not been made for.
 template <class T>
 void softmax_of_item(const Block<T>& block, std::size_t item, double max, double sum, T* y) {
@@ -136,9 +144,7 @@ void log_softmax(const T* x, const Layout& layout, T* y, std::size_t threads, Is
     loops_for<T>(loops).log_softmax(block, sums.sums().max, sums.result(),
                                     same_place(block.x, x, y), store_for(x, layout, y));
   };
-  // Longer rows hide what is done beside the exponentials.
-  const bool short_rows = sizeof(T) == sizeof(float) && layout.terms <= 256;
-  if (short_rows && rows_at_once<T>(layout))
+  if (log_softmax_at_once<T>(layout))
     task = task_at_once(loops_for<T>(loops).log_softmax_at_once, x, layout, y, BlockTask<T>(task));
   for_each_block(x, layout, loops, threads, task);
 }

@@ -200,6 +200,11 @@ struct Lanes {
   [[gnu::always_inline]] static Terms<V> sum_of(const Term& a, const Term& b) {
     const V rests = fma(b.power, b.factor, a.power * a.factor);
     const V squares = moments ? fma(b.power, b.power, a.power * a.power) : rests;
+    if constexpr (is_double && max_apart) {
+      // There is no wider type for what rounding would take, and the logarithm errs, too.
+      const DoubleDouble<V> powers = two_sum(a.power, b.power);
+      return {or_bits(a.n, a.n, b.n), powers.high, rests + powers.low, squares};
+    }
     return {or_bits(a.n, a.n, b.n), a.power + b.power, rests, squares};
   }
 

@@ -85,7 +85,8 @@ struct SumExpLoops {
   ///              are made for the purpose
   ///   Operands:  denormals may count as zero
   void (*sum)(const Block<T>& block, SumExp sums);
-  /// The same with the maxima, and half the error in float, 2^-54 in double.
+  /// The same with the maxima, and half the error in float, 2^-53 in double; 2^-54 of fewer
+  /// than eight doubles.
   void (*sum_and_max)(const Block<T>& block, SumExp sums);
   /// The same with the error of double, and the maxima.
   void (*sum_wide)(const Block<T>& block, SumExp sums);
@@ -114,7 +115,7 @@ struct SumExpLoops {
   /// y = (x - max) - log_sum.
   void (*log_softmax)(const Block<T>& block, const double* max, const double* log_sum, T* y,
                       Store store);
-  /// y = log_softmax(x), likewise, which doubles, whose logarithm takes longer, have none of.
+  /// y = log_softmax(x), likewise.
   ///   Error:  the logarithm of the sum has that of sum_and_max, relative
   void (*log_softmax_at_once)(const Block<T>& block, T* y, Store store, double* made);
 };
