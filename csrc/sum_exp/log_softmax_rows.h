@@ -43,7 +43,7 @@ class LogSoftmaxRows {
 
   /// y = log_softmax(x) for adjacent rows of up to bytes_at_once each. made[i] = 0 and y is as it
   /// was where a term is a NaN or +inf, or the largest two are beyond exponent_limit; else 1.
-  /// between(at) is as in SoftmaxRows.
+  /// between(at) and after() are as in SoftmaxRows.
   template <class Between, class After>
   void run(const Element* x, size_t rows, size_t terms, Element* y, double* made,
            const Between& between, const After& after) {

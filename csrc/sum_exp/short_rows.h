@@ -37,7 +37,8 @@ class ShortRows {
   /// How many rows run() takes.
   static size_t rows(size_t) { return together * V::width; }
 
-  /// Results for adjacent rows. between(at) is as in SoftmaxRows.
+  /// Results for adjacent rows. between(at) is as in SoftmaxRows; results are not written past
+  /// the caches, and after() is not called.
   template <class Between, class After>
   void run(const Element* x, size_t rows, size_t terms, Element* y, double* made,
            const Between& between, const After&) {

@@ -39,8 +39,8 @@ class SoftmaxRows {
   /// where a term is a NaN, +inf, or so much larger than the first ones that the sum is not in
   /// range, or where that is beyond exponent_limit; else 1.
   ///
-  /// between(at) is called after each few vectors of the first step, which end at x + at: what
-  /// waits for the memory goes there.
+  /// between(at) is called after each few vectors of the first step, which end at x + at, and
+  /// after() after each few results: what waits for the memory goes there.
   template <class Between, class After>
   void run(const Element* x, size_t rows, size_t terms, Element* y, double* made,
            const Between& between, const After& after) {
