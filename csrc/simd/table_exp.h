@@ -14,7 +14,8 @@ namespace {
 /// roots[j] has the bits of 2^(j / 2^bits), less those of 2^range, less j where the bits of the
 /// shifted integer j of table_exp_parts() will be added.
 ///
-/// rests[j] is what rounding took from the root, relative to it.
+/// half_roots[j] is the same of the root rounded to half the digits of its type, so that products
+/// with others like it are exact; half_rests[j] is the logarithm of the root over the rounded one.
 ///
 /// q is (e^r - 1 - r) / r^2 on |r| <= ln(2) / 2 / 2^bits with the least error of e^r.
 template <class Element, int bits>
@@ -25,14 +26,16 @@ struct RootTable<float, 3> {  // 1.9e-10
   static constexpr float roots[8] = {0x1p-64f,        0x1.f72b84p-65f, 0x1.f06fep-65f,
                                      0x1.ebfdaep-65f, 0x1.ea09e6p-65f, 0x1.eace54p-65f,
                                      0x1.ee89fap-65f, 0x1.f5818ep-65f};
-  static constexpr float rests[8] = {0,
-                                     -0x1.9c0c22p-27f,
-                                     0x1.125002p-25f,
-                                     -0x1.0a355p-25f,
-                                     0x1.26055cp-26f,
-                                     0x1.67a1cap-28f,
-                                     -0x1.f9c304p-27f,
-                                     -0x1.a5217cp-28f};
+  static constexpr float half_roots[8] = {0x1p-64f,    0x1.f72p-65f, 0x1.f06p-65f, 0x1.ecp-65f,
+                                          0x1.eap-65f, 0x1.eacp-65f, 0x1.ee8p-65f, 0x1.f58p-65f};
+  static constexpr float half_rests[8] = {0,
+                                          0x1.51eb06p-13f,
+                                          0x1.ab493p-13f,
+                                          -0x1.ca8cep-16f,
+                                          0x1.c00c4p-14f,
+                                          0x1.29552p-13f,
+                                          0x1.7b9c1cp-14f,
+                                          0x1.b1d1bap-17f};
   static constexpr float q[3] = {0.5f, 0x1.555c76p-3f, 0x1.554842p-5f};
 };
 template <>
@@ -42,22 +45,26 @@ struct RootTable<float, 4> {  // 1.6e-9
       0x1.f06fep-65f,  0x1.edea64p-65f, 0x1.ebfdaep-65f, 0x1.eab07ep-65f,
       0x1.ea09e6p-65f, 0x1.ea1148p-65f, 0x1.eace54p-65f, 0x1.ec4918p-65f,
       0x1.ee89fap-65f, 0x1.f199bep-65f, 0x1.f5818ep-65f, 0x1.fa4afap-65f};
-  static constexpr float rests[16] = {0,
-                                      0x1.8d96d4p-25f,
-                                      -0x1.9c0c22p-27f,
-                                      0x1.964904p-25f,
-                                      0x1.125002p-25f,
-                                      0x1.370be4p-25f,
-                                      -0x1.0a355p-25f,
-                                      -0x1.00d8acp-27f,
-                                      0x1.26055cp-26f,
-                                      -0x1.05cb44p-25f,
-                                      0x1.67a1cap-28f,
-                                      0x1.a3b5e4p-28f,
-                                      -0x1.f9c304p-27f,
-                                      -0x1.6961b4p-28f,
-                                      -0x1.a5217cp-28f,
-                                      0x1.61428ep-28f};
+  static constexpr float half_roots[16] = {0x1p-64f,     0x1.fb6p-65f, 0x1.f72p-65f, 0x1.f38p-65f,
+                                           0x1.f06p-65f, 0x1.edep-65f, 0x1.ecp-65f,  0x1.eacp-65f,
+                                           0x1.eap-65f,  0x1.ea2p-65f, 0x1.eacp-65f, 0x1.ec4p-65f,
+                                           0x1.ee8p-65f, 0x1.f1ap-65f, 0x1.f58p-65f, 0x1.fa4p-65f};
+  static constexpr float half_rests[16] = {0,
+                                           -0x1.40ea36p-13f,
+                                           0x1.51eb06p-13f,
+                                           0x1.ae102ap-14f,
+                                           0x1.ab493p-13f,
+                                           0x1.0bd64ap-13f,
+                                           -0x1.ca8cep-16f,
+                                           -0x1.6e6bdp-13f,
+                                           0x1.c00c4p-14f,
+                                           -0x1.3ef782p-13f,
+                                           0x1.29552p-13f,
+                                           0x1.696bfcp-14f,
+                                           0x1.7b9c1cp-14f,
+                                           -0x1.c81dd6p-15f,
+                                           0x1.b1d1bap-17f,
+                                           0x1.6ed6bap-14f};
   static constexpr float q[2] = {0x1.00022p-1f, 0x1.55563ap-3f};
 };
 template <>
@@ -78,22 +85,27 @@ struct RootTable<double, 4> {  // 1.2e-17
                                        0x1.f199bdd85529cp-513,
                                        0x1.f5818dcfba487p-513,
                                        0x1.fa4afa2a490dap-513};
-  static constexpr double rests[16] = {0,
-                                       0x1.79aa65d837b6dp-54,
-                                       -0x1.01b15eaa59348p-55,
-                                       0x1.68efde3a8a894p-54,
-                                       0x1.34d754db0abb6p-55,
-                                       0x1.59f48a72a4c6dp-55,
-                                       0x1.690cebb7aafb0p-56,
-                                       0x1.063e1e21c5409p-54,
-                                       -0x1.3b3efbf5e2228p-54,
-                                       -0x1.b32dcb94da51dp-56,
-                                       0x1.db72fc1f0eab4p-55,
-                                       0x1.1affc2b91ce27p-56,
-                                       0x1.c1a7792cb3387p-55,
-                                       0x1.36eae30af0cb3p-56,
-                                       0x1.4a385a63d07a7p-56,
-                                       -0x1.ff7128fd391f0p-55};
+  static constexpr double half_roots[16] = {
+      0x1p-512,         0x1.fb5587p-513, 0x1.f72b84p-513,  0x1.f387a7p-513,
+      0x1.f06fe08p-513, 0x1.edea65p-513, 0x1.ebfdad8p-513, 0x1.eab07ep-513,
+      0x1.ea09e68p-513, 0x1.ea1147p-513, 0x1.eace54p-513,  0x1.ec4918p-513,
+      0x1.ee89f98p-513, 0x1.f199bep-513, 0x1.f5818ep-513,  0x1.fa4afap-513};
+  static constexpr double half_rests[16] = {0,
+                                            -0x1.72d09ece282f9p-27,
+                                            -0x1.9c0c2141fef92p-27,
+                                            -0x1.5a85dbf35a1f5p-28,
+                                            0x1.d8582233b51e8p-28,
+                                            -0x1.94f4d19930d82p-27,
+                                            -0x1.13389d0c95ep-27,
+                                            -0x1.00d8abadaf8d3p-27,
+                                            -0x1.101228eded968p-28,
+                                            0x1.5394e3af5b5f2p-27,
+                                            0x1.67a1ca1d9d84ap-28,
+                                            0x1.a3b5e344f7bdfp-28,
+                                            0x1.9c72f009003bfp-29,
+                                            -0x1.6961b3cf799ap-28,
+                                            -0x1.a5217cbeba37ep-28,
+                                            0x1.61428daeb9d87p-28};
   static constexpr double q[5] = {0x1.fffffffffffb9p-2, 0x1.555555548f734p-3, 0x1.55555558fd1a1p-5,
                                   0x1.11123abe85c8fp-7, 0x1.6c14c6c361d9ap-10};
 };
@@ -130,8 +142,9 @@ inline V largest_in_range() {
 }
 
 /// The parts of e^x 2^-base for x >= (base - range + 1/2) ln 2 and |x| < 2^17 ln 2.
-///   Error:     t is within 4e-9 for floats and 1.6e-17 for doubles; power errs by half an ulp,
-///              and `precise` makes up for that in t
+///   Error:     t is within 4e-9 for floats and 1.6e-17 for doubles; power errs by half an ulp, or
+///   if
+///              `precise` has half the digits of its type, and t what they lack
 ///   Specials:  t is a NaN if x is a NaN or +inf
 template <bool precise, class V>
 inline TableExpParts<V> table_exp_parts(V x, V magic) {
@@ -144,15 +157,14 @@ inline TableExpParts<V> table_exp_parts(V x, V magic) {
   const V n_float = n - magic;
   V r = fnma(n_float, all<V>(C::ln_2 / step), x);
   r = fnma(n_float, all<V>(C::ln_2_rest / step), r);
+  if constexpr (precise) r = r + V::look_up(Table::half_rests, n);
   constexpr std::size_t terms = sizeof(Table::q) / sizeof(Table::q[0]);
   V q = all<V>(Table::q[terms - 1]);
 #pragma GCC unroll 16
   for (std::size_t k = terms - 1; k > 0; --k) q = fma(q, r, all<V>(Table::q[k - 1]));
-  V r_and_rest = r;
   // The exponent of n goes where that of power stands, and its fraction chooses the root.
-  const V power = add_bits(steps_to_exponent(n), V::look_up(Table::roots, n));
-  if constexpr (precise) r_and_rest = r + V::look_up(Table::rests, n);
-  return {n, power, fma(r * r, q, r_and_rest)};
+  const V root = V::look_up(precise ? Table::half_roots : Table::roots, n);
+  return {n, add_bits(steps_to_exponent(n), root), fma(r * r, q, r)};
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <limits>
+#include <vector>
 
 #include "logsumexp/logsumexp.h"
 #include "simd/flush_denormals.h"
@@ -26,19 +27,18 @@ Store store_for(const T* x, const Layout& layout, const T* y) {
   return x != y && size >= large && !is_short ? Store::streamed : Store::cached;
 }
 
-/// 1 / (2 (sum + rest) 2^-power) less the T that is next to its double, `inverse`.
-template <class T>
-double inverse_rest(double sum, double rest, int power, double inverse) {
-  if constexpr (sizeof(T) < sizeof(double)) return inverse - double{static_cast<T>(inverse)};
-  // One step of Newton's method, with the remainder as one rounding leaves it.
-  const double twice = std::ldexp(2.0, -power);
-  return inverse * (std::fma(-sum * twice, inverse, 1.0) - rest * twice * inverse);
-}
-
 /// Whether items are rows that softmax is made of at once.
 template <class T>
 bool rows_at_once(const Layout& layout) {
   return layout.inner == 1 && layout.terms > 0 && layout.terms * sizeof(T) <= bytes_at_once;
+}
+
+/// Whether rows have a length for which log_softmax is made at once. Longer ones hide what is done
+/// beside the exponentials; shorter ones of doubles would wait for their logarithms.
+template <class T>
+bool log_softmax_at_once(const Layout& layout) {
+  constexpr std::size_t fewest = sizeof(T) == sizeof(float) ? 1 : 64, most = 1024;
+  return rows_at_once<T>(layout) && layout.terms >= fewest && layout.terms <= most;
 }
 
 /// Softmax of an item that the loops have not been made for.
@@ -98,22 +98,15 @@ void softmax(const T* x, const Layout& layout, T* y, std::size_t threads, Isa is
   // The scale of the results of an item, 0 where they are made one by one.
   task.finish = [&](const Block<T>& block, const ItemSums& sums, std::size_t) {
     const SumExp of = sums.sums();
-    for (std::size_t i = 0; i < block.items; ++i) {
-      double& scale = sums.result()[i];
-      if (!sums.usable(i)) {
-        const LoneItem item = lone_item(block, i, loops);
-        of.max[i] = item.max;
-        of.sum[i] = item.sum;
-        scale = 0.0;
-        continue;
-      }
-      // 1 / ((sum + rest) 2^exponent) = (scale + scale_rest) 2^-exponent', 1/2 < scale <= 1
-      int power;
-      const double fraction = std::frexp(of.sum[i] + of.rest[i], &power);
-      const double inverse = 0.5 / fraction;
-      scale = static_cast<T>(inverse);
-      sums.result_rest()[i] = inverse_rest<T>(of.sum[i], of.rest[i], power, inverse);
-      of.exponent[i] += power - 1;
+    std::vector<std::size_t> lone;
+    for (std::size_t i = 0; i < block.items; ++i)
+      if (!sums.usable(i)) lone.push_back(i);
+    loops.log.invert(block.items, of, sums.result(), sums.result_rest());
+    for (const std::size_t i : lone) {
+      const LoneItem item = lone_item(block, i, loops);
+      of.max[i] = item.max;
+      of.sum[i] = item.sum;
+      sums.result()[i] = 0.0;
     }
   };
   task.write = [&](const Block<T>& block, const ItemSums& sums) {
@@ -151,9 +144,7 @@ void log_softmax(const T* x, const Layout& layout, T* y, std::size_t threads, Is
     loops_for<T>(loops).log_softmax(block, sums.sums().max, sums.result(),
                                     same_place(block.x, x, y), store_for(x, layout, y));
   };
-  // Longer rows hide what is done beside the exponentials.
-  const bool short_rows = sizeof(T) == sizeof(float) && layout.terms <= 256;
-  if (short_rows && rows_at_once<T>(layout))
+  if (log_softmax_at_once<T>(layout))
     task = task_at_once(loops_for<T>(loops).log_softmax_at_once, x, layout, y, BlockTask<T>(task));
   for_each_block(x, layout, loops, threads, task);
 }

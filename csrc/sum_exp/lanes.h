@@ -139,8 +139,18 @@ struct Lanes {
       top = largest;
     else if constexpr (keep != Keep::nothing)
       top = max(top, largest_of<count>(x.v));
+    if constexpr (!is_double && precise) {
+      // All small parts together lose little as floats.
 #pragma GCC unroll 4
-    for (size_t k = 0; k < count / group; ++k) accumulate(terms[k]);
+      for (size_t n = count / group / 2; n > 0; n /= 2)
+        for (size_t k = 0; k < n; ++k) terms[k].rests = terms[k].rests + terms[k + n].rests;
+      add_wide(terms[0].rests);
+#pragma GCC unroll 4
+      for (size_t k = 0; k < count / group; ++k) add_wide(terms[k].powers);
+    } else {
+#pragma GCC unroll 4
+      for (size_t k = 0; k < count / group; ++k) accumulate(terms[k]);
+    }
     return true;
   }
 
@@ -190,8 +200,8 @@ struct Lanes {
   [[gnu::always_inline]] static Terms<V> sum_of(const Term& a, const Term& b) {
     const V rests = fma(b.power, b.factor, a.power * a.factor);
     const V squares = moments ? fma(b.power, b.power, a.power * a.power) : rests;
-    if constexpr (is_double && precise) {
-      // There is no wider type for what rounding would take here.
+    if constexpr (is_double && max_apart) {
+      // There is no wider type for what rounding would take, and the logarithm errs, too.
       const DoubleDouble<V> powers = two_sum(a.power, b.power);
       return {or_bits(a.n, a.n, b.n), powers.high, rests + powers.low, squares};
     }
@@ -207,6 +217,12 @@ struct Lanes {
       return {e.n, fma(e.power, e.t, e.power), fnma(base, all<V>(C::ln_2), z)};
     else
       return {e.n, e.power, e.t};
+  }
+
+  [[gnu::always_inline]] void add_wide(V x) {
+    F64 wide[parts];
+    widen(x, wide);
+    for (size_t p = 0; p < parts; ++p) sum[p] = sum[p] + wide[p];
   }
 
   [[gnu::always_inline]] void accumulate(const Terms<V>& terms) {

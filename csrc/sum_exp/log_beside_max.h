@@ -20,26 +20,31 @@ inline F64 exponent_below(F64 v) {
   return add_bits(from_exponent(v), all<F64>(C::magic)) - all<F64>(C::magic + C::bias);
 }
 
-/// sum 2^base e^-top for doubles, with twice their digits; 0 where that is below 2^-1021.
+/// sum 2^base e^-top for doubles within 2^-55 of it, which a double alone would not be; 0 where
+/// that is below 2^-1021.
 template <class F64>
-inline DoubleDouble<F64> exactly_beside_max(DoubleDouble<F64> sum, F64 base, F64 top) {
+inline DoubleDouble<F64> closely_beside_max(DoubleDouble<F64> sum, F64 base, F64 top) {
   using C = ExpConstants<double>;
-  const F64 zero = all<F64>(0.0), one = all<F64>(1.0), lowest = all<F64>(-1021.0 * C::ln_2);
+  const F64 zero = all<F64>(0.0), lowest = all<F64>(-1021.0 * C::ln_2);
   // A base may be far from the largest term.
   const F64 k = exponent_below(sum.high), to_fraction = power_of_two(zero - k);
-  sum = {sum.high * to_fraction, sum.low * to_fraction};
+  const F64 fraction = sum.high * to_fraction, fraction_low = sum.low * to_fraction;
   const F64 exponent = base + k;
   const DoubleDouble<F64> product = multiply(exponent, all<F64>(C::ln_2));
   const DoubleDouble<F64> shift = two_sum(product.high, zero - top);
-  const F64 shift_low = shift.low + fma(exponent, all<F64>(C::ln_2_rest), product.low);
   const auto normal = greater(shift.high, lowest);
-  const F64 high = select(normal, shift.high, lowest), low = select(normal, shift_low, zero);
-  const ExactExpParts<F64> e = exact_exp_parts<F64>({high, low});
-  const F64 power = select(normal, power_of_two(e.n, exponent_bias(zero)), zero);
-  const DoubleDouble<F64> exp = fast_two_sum(one, e.t.high);
-  const DoubleDouble<F64> result =
-      two_sum(sum.high, sum.low) * DoubleDouble<F64>{exp.high * power, (exp.low + e.t.low) * power};
-  return fast_two_sum(result.high, result.low);
+  const F64 high = select(normal, shift.high, zero);
+  const F64 low = shift.low + fma(exponent, all<F64>(C::ln_2_rest), product.low);
+  // e^shift = 2^n e^r e^r_low. The first step is exact, as in exp_parts().
+  const F64 n = round(high * all<F64>(C::log2_e));
+  const F64 r = fnma(n, all<F64>(C::ln_2), high);
+  const F64 r_low = select(normal, fnma(n, all<F64>(C::ln_2_rest), low), zero);
+  const TableExpParts<F64> e = table_exp_parts<true>(r, table_magic(zero));
+  const F64 t = fma(e.t, r_low, e.t + r_low);
+  const DoubleDouble<F64> result = multiply(fraction, e.power);
+  const F64 rest = result.low + fma(result.high, t, fraction_low * e.power);
+  const F64 power = select(normal, power_of_two(n), zero);
+  return fast_two_sum(result.high * power, rest * power);
 }
 
 /// The same for floats, within 2^-36 of it; what is below 2^-510 is nothing to them.
@@ -78,7 +83,7 @@ inline F64 log_of_one_and(F64 x) {
 template <class T, class F64>
 inline F64 log_beside(DoubleDouble<F64> sum, F64 base, F64 top) {
   if constexpr (needs_twice<T>)
-    return log_of_one_and(exactly_beside_max(sum, base, top));
+    return log_of_one_and(closely_beside_max(sum, base, top));
   else
     return log_of_one_and(nearly_beside_max(sum.high + sum.low, base, top));
 }

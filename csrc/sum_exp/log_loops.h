@@ -72,6 +72,21 @@ void log_sums(size_t items, SumExp sums, double* high, double* low) {
 }
 
 template <class F64>
+void invert(size_t items, SumExp sums, double* inverse, double* rest) {
+  for_vectors<F64>(items, [&](size_t i, size_t n) {
+    const auto load = [=](const double* x) { return F64::load_first(x + i, n, F64::all(1.0)); };
+    const DoubleDouble<F64> sum = two_sum(load(sums.sum), load(sums.rest));
+    const F64 k = exponent_below(sum.high), to_fraction = power_of_two(all<F64>(0.0) - k);
+    const F64 one = all<F64>(1.0), fraction = sum.high * to_fraction, result = one / fraction;
+    // One step of Newton's method.
+    const F64 remainder = fnma(sum.low * to_fraction, result, fnma(fraction, result, one));
+    (load(sums.exponent) + k).store_first(sums.exponent + i, n);
+    result.store_first(inverse + i, n);
+    (result * remainder).store_first(rest + i, n);
+  });
+}
+
+template <class F64>
 void stats(size_t items, SumExpMoments moments, double* log_sum) {
   for_vectors<F64>(items, [&](size_t i, size_t n) {
     const F64 zero = all<F64>(0.0), one = all<F64>(1.0);

@@ -43,10 +43,10 @@ class LogSoftmaxRows {
 
   /// y = log_softmax(x) for adjacent rows of up to bytes_at_once each. made[i] = 0 and y is as it
   /// was where a term is a NaN or +inf, or the largest two are beyond exponent_limit; else 1.
-  /// between(at) is as in SoftmaxRows.
-  template <class Between>
+  /// between(at) and after() are as in SoftmaxRows.
+  template <class Between, class After>
   void run(const Element* x, size_t rows, size_t terms, Element* y, double* made,
-           const Between& between) {
+           const Between& between, const After& after) {
     find_largest(x, rows, terms);
     for (size_t i = 0; i < V::width; ++i) high_[i] = low_[i] = all<F64>(1.0);
     for (size_t i = 0; i < rows; ++i) sum(x + i * terms, terms, i, rows, between);
@@ -57,7 +57,7 @@ class LogSoftmaxRows {
       const bool usable = top_[i] > -limit && top_[i] < limit && second_[i] > -limit &&
                           static_cast<double>(log_sum_[i]) < limit;
       made[i] = usable ? 1.0 : 0.0;
-      if (usable) write(x + i * terms, terms, i, y + i * terms);
+      if (usable) write(x + i * terms, terms, i, y + i * terms, after);
     }
   }
 
@@ -144,15 +144,29 @@ class LogSoftmaxRows {
     const V infinity = all<V>(0) - all<V>(minus_infinity);
     widen(select(greater(infinity, V::load(limits_)), all<V>(0), all<V>(1)), counted);
     for (size_t p = 0; p < parts; ++p) {
-      const F64 total = Sums::totals(high_ + p * F64::width, low_ + p * F64::width).high;
-      logs[p] = log_of_one_and(nearly_beside_max(total, base[p], top[p]) - counted[p]);
+      const DoubleDouble<F64> total = Sums::totals(high_ + p * F64::width, low_ + p * F64::width);
+      if constexpr (needs_twice<Element>) {
+        const DoubleDouble<F64> beside = closely_beside_max(total, base[p], top[p]);
+        const DoubleDouble<F64> rest = two_sum(beside.high, all<F64>(0.0) - counted[p]);
+        logs[p] = log_of_one_and(DoubleDouble<F64>{rest.high, rest.low + beside.low});
+      } else {
+        logs[p] = log_of_one_and(nearly_beside_max(total.high, base[p], top[p]) - counted[p]);
+      }
     }
     V::narrow(logs).store(log_sum_);
   }
 
-  [[gnu::always_inline]] void write(const Element* x, size_t terms, size_t i, Element* y) const {
+  template <class After>
+  [[gnu::always_inline]] void write(const Element* x, size_t terms, size_t i, Element* y,
+                                    const After& after) const {
     const V top = all<V>(top_[i]), log_sum = all<V>(log_sum_[i]);
     size_t j = 0;
+    for (; j + group * V::width <= terms; j += group * V::width) {
+#pragma GCC unroll 4
+      for (size_t k = 0; k < group; ++k)
+        ((V::load(x + j + k * V::width) - top) - log_sum).store(y + j + k * V::width);
+      after();
+    }
     for (; j + V::width <= terms; j += V::width) ((V::load(x + j) - top) - log_sum).store(y + j);
     if (j < terms)
       ((V::load_first(x + j, terms - j, top) - top) - log_sum).store_first(y + j, terms - j);

@@ -68,7 +68,7 @@ struct ExactSumExp {
 /// replace: for more of them than a cache holds.
 enum class Store { cached, streamed };
 
-/// What softmax writes: e^x (scale + rest) 2^-exponent, for 1/2 <= scale <= 1.
+/// What softmax writes: e^x (scale + rest) 2^-exponent, for 1/2 <= scale <= 1, as invert() has it.
 struct Scaled {
   const double* exponent;
   const double* scale;
@@ -85,7 +85,8 @@ struct SumExpLoops {
   ///              are made for the purpose
   ///   Operands:  denormals may count as zero
   void (*sum)(const Block<T>& block, SumExp sums);
-  /// The same with the maxima, and half the error in float, 2^-54 in double.
+  /// The same with the maxima, and half the error in float, 2^-53 in double; 2^-54 of fewer
+  /// than eight doubles.
   void (*sum_and_max)(const Block<T>& block, SumExp sums);
   /// The same with the error of double, and the maxima.
   void (*sum_wide)(const Block<T>& block, SumExp sums);
@@ -114,7 +115,7 @@ struct SumExpLoops {
   /// y = (x - max) - log_sum.
   void (*log_softmax)(const Block<T>& block, const double* max, const double* log_sum, T* y,
                       Store store);
-  /// y = log_softmax(x), likewise, which doubles, whose logarithm takes longer, have none of.
+  /// y = log_softmax(x), likewise.
   ///   Error:  the logarithm of the sum has that of sum_and_max, relative
   void (*log_softmax_at_once)(const Block<T>& block, T* y, Store store, double* made);
 };
@@ -128,6 +129,10 @@ struct LogLoops {
   /// high + low = log((sum + rest) 2^exponent)
   ///   Error:  2^-54 + 2^-53 |result|
   void (*log)(std::size_t items, SumExp sums, double* high, double* low);
+  /// inverse + rest = 2^exponent / (sum + rest), 1/2 <= inverse <= 1, for an exponent that is
+  /// written in place of that of the sum.
+  ///   Error:  2^-100
+  void (*invert)(std::size_t items, SumExp sums, double* inverse, double* rest);
   /// With S, A and Q the sum, mean and sum of squares of an item: log_sum = log(S 2^exponent) and,
   /// in place of A and Q, the entropy log S - A / S and the sum of squared probabilities Q / S^2.
   ///   Error:  2^-53 (1 + |log_sum|), 2^-52 (1 + |A / S|) and, relative, 2^-51

@@ -68,15 +68,17 @@ void sum_exactly(const Block<T>& block, const double* max, ExactSumExp sums) {
 
 template <class F32, class F64>
 constexpr AllSumExpLoops make_loops() {
-  return {{sum<F32, float, Keep::nothing>, sum<F32, float, Keep::max>, sum<F64, float, Keep::max>,
-           sum<F32, float, Keep::max_apart>, log_beside_max<float, F64>, sum_moments<F32, float>,
-           max_of_items<F32>, sum_exactly<F64, float>, softmax<F32>, softmax_at_once<F32>,
-           log_softmax<F32>, log_softmax_at_once<F32>},
-          {sum<F64, double, Keep::nothing>, sum<F64, double, Keep::max>,
-           sum<F64, double, Keep::max>, sum<F64, double, Keep::max_apart>,
-           log_beside_max<double, F64>, sum_moments<F64, double>, max_of_items<F64>,
-           sum_exactly<F64, double>, softmax<F64>, softmax_at_once<F64>, log_softmax<F64>, nullptr},
-          {add_sums<F64>, add_sums_beside_max<F64>, log_sums<F64>, stats<F64>, log_exactly<F64>}};
+  return {
+      {sum<F32, float, Keep::nothing>, sum<F32, float, Keep::max>, sum<F64, float, Keep::max>,
+       sum<F32, float, Keep::max_apart>, log_beside_max<float, F64>, sum_moments<F32, float>,
+       max_of_items<F32>, sum_exactly<F64, float>, softmax<F32>, softmax_at_once<F32>,
+       log_softmax<F32>, log_softmax_at_once<F32>},
+      {sum<F64, double, Keep::nothing>, sum<F64, double, Keep::max>, sum<F64, double, Keep::max>,
+       sum<F64, double, Keep::max_apart>, log_beside_max<double, F64>, sum_moments<F64, double>,
+       max_of_items<F64>, sum_exactly<F64, double>, softmax<F64>, softmax_at_once<F64>,
+       log_softmax<F64>, log_softmax_at_once<F64>},
+      {add_sums<F64>, add_sums_beside_max<F64>, log_sums<F64>, invert<F64>, stats<F64>,
+       log_exactly<F64>}};
 }
 
 }  // namespace

@@ -90,12 +90,12 @@ template <size_t rows, class V, Store store, class Map>
 }
 
 /// The same for all rows. Four at a time share what their maps take to load; but what they replace
-/// in the caches comes faster row by row.
-template <class V, Store store, class Map>
+/// in the caches comes from the memory faster row by row.
+template <class V, Store store, bool row_by_row, class Map>
 inline void map_columns(const typename V::Element* x, size_t terms, size_t row_step, size_t head,
                         size_t columns, const Map* maps, typename V::Element* y) {
   size_t j = 0;
-  for (; store == Store::streamed && j + 4 <= terms; j += 4, x += 4 * row_step, y += 4 * row_step)
+  for (; !row_by_row && j + 4 <= terms; j += 4, x += 4 * row_step, y += 4 * row_step)
     map_strip<4, V, store>(x, row_step, head, columns, maps, y);
   for (; j < terms; ++j, x += row_step, y += row_step)
     map_strip<1, V, store>(x, row_step, head, columns, maps, y);
@@ -122,7 +122,8 @@ inline void map_items(const Block<typename V::Element>& block, const Start& star
       for (size_t k = head; k < columns; k += V::width)
         *map++ = start(c + k, some(columns - k, V::width));
       const auto map_columns_by =
-          aligned ? map_columns<V, store, Map> : map_columns<V, Store::cached, Map>;
+          aligned ? map_columns<V, store, false, Map>
+                  : map_columns<V, Store::cached, store == Store::streamed, Map>;
       map_columns_by(block.x + c, block.terms, block.term_step, head, columns, maps, y + c);
     }
   } else if (2 * block.terms <= V::width) {
@@ -180,17 +181,30 @@ struct LogSoftmax {
   }
 };
 
+/// The maps of items i .. i + n - 1, as map_items() asks for them.
+template <class V>
+inline Softmax<V> softmax_of(const Scaled& scaled, size_t i, size_t n) {
+  const V exponent = load_narrow<V>(scaled.exponent, i, n);
+  if constexpr (sizeof(typename V::Element) == sizeof(double)) {
+    return {ScaledExp<V>(exponent, load_narrow<V>(scaled.scale, i, n),
+                         load_narrow<V>(scaled.rest, i, n))};
+  } else {
+    using F64 = typename V::Wide;
+    constexpr size_t parts = V::width / F64::width;
+    F64 scale[parts], rounded[parts], rest[parts];
+    load_wide<V>(scaled.scale, i, n, scale);
+    const V scale_of_floats = V::narrow(scale);
+    widen(scale_of_floats, rounded);
+    for (size_t p = 0; p < parts; ++p) rest[p] = scale[p] - rounded[p];
+    return {ScaledExp<V>(exponent, scale_of_floats, V::narrow(rest))};
+  }
+}
+
 template <class V>
 void softmax(const Block<typename V::Element>& block, Scaled scaled, typename V::Element* y,
              Store store) {
   map_items<V>(
-      block,
-      [scaled](size_t i, size_t n) {
-        return Softmax<V>{ScaledExp<V>(load_narrow<V>(scaled.exponent, i, n),
-                                       load_narrow<V>(scaled.scale, i, n),
-                                       load_narrow<V>(scaled.rest, i, n))};
-      },
-      y, store);
+      block, [scaled](size_t i, size_t n) { return softmax_of<V>(scaled, i, n); }, y, store);
 }
 
 template <class V>

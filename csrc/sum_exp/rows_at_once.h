@@ -75,13 +75,17 @@ void rows_at_once(const Block<typename V::Element>& block, typename V::Element* 
     const T* x = block.x + i * terms;
     if (store == Store::cached) {
       T* to = y + i * terms;
-      batch.run(x, rows, terms, to, made + i, [to](size_t at) {
-        for (size_t k = 0; k < 4; ++k) prefetch(to + at + k * V::width);
-      });
+      batch.run(
+          x, rows, terms, to, made + i,
+          [to](size_t at) {
+            for (size_t k = 0; k < 4; ++k) prefetch(to + at + k * V::width);
+          },
+          [] {});
       continue;
     }
-    batch.run(x, rows, terms, results[turn], made + i,
-              [&stream](size_t) { stream.template step<4>(); });
+    batch.run(
+        x, rows, terms, results[turn], made + i, [&stream](size_t) { stream.template step<3>(); },
+        [&stream] { stream.template step<1>(); });
     for (size_t begin = 0; begin < rows; ++begin) {
       size_t end = begin;
       while (end < rows && made[i + end] == 1.0) ++end;

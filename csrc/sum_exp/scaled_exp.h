@@ -13,13 +13,26 @@ template <class Element>
 constexpr Element smallest_power =
     static_cast<Element>(sizeof(Element) == sizeof(double) ? 0x1p-510 : 0x1p-62);
 
-/// The inverse of a sum as scaled_parts() takes it.
+/// A factor in two parts, of which `high` has half the digits of its type: its products with the
+/// powers of table_exp_parts<true>() are exact. And their sum, rounded.
 template <class V>
-struct Inverse {
-  V scale, rest;
+struct Factor {
+  V sum, high, low;
 };
+/// The factor scale + rest, by T. J. Dekker's splitting (1971).
 template <class V>
-inline Inverse<V> inverse_of(
+inline Factor<V> factor_of(V scale, V rest) {
+  using Element = typename V::Element;
+  constexpr auto split =
+      static_cast<Element>(sizeof(Element) == sizeof(double) ? 0x1p27 + 1 : 0x1p12 + 1);
+  const V more = scale * all<V>(split);
+  const V high = more - (more - scale);
+  return {scale + rest, high, (scale - high) + rest};
+}
+
+/// The inverses of sums.
+template <class V>
+inline Factor<V> inverse_of(
     const DoubleDouble<typename V::Wide> (&totals)[V::width / V::Wide::width]) {
   using F64 = typename V::Wide;
   constexpr std::size_t parts = V::width / F64::width;
@@ -36,7 +49,7 @@ inline Inverse<V> inverse_of(
     widen(scale, rounded);
     for (std::size_t p = 0; p < parts; ++p) rest[p] = inverse[p] - rounded[p];
   }
-  return {scale, V::narrow(rest)};
+  return factor_of(scale, V::narrow(rest));
 }
 
 /// Small results are made 2^lift times as large. Added to 2^(lift + smallest), where the distance
@@ -54,12 +67,10 @@ struct SmallResults<double> {
   static constexpr double denormal = 0x1p-446;
 };
 
-/// power (1 + t) (scale + scale_rest), rounded once.
+/// power (1 + t) times a factor, rounded once.
 template <class V>
-[[gnu::always_inline]] inline V scaled_parts(V power, V t, V scale, V scale_rest) {
-  const V product = power * scale;
-  const V rest = fms(power, scale, product);
-  return product + fma(power, fma(t, scale, scale_rest), rest);
+[[gnu::always_inline]] inline V scaled_parts(V power, V t, const Factor<V>& factor) {
+  return fma(power, fma(t, factor.sum, factor.low), power * factor.high);
 }
 
 template <class V>
@@ -67,22 +78,20 @@ class ScaledExp {
   using Element = typename V::Element;
   using C = ExpConstants<Element>;
   using Small = SmallResults<Element>;
+  static constexpr int step = 1 << V::root_bits;
 
  public:
   ScaledExp() = default;
   /// For 1/2 <= scale + scale_rest <= 1 and integers |base| <= 2^17 + 64.
   ScaledExp(V base, V scale, V scale_rest)
       : magic_(table_magic(base)),
-        magic_of_small_(table_magic(base - all<V>(Small::lift))),
-        scale_(scale),
-        scale_rest_(scale_rest),
-        lowest_(times_ln_2(base - all<V>(exponent_range<Element> - static_cast<Element>(2)))),
-        zero_(times_ln_2(base + all<V>(Small::smallest - Small::digits - 2))) {}
+        factor_(factor_of(scale, scale_rest)),
+        lowest_(times_ln_2(base - all<V>(exponent_range<Element> - static_cast<Element>(2)))) {}
 
   /// Whether e^x 2^-base may be too small for in_range().
   [[gnu::always_inline]] bool any_small(V x) const { return any(greater(lowest_, x)); }
   /// Whether all results are 0.
-  [[gnu::always_inline]] bool all_zero(V x) const { return !any(greater(x, zero_)); }
+  [[gnu::always_inline]] bool all_zero(V x) const { return !any(greater(x, zero())); }
 
   /// The result where e^x 2^-base is not much smaller than 2^-exponent_range.
   ///   Error:  0.6 ulp
@@ -92,7 +101,8 @@ class ScaledExp {
   ///   Error:  1.5 ulp
   [[gnu::always_inline]] V any_size(V x) const {
     const auto in_range = greater(x, lowest_);
-    const V y = scaled(max(x, zero_), select(in_range, magic_, magic_of_small_));
+    const V magic_of_small = magic_ + all<V>(static_cast<Element>(Small::lift * step));
+    const V y = scaled(max(x, zero()), select(in_range, magic_, magic_of_small));
     const V one = all<V>(Small::denormal);
     const V denormal = sub_bits(y + one, one);
     const V normal = sub_bits(y, to_exponent(integer_bits(Small::lift)));
@@ -102,7 +112,14 @@ class ScaledExp {
  private:
   [[gnu::always_inline]] V scaled(V x, V magic) const {
     const TableExpParts<V> e = table_exp_parts<true>(x, magic);
-    return scaled_parts(e.power, e.t, scale_, scale_rest_);
+    return scaled_parts(e.power, e.t, factor_);
+  }
+
+  /// What is not above has the result 0.
+  V zero() const {
+    const V steps = magic_ - all<V>(C::magic);
+    const V base = all<V>(exponent_range<Element>) - steps * all<V>(Element{1} / step);
+    return times_ln_2(base + all<V>(Small::smallest - Small::digits - 2));
   }
 
   static V times_ln_2(V n) { return n * all<V>(C::ln_2); }
@@ -110,7 +127,10 @@ class ScaledExp {
     return sub_bits(all<V>(C::magic + static_cast<Element>(n)), all<V>(C::magic));
   }
 
-  V magic_, magic_of_small_, scale_, scale_rest_, lowest_, zero_;
+  // So few that those of many columns stay in the first-level cache.
+  V magic_;
+  Factor<V> factor_;
+  V lowest_;
 };
 
 }  // namespace

@@ -37,10 +37,11 @@ class ShortRows {
   /// How many rows run() takes.
   static size_t rows(size_t) { return together * V::width; }
 
-  /// Results for adjacent rows. between(at) is as in SoftmaxRows.
-  template <class Between>
+  /// Results for adjacent rows. between(at) is as in SoftmaxRows; results are not written past
+  /// the caches, and after() is not called.
+  template <class Between, class After>
   void run(const Element* x, size_t rows, size_t terms, Element* y, double* made,
-           const Between& between) {
+           const Between& between, const After&) {
     size_t tiles = 0;
     for (size_t i = 0; i < rows; i += V::width, ++tiles) {
       load_tile(x + i * terms, rows_from(i, rows), terms, terms, tiles_[tiles].terms);
@@ -187,8 +188,7 @@ class ShortSoftmax {
     }
 #pragma GCC unroll 16
     for (size_t j = 0; j < terms; ++j)
-      tile[j] = scaled_parts(sums_.powers.terms[j], sums_.factors.terms[j], inverse_.scale,
-                             inverse_.rest);
+      tile[j] = scaled_parts(sums_.powers.terms[j], sums_.factors.terms[j], inverse_);
     return made;
   }
 
@@ -198,12 +198,12 @@ class ShortSoftmax {
     F64 exponents[parts];
     for (size_t p = 0; p < parts; ++p) exponents[p] = exponent_below(sums_.totals[p].high);
     const V exponent = V::narrow(exponents), power = power_of_two(exponent);
-    const ScaledExp<V> exp(sums_.base + exponent, inverse_.scale * power, inverse_.rest * power);
+    const ScaledExp<V> exp(sums_.base + exponent, inverse_.high * power, inverse_.low * power);
     for (size_t j = 0; j < terms; ++j) tile[j] = exp.any_size(tile[j]);
   }
 
   ShortSums<V> sums_;
-  Inverse<V> inverse_;
+  Factor<V> inverse_;
 };
 
 template <class V>

@@ -22,7 +22,9 @@ class SoftmaxRows {
   using F64 = typename V::Wide;
   using Sums = Lanes<V, Keep::max>;
   static constexpr bool is_double = sizeof(Element) == sizeof(double);
-  static constexpr size_t group = 4;  // vectors that are looked at together
+  static constexpr size_t group = 4;          // vectors that are looked at together
+  static constexpr double most_sum = 0x1p32;  // in which no power is too small to be written
+  static constexpr double far_above = 0x1p40;
   static constexpr size_t most_rows = V::width;
   static constexpr size_t room = bytes_at_once / sizeof(Element) / V::width;  // vectors
 
@@ -37,11 +39,11 @@ class SoftmaxRows {
   /// where a term is a NaN, +inf, or so much larger than the first ones that the sum is not in
   /// range, or where that is beyond exponent_limit; else 1.
   ///
-  /// between(at) is called after each few vectors of the first step, which end at x + at: what
-  /// waits for the memory goes there.
-  template <class Between>
+  /// between(at) is called after each few vectors of the first step, which end at x + at, and
+  /// after() after each few results: what waits for the memory goes there.
+  template <class Between, class After>
   void run(const Element* x, size_t rows, size_t terms, Element* y, double* made,
-           const Between& between) {
+           const Between& between, const After& after) {
     set_bases(x, rows, terms);
     for (size_t i = 0; i < rows; ++i) {
       made[i] = sum(x, terms, i, rows, between) ? 1.0 : 0.0;
@@ -51,8 +53,8 @@ class SoftmaxRows {
     invert_sums();
     for (size_t i = 0; i < rows; ++i) {
       // No result is denormal then that is made of parts above smallest_power.
-      if (!(total_[i] < 0x1p32)) made[i] = 0.0;
-      if (made[i] == 1.0) write(x + i * terms, terms, i, y + i * terms);
+      if (!(total_[i] < most_sum)) made[i] = 0.0;
+      if (made[i] == 1.0) write(x + i * terms, terms, i, y + i * terms, after);
     }
   }
 
@@ -91,7 +93,8 @@ class SoftmaxRows {
     if (!(bases_[i] > -limit && bases_[i] < limit)) return false;
     Sums sums;
     sums.set_base(all<V>(bases_[i]));
-    V rests = all<V>(0);  // the share of t in sums of floats
+    if constexpr (is_double) sums.sum[0] = all<F64>(far_above);
+    V rests = all<V>(0);  // the share of t
     size_t j = 0, at = i * vectors_of(terms) * V::width;
     for (; j + group * V::width <= terms; j += group * V::width, at += group * V::width) {
       for (size_t k = 0; k < group; ++k) {
@@ -105,8 +108,13 @@ class SoftmaxRows {
     for (; j < terms; j += V::width, at += V::width)
       if (!add<1>(x + j, terms - j, at, sums, rests)) return false;
     flush(rests, sums);
-    high_[i] = sums.sum[0];
-    low_[i] = sums.rest[0];
+    if constexpr (is_double) {
+      high_[i] = sums.sum[0] - all<F64>(far_above);
+      low_[i] = rests;
+    } else {
+      high_[i] = sums.sum[0];
+      low_[i] = all<F64>(0.0);
+    }
     for (size_t p = 1; p < Sums::parts; ++p) high_[i] = high_[i] + sums.sum[p];
     return true;
   }
@@ -130,22 +138,35 @@ class SoftmaxRows {
         }
         before = term;
       } else if constexpr (count == 1) {
-        sums.accumulate({n, term.power, term.power * term.factor, n});
+        add_doubles(term.power, term.power * term.factor, sums, rests);
       } else {
-        if (k % 2 == 1) sums.accumulate(Sums::sum_of(before, term));
+        if (k % 2 == 1)  // so do pairs of powers that have half the digits
+          add_doubles(before.power + term.power,
+                      fma(term.power, term.factor, before.power * before.factor), sums, rests);
         before = term;
       }
     }
     return !any_bits_above(n, largest_in_range<V>());
   }
 
-  /// Few floats are added before they are to doubles.
+  /// The sum is larger than all powers together, so that what rounding takes is found at once.
+  [[gnu::always_inline]] static void add_doubles(V powers, V more_rests, Sums& sums, V& rests) {
+    const DoubleDouble<V> total = fast_two_sum(sums.sum[0], powers);
+    sums.sum[0] = total.high;
+    rests = rests + (more_rests + total.low);
+  }
+
+  /// Few small parts are added before the sum takes all but the last bits of them.
   [[gnu::always_inline]] static void flush(V& rests, Sums& sums) {
     if constexpr (!is_double) {
       F64 wide[Sums::parts];
       widen(rests, wide);
       for (size_t p = 0; p < Sums::parts; ++p) sums.sum[p] = sums.sum[p] + wide[p];
       rests = all<V>(0);
+    } else {
+      const DoubleDouble<V> total = fast_two_sum(sums.sum[0], rests);
+      sums.sum[0] = total.high;
+      rests = total.low;
     }
   }
 
@@ -153,18 +174,23 @@ class SoftmaxRows {
   void invert_sums() {
     DoubleDouble<F64> totals[Sums::parts];
     for (size_t p = 0; p < Sums::parts; ++p) {
-      totals[p] = Sums::totals(high_ + p * F64::width, low_ + p * F64::width);
+      const DoubleDouble<F64> sum = Sums::totals(high_ + p * F64::width, low_ + p * F64::width);
+      totals[p] = fast_two_sum(sum.high, sum.low);
       totals[p].high.store(total_ + p * F64::width);
     }
-    const Inverse<V> inverse = inverse_of<V>(totals);
-    inverse.scale.store(scale_);
-    inverse.rest.store(rest_);
+    const Factor<V> inverse = inverse_of<V>(totals);
+    inverse.sum.store(inverse_);
+    inverse.high.store(inverse_high_);
+    inverse.low.store(inverse_low_);
   }
 
   /// y = the terms of row i over their sum.
-  [[gnu::always_inline]] void write(const Element* x, size_t terms, size_t i, Element* y) const {
-    const V scale = all<V>(scale_[i]), rest = all<V>(rest_[i]),
-            smallest = all<V>(smallest_power<Element>);
+  template <class After>
+  [[gnu::always_inline]] void write(const Element* x, size_t terms, size_t i, Element* y,
+                                    const After& after) const {
+    const Factor<V> inverse = {all<V>(inverse_[i]), all<V>(inverse_high_[i]),
+                               all<V>(inverse_low_[i])};
+    const V smallest = all<V>(smallest_power<Element>);
     size_t j = 0, at = i * vectors_of(terms) * V::width;
     for (; j + group * V::width <= terms; j += group * V::width, at += group * V::width) {
       V power[group];
@@ -177,22 +203,23 @@ class SoftmaxRows {
       }
 #pragma GCC unroll 4
       for (size_t k = 0; k < group; ++k)
-        scaled_parts(power[k], V::load(t_ + at + k * V::width), scale, rest)
+        scaled_parts(power[k], V::load(t_ + at + k * V::width), inverse)
             .store(y + j + k * V::width);
+      after();
     }
     for (; j + V::width <= terms; j += V::width, at += V::width) {
       const V power = V::load(power_ + at);
       if (__builtin_expect(any(greater(smallest, power)), false))
         write_any_size(x + j, V::width, i, y + j);
       else
-        scaled_parts(power, V::load(t_ + at), scale, rest).store(y + j);
+        scaled_parts(power, V::load(t_ + at), inverse).store(y + j);
     }
     if (j == terms) return;
     const V power = V::load_first(power_ + at, terms - j, all<V>(1));
     if (__builtin_expect(any(greater(smallest, power)), false))
       write_any_size(x + j, terms - j, i, y + j);
     else
-      scaled_parts(power, V::load(t_ + at), scale, rest).store_first(y + j, terms - j);
+      scaled_parts(power, V::load(t_ + at), inverse).store_first(y + j, terms - j);
   }
 
   /// The same for terms of any size.
@@ -204,7 +231,8 @@ class SoftmaxRows {
     const int exponent = static_cast<int>(bits >> 52) - ExpConstants<double>::bias + 1;
     const V half_power = power_of_two(all<V>(static_cast<Element>(exponent - 1)));
     const ScaledExp<V> exp(all<V>(bases_[i] + static_cast<Element>(exponent - 1)),
-                           all<V>(scale_[i]) * half_power, all<V>(rest_[i]) * half_power);
+                           all<V>(inverse_high_[i]) * half_power,
+                           all<V>(inverse_low_[i]) * half_power);
     for (size_t j = 0; j < terms; j += V::width) {
       const V result = exp.any_size(load_terms(x + j, terms - j));
       if (terms - j >= V::width)
@@ -217,7 +245,7 @@ class SoftmaxRows {
   Element bases_[most_rows];
   F64 high_[most_rows], low_[most_rows];  // sums in each lane
   double total_[most_rows];
-  Element scale_[most_rows], rest_[most_rows];
+  Element inverse_[most_rows], inverse_high_[most_rows], inverse_low_[most_rows];
   alignas(64) Element power_[room * V::width];
   alignas(64) Element t_[room * V::width];
 };

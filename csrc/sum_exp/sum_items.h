@@ -234,19 +234,23 @@ inline F64 load_lanes(const double* x, size_t i, size_t n) {
   return n == 0 ? F64::all(x[i]) : F64::load_first(x + i, n, F64::all(0.0));
 }
 
-/// As load_lanes(), rounded to the elements of V.
-template <class V>
-inline V load_narrow(const double* x, size_t i, size_t n) {
-  using F64 = typename V::Wide;
-  constexpr size_t parts = V::width / F64::width;
-  F64 wide[parts];
-  for (size_t p = 0; p < parts; ++p) {
+/// As load_lanes(), for all lanes of V.
+template <class V, class F64 = typename V::Wide>
+inline void load_wide(const double* x, size_t i, size_t n, F64 (&wide)[V::width / F64::width]) {
+  for (size_t p = 0; p < V::width / F64::width; ++p) {
     const size_t begin = p * F64::width;
     const size_t rest = n > begin ? n - begin : 0;
     wide[p] = n == 0 ? F64::all(x[i])
                      : F64::load_first(rest == 0 ? x : x + i + begin,
                                        rest < F64::width ? rest : F64::width, F64::all(0.0));
   }
+}
+
+/// The same, rounded to the elements of V.
+template <class V>
+inline V load_narrow(const double* x, size_t i, size_t n) {
+  typename V::Wide wide[V::width / V::Wide::width];
+  load_wide<V>(x, i, n, wide);
   return V::narrow(wide);
 }
 
