@@ -665,6 +665,20 @@ def test_scaled_dot_product_attention_broadcasts(leads):
         np.testing.assert_allclose(result, expected.detach(), rtol=0, atol=1e-14)
 
 
+@pytest.mark.parametrize("heads", [(2, 4), (4, 2), (2, 3), (12, 1), (3, 3)])
+def test_scaled_dot_product_attention_repeats_heads_of_keys_and_of_values(heads):
+    x = [normal(2, n, 7, 4).requires_grad_() for n in (12, *heads)]
+    expected = torch.nn.functional.scaled_dot_product_attention(*x, enable_gqa=True)
+    actual = scaled_dot_product_attention(*x, enable_gqa=True)
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-14)
+    pairs = [torch.autograd.grad(r.sin().sum(), x) for r in (actual, expected)]
+    torch.testing.assert_close(*pairs, rtol=0, atol=1e-13)
+    for namespace in (logitkit, logitkit.reference):
+        arrays = (t.detach().numpy() for t in x)
+        result = namespace.scaled_dot_product_attention(*arrays, enable_gqa=True)
+        np.testing.assert_allclose(result, expected.detach(), rtol=0, atol=1e-14)
+
+
 def test_kappa_for_other_heads_is_refused():
     query = normal(2, 4, 5, 3)
     message = r"scale for each of 4 heads, not of shape \(3,\)"

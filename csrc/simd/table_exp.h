@@ -142,9 +142,8 @@ inline V largest_in_range() {
 }
 
 /// The parts of e^x 2^-base for x >= (base - range + 1/2) ln 2 and |x| < 2^17 ln 2.
-///   Error:     t is within 4e-9 for floats and 1.6e-17 for doubles; power errs by half an ulp, or
-///   if
-///              `precise` has half the digits of its type, and t what they lack
+///   Error:     t is within 4e-9 for floats and 1.6e-17 for doubles; power errs by half an ulp;
+///              if `precise`, it has half the digits of its type, and t has what they lack
 ///   Specials:  t is a NaN if x is a NaN or +inf
 template <bool precise, class V>
 inline TableExpParts<V> table_exp_parts(V x, V magic) {

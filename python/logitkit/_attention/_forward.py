@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -51,7 +52,8 @@ def scaled_dot_product_attention(
     scale : float, optional
         The factor of the scores. Default: ``1 / sqrt(head_dim)``.
     enable_gqa : bool
-        Whether `key` and `value` may have fewer heads, each for a group of those of `query`.
+        Whether `key` and `value` may have fewer heads, each for a group of those of `query`;
+        also one fewer than the other.
 
     Returns
     -------
@@ -83,7 +85,9 @@ def scaled_dot_product_attention(
             f"expected dropout_p = 0, not {dropout_p}: there is no dropout in inference, and "
             "none here"
         )
-    if not enable_gqa:
+    if enable_gqa:
+        key, value = _with_one_number_of_heads(key, value)
+    else:
         query, key, value = _broadcast(query, key, value)
     return attention(query, key, value, mask=attn_mask, is_causal=is_causal, scale=scale)
 
@@ -109,8 +113,28 @@ def _broadcast(query: Any, key: Any, value: Any) -> tuple[Any, ...]:
     )
 
 
+def _with_one_number_of_heads(key: Any, value: Any) -> tuple[Any, ...]:
+    """Repeat heads until keys and values have as many; most often they have."""
+    counts = [np.shape(x)[-3] if len(np.shape(x)) > 2 else 1 for x in (key, value)]
+    most = math.lcm(*counts)
+    if most == 0:  # which attention reports
+        return key, value
+    return tuple(
+        x if count == most else _namespace_of(x).repeat(x, most // count, axis=-3)
+        for x, count in zip((key, value), counts, strict=True)
+    )
+
+
 def _expanded(x: Any, shape: tuple[int, ...]) -> Any:
-    return np.broadcast_to(x, shape) if bridge_for(x) is None else x.expand(shape)
+    return _namespace_of(x).broadcast_to(x, shape)
+
+
+def _namespace_of(x: Any) -> Any:
+    if bridge_for(x) is None:
+        return np
+    from array_api_compat import array_namespace
+
+    return array_namespace(x)
 
 
 def attention(

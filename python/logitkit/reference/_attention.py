@@ -66,6 +66,9 @@ def scaled_dot_product_attention(
     """Attention with the arguments of ``torch.nn.functional.scaled_dot_product_attention``."""
     if dropout_p != 0.0:
         raise ValueError(f"expected dropout_p = 0, the only one there is, not {dropout_p}")
+    if enable_gqa and min(np.ndim(x) for x in (query, key, value)) > 2:
+        heads = np.shape(query)[-3]
+        key, value = (np.repeat(x, heads // np.shape(x)[-3], axis=-3) for x in (key, value))
     if not enable_gqa:
         lead = np.broadcast_shapes(*(np.shape(x)[:-2] for x in (query, key, value)))
         query, key, value = (
