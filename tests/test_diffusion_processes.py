@@ -388,7 +388,7 @@ def test_bad_arguments(call):
         d.TransitionTokens(np.full((4, 5, 5), 0.2)),
         d.RandomSubstitution(5, 3),
     ],
-    ids=repr,
+    ids=lambda process: type(process).__name__,
 )
 def test_tokens_to_begin_with_have_the_type_asked_for(process, dtype):
     x = d.sample(
