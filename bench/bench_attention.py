@@ -288,7 +288,7 @@ def main() -> None:
         for name in ("bfloat16", "float16"):
             bench_half(name, causal)
     print("\nfew queries, 128 MiB of keys and values")
-    for queries in (1, 4):
+    for queries in (1, 4, 16):
         bench_decode(queries)
     bench_variants()
     bench_threads()
