@@ -4,14 +4,11 @@
 
 #include "attention/kept_sums_amx.h"
 #include "attention/operands_amx.h"
+#include "attention/panel_steps_amx.h"
 #include "attention/softening_amx.h"
 
 namespace logitkit::amx {
 namespace {
-
-/// Of logits no digit is left out.
-template <size_t parts>
-using ScoreColumn = Column<parts, parts == 2>;
 
 /// The scores of one vector of lanes, with a row stride; `blocks` are of keys.
 template <size_t parts, class Work>
@@ -49,21 +46,16 @@ void score(const std::uint32_t* queries, const std::uint16_t* keys, size_t begin
   }
 }
 
-inline float* sums_of(const PackedSums& sums, size_t vector, size_t depth) {
-  return sums.values + vector * round_up(depth, side) * width;
-}
-
 /// A panel on its way over steps: the scores of the next step and the values of the last one are
 /// multiplied while the weights of one are made.
 template <size_t parts, bool with_mean>
-class Attending {
+class Attending : PanelSteps<parts> {
+  using Steps = PanelSteps<parts>;
   using Values = Column<parts>;
   static constexpr size_t dims = blocks_of_rows * side;
 
  public:
-  Attending(const PackedPanel& panel, const PackedStep* steps, size_t count,
-            const PackedSpace& space)
-      : panel_(panel), steps_(steps), count_(count), space_(space) {}
+  using Steps::Steps;
 
   void run() {
     NoWork none;
@@ -92,26 +84,9 @@ class Attending {
   }
 
  private:
-  bool is_made(size_t s) const { return steps_[s].keys == nullptr; }
-  size_t stride(size_t s) const { return is_made(s) ? lanes : width; }
-  float* tile(size_t s) const {
-    return space_.tile + (is_made(s) ? steps_[s].vector * width : s % 2 * tile_keys * width);
-  }
-  std::uint32_t* weights(size_t s) const {
-    return space_.weights + s % 2 * (tile_keys / depth_step) * Values::pairs_of_step;
-  }
-  float* sums(size_t vector) const { return sums_of(*space_.sums, vector, panel_.value_depth); }
-
-  size_t products_of_score(size_t s) const {
-    const PackedStep& step = steps_[s];
-    return is_made(s) ? 0
-                      : (step.end - step.begin) / side * ScoreColumn<parts>::products *
-                            (round_up(panel_.depth, depth_step) / depth_step);
-  }
-  size_t products_of_weigh(size_t s) const {
-    return round_up(panel_.value_depth, side) / side * Values::products *
-           ((steps_[s].end - steps_[s].begin) / depth_step);
-  }
+  using Steps::is_made, Steps::stride, Steps::tile, Steps::weights, Steps::sums;
+  using Steps::products_of_score, Steps::products_of_weigh, Steps::rescale;
+  using Steps::steps_, Steps::count_, Steps::panel_, Steps::space_, Steps::factors_;
 
   template <class Work>
   void score(size_t s, Work& work) const {
@@ -161,19 +136,6 @@ class Attending {
     }
     finish_stores();
   }
-
-  void rescale(F32 factor, size_t vector) {
-    float *total = space_.sums->totals + vector * width, *sums = this->sums(vector);
-    (F32::load(total) * factor).store(total);
-    for (size_t k = 0; k < round_up(panel_.value_depth, side) * width; k += width)
-      (F32::load(sums + k) * factor).store(sums + k);
-  }
-
-  const PackedPanel& panel_;
-  const PackedStep* const steps_;
-  const size_t count_;
-  const PackedSpace& space_;
-  alignas(64) float factors_[2][width];
 };
 
 void add_sums(const PackedPanel& panel, PackedSums& sums) {

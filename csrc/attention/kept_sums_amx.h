@@ -2,6 +2,7 @@
 #pragma once
 
 #include "attention/operands_amx.h"
+#include "attention/panel_steps_amx.h"
 #include "attention/softening_amx.h"
 #include "simd/amx_product.h"
 
@@ -15,7 +16,7 @@ namespace {
 /// The numbers of tile registers are part of instructions: 0 to 3 hold sums of values, 4 and 5
 /// scores of two blocks of keys, 6 pairs of queries or weights, and 7 rows of keys or values.
 template <bool with_mean>
-class AttendingWithKeptSums {
+class AttendingWithKeptSums : PanelSteps<1> {
   using Packed = Column<1>;
 
  public:
@@ -23,17 +24,15 @@ class AttendingWithKeptSums {
   /// Of fewer steps, such as those of 256 keys, the other way is faster; it has the same bits.
   static constexpr size_t least_steps = 13;
 
-  AttendingWithKeptSums(const PackedPanel& panel, const PackedStep* steps, size_t count,
-                        const PackedSpace& space)
-      : panel_(panel), steps_(steps), count_(count), space_(space) {}
+  using PanelSteps::PanelSteps;
 
   void run() {
     NoWork none;
     score(0, none);
     for (size_t s = 0; s < count_; ++s) {
       const bool is_last = s + 1 == count_;
-      Softening<1, with_mean, true> work(panel_, steps_[s], tile(s), is_made(s) ? lanes : width,
-                                         weights(s), factors_[s % 2]);
+      Softening<1, with_mean, true> work(panel_, steps_[s], tile(s), stride(s), weights(s),
+                                         factors_[s % 2]);
       work.spread_over((is_last ? 0 : products_of_score(s + 1)) +
                        (s > 0 ? products_of_weigh(s - 1) : 0));
       if (!is_last) score(s + 1, work);
@@ -44,32 +43,11 @@ class AttendingWithKeptSums {
   }
 
  private:
-  bool is_made(size_t s) const { return steps_[s].keys == nullptr; }
-  float* tile(size_t s) const {
-    return space_.tile + (is_made(s) ? steps_[s].vector * width : s % 2 * tile_keys * width);
-  }
-  std::uint32_t* weights(size_t s) const {
-    return space_.weights + s % 2 * (tile_keys / depth_step) * Packed::pairs_of_step;
-  }
-  float* sums(size_t vector) const {
-    return space_.sums->values + vector * round_up(panel_.value_depth, side) * width;
-  }
-
-  size_t products_of_score(size_t s) const {
-    const PackedStep& step = steps_[s];
-    return is_made(s) ? 0 : (step.end - step.begin) / side * steps_of_depth();
-  }
-  size_t products_of_weigh(size_t s) const {
-    return (steps_[s].end - steps_[s].begin) / depth_step * blocks_of_values();
-  }
-  size_t steps_of_depth() const { return round_up(panel_.depth, depth_step) / depth_step; }
-  size_t blocks_of_values() const { return round_up(panel_.value_depth, side) / side; }
-
   template <class Work>
   void score(size_t s, Work& work) const {
     const PackedStep& step = steps_[s];
     if (is_made(s)) return;
-    const size_t depths = steps_of_depth();
+    const size_t depths = round_up(panel_.depth, depth_step) / depth_step;
     const std::uint32_t* queries = panel_.queries + step.vector * depths * Packed::pairs_of_step;
     constexpr long bytes = width * sizeof(float);
     static_assert(packed_step == 2 * side, "two blocks at a time");
@@ -129,18 +107,11 @@ class AttendingWithKeptSums {
     } else if (!all_one(factor)) {
       if (is_kept) store_sums(vector);
       rescale(factor, vector);
+      finish_stores();
       load_sums(vector);
     } else if (!is_kept) {
       load_sums(vector);
     }
-  }
-
-  void rescale(F32 factor, size_t vector) const {
-    float *total = space_.sums->totals + vector * width, *sums = this->sums(vector);
-    (F32::load(total) * factor).store(total);
-    for (size_t k = 0; k < blocks_of_values() * pair_block; k += width)
-      (F32::load(sums + k) * factor).store(sums + k);
-    finish_stores();
   }
 
   void load_sums(size_t vector) const { Packed{all_sums()}.load(sums(vector), width); }
@@ -153,12 +124,6 @@ class AttendingWithKeptSums {
   void of_sums(const F& f) const {
     Packed{all_sums()}.template each<0>(f);
   }
-
-  const PackedPanel& panel_;
-  const PackedStep* const steps_;
-  const size_t count_;
-  const PackedSpace& space_;
-  alignas(64) float factors_[2][width];
 };
 
 }  // namespace
