@@ -26,6 +26,8 @@ from ._self_witness import find_self_witnesses
 from ._whitening import whiten
 
 
+# What overflows is no witness and no proof, and needs no warning.
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")
 def check_argmaxable(
     weight: Any,
     bias: Any | None = None,
@@ -126,37 +128,33 @@ def check_argmaxable(
     workers = _cpu.default_threads() if threads is None else _positive(threads)
     new_ledger = partial(Ledger, problem, rounding=rounding)
     clock.lap("read")
-    # What overflows is no witness and no proof, and needs no warning.
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        whitening = whiten(problem)
-        lifted = LiftedClasses(problem, whitening, with_bias=bool(np.ptp(problem.biases()) > 0.0))
-        clock.lap("whiten")
-        settled = count if features is None else Counter(0, None)
-        own = find_self_witnesses(lifted, wanted, threads=workers, on_settled=settled)
-        clock.lap("self-witness product")
-        ledger = new_ledger(on_settled=settled)
-        all_were_tried = len(wanted) == problem.n
-        decide_hard(
-            lifted, ledger, own.left(wanted), threads=workers, all_were_tried=all_were_tried
-        )
-        clock.lap("hard classes")
-        if exact:
-            confirm_exactly(ledger)
-            clock.lap("exact")
-        if features is not None:
-            boxed = LiftedClasses(problem, whitening.completed(), with_bias=True)
-            box = BoxRays(boxed, features)
-            own.move_into(box)
-            ledger.move_into(box)
-            left = np.setdiff1d(own.left(wanted), ledger.settled())
-            count(len(wanted) - len(left))
-            inside = new_ledger(on_settled=count, box=box)
-            decide_hard(boxed, inside, left, threads=workers, box=box)
-            ledger.update(inside)
-            clock.lap("box")
-        return assemble_report(
-            own, wanted, ledger, features=features, deployed=deployed, seconds=clock.seconds
-        )
+    whitening = whiten(problem)
+    lifted = LiftedClasses(problem, whitening, with_bias=bool(np.ptp(problem.biases()) > 0.0))
+    clock.lap("whiten")
+    settled = count if features is None else Counter(0, None)
+    own = find_self_witnesses(lifted, wanted, threads=workers, on_settled=settled)
+    clock.lap("self-witness product")
+    ledger = new_ledger(on_settled=settled)
+    all_were_tried = len(wanted) == problem.n
+    decide_hard(lifted, ledger, own.left(wanted), threads=workers, all_were_tried=all_were_tried)
+    clock.lap("hard classes")
+    if exact:
+        confirm_exactly(ledger)
+        clock.lap("exact")
+    if features is not None:
+        boxed = LiftedClasses(problem, whitening.completed(), with_bias=True)
+        box = BoxRays(boxed, features)
+        own.move_into(box)
+        ledger.move_into(box)
+        left = np.setdiff1d(own.left(wanted), ledger.settled())
+        count(len(wanted) - len(left))
+        inside = new_ledger(on_settled=count, box=box)
+        decide_hard(boxed, inside, left, threads=workers, box=box)
+        ledger.update(inside)
+        clock.lap("box")
+    return assemble_report(
+        own, wanted, ledger, features=features, deployed=deployed, seconds=clock.seconds
+    )
 
 
 class Counter:
