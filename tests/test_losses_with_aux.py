@@ -1,5 +1,7 @@
 """Losses of classes that return log-sum-exp, accuracy and entropy of the rows, too."""
 
+import pickle
+
 import numpy as np
 import pytest
 from loss_cases import CASES, ERRORS
@@ -88,3 +90,10 @@ def test_tensors():
         aux.loss.backward()
         _, gradient = losses.value_and_grad(getattr(losses, name))(x, y, **options)
         np.testing.assert_allclose(leaf.grad, gradient, rtol=1e-12, atol=1e-16)
+
+
+def test_functions_can_be_pickled():
+    """A loader or an executor sends them to its processes."""
+    for name in NAMES:
+        function = getattr(losses, f"{name}_with_aux")
+        assert pickle.loads(pickle.dumps(function)) is function

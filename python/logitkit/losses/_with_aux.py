@@ -106,7 +106,7 @@ def with_aux(loss: Callable[P, Any]) -> Callable[P, LossAux]:
 
     name = prepare.__name__
     function.__name__ = function.__qualname__ = f"{name}_with_aux"
-    function.__module__ = prepare.__module__
+    function.__module__ = __name__  # where pickle finds those made below
     signature = inspect.signature(prepare)
     vars(function)["__signature__"] = signature.replace(return_annotation=LossAux)
     function.__doc__ = _documentation(name, loss.__doc__)
