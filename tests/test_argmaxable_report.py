@@ -328,7 +328,7 @@ def test_denied_rounding_does_not_hold():
 def test_other_weights_are_an_error():
     report = make_report()
     weight = report.weight.copy()
-    weight[3, 1] = np.nextafter(weight[3, 1], 1)
+    weight[3, 1] = np.nextafter(weight[3, 1], np.float32(1))
     with pytest.raises(ValueError, match="not those that the report is about"):
         report.verify(weight, report.bias)
     with pytest.raises(ValueError, match="not those that the report is about"):

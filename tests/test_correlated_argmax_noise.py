@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from scipy import special, stats
+from scipy import integrate, special, stats
 
 from logitkit import reference
 from logitkit.distributions import (
@@ -288,7 +288,7 @@ def test_noise_with_bounds():
     z = np.linspace(-8.0, 8.0, 200_001)
     lead = 0.2 + 0.4 * z
     first = np.where(lead > 0, 1 - 0.5 * np.maximum(0, 1 - lead) ** 2, 0.5 * np.maximum(0, 1 + lead) ** 2)  # fmt: skip
-    assert abs(p[0] - np.trapezoid(first * stats.norm.pdf(z), z)) <= error <= 1e-4
+    assert abs(p[0] - integrate.trapezoid(first * stats.norm.pdf(z), z)) <= error <= 1e-4
 
 
 def test_draws_follow_the_probabilities():

@@ -283,7 +283,7 @@ def moments_of_a_path(solver, process, times, data):
     )
     noise = [d.Draws(0, step + 1, rows).normal((1,)) for step in range(steps)]
     known = np.concatenate([np.ones_like(x), x, *noise], axis=1)
-    factors = np.linalg.lstsq(known, end)[0].ravel()
+    factors = np.linalg.lstsq(known, end, rcond=None)[0].ravel()
     np.testing.assert_allclose(known @ factors, end.ravel(), rtol=1e-10, atol=1e-10)
     alpha, sigma = process.schedule.alpha(times[0]), process.schedule.sigma(times[0])
     mean = factors[0] + factors[1] * 1.5 * alpha

@@ -116,7 +116,8 @@ def test_laws_against_scipy(x):
     for noise, law in pairs:
         np.testing.assert_allclose(noise.log_pdf(x), law.logpdf(x), rtol=1e-12)
         if x > -30.0 or isinstance(noise, (Normal, Laplace, Logistic)):
-            np.testing.assert_allclose(noise.log_cdf(x), law.logcdf(x), rtol=1e-10)
+            # SciPy 1.11 rounds that of Laplace's law as it does 1 - 1e-14
+            np.testing.assert_allclose(noise.log_cdf(x), law.logcdf(x), rtol=1e-10, atol=1e-16)
 
 
 @of_noise

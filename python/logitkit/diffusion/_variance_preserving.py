@@ -27,6 +27,11 @@ def _number(t: Any) -> Any:
     return np.asarray(t, np.float64)
 
 
+def _float64(t: Any) -> Any:
+    """Return NumPy's float64, which divides by zero, or an array of them."""
+    return np.asarray(t, np.float64)[()]  # NumPy 1.26 makes one number of float64(an array of one)
+
+
 def _of_square(half: Any, alpha: Any, sigma: Any) -> tuple[Any, Any]:
     """Return the derivatives of alpha and sigma from half of that of alpha^2."""
     return divided(half, alpha), divided(-half, sigma)
@@ -60,7 +65,7 @@ class _FromLogAlpha:
 
     def rates(self, t: Time, /) -> tuple[Any, Any]:
         alpha, sigma = self.alpha(t), self.sigma(t)
-        d_alpha = plain(alpha * self._log_alpha_rate(np.float64(t)))
+        d_alpha = plain(alpha * self._log_alpha_rate(_float64(t)))
         return d_alpha, divided(-alpha * d_alpha, sigma)
 
     def time(self, log_snr: Time, /) -> Any:
@@ -208,7 +213,7 @@ class Cosine(_FromLogAlpha):
     def rates(self, t: Time, /) -> tuple[Any, Any]:
         # alpha times the derivative of its logarithm would be 0 times infinity in pure noise
         speed = 0.5 * math.pi / (1.0 + self.offset)
-        d_alpha = -speed * np.sin(self._angle(np.float64(t))) / math.cos(self._angle(0.0))
+        d_alpha = -speed * np.sin(self._angle(_float64(t))) / math.cos(self._angle(0.0))
         sigma = self.sigma(t)
         d_sigma = divided(-self.alpha(t) * d_alpha, sigma)
         if not self.offset:  # cosine and sine

@@ -22,6 +22,7 @@ from ._namespace import (
     like,
     moveaxis,
     namespace_of,
+    stable_order,
 )
 
 
@@ -248,8 +249,7 @@ def truncate_classes(logits: Any, target: Any, /, *, rivals: int, axis: int = -1
     own = t[..., None] == xp.arange(x.shape[-1])
     others = xp.where(own, xp.full_like(x, -math.inf), x)
     constant = others if xp is np else others.detach()
-    order = xp.argsort(-constant, axis=-1, stable=True)
-    rank = xp.argsort(order, axis=-1, stable=True)
+    rank = xp.argsort(stable_order(-constant), axis=-1)
     kept = xp.where(own | (rank < rivals), x, xp.full_like(x, -math.inf))
     return cast(moveaxis(kept, -1, axis), dtype)
 

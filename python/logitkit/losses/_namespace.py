@@ -141,3 +141,10 @@ def broadcast(name: str, x: Any, shape: tuple[int, ...]) -> Any:
     """Return `x` broadcast to a shape, or raise an error if it does not fit."""
     check_broadcast(name, tuple(x.shape), shape)
     return namespace_of(x).broadcast_to(x, shape)
+
+
+def stable_order(x: Any) -> Any:
+    """Return the places of the numbers along the last axis, rising, of equals the first first."""
+    if is_tensor(x):
+        return x.argsort(dim=-1, stable=True)
+    return np.argsort(x, axis=-1, kind="stable")  # `stable=True` is of NumPy 2
