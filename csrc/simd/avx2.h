@@ -26,13 +26,18 @@ struct F64 {
   using Element = double;
   using Wide = F64;
   static constexpr size_t width = 4;
-  static constexpr int root_bits = 4;
+  static constexpr int root_bits = 4, coarse_root_bits = 4;
   // By loads: vgatherqpd is slower on many processors, and crashes in an emulator (QEMU 7.2).
   static F64 look_up(const double (&table)[16], F64 index) {
     const __m256i last = _mm256_and_si256(_mm256_castpd_si256(index.v), _mm256_set1_epi64x(15));
     const __m128i low = _mm256_castsi256_si128(last), high = _mm256_extracti128_si256(last, 1);
     return {_mm256_set_pd(table[_mm_extract_epi64(high, 1)], table[_mm_cvtsi128_si64(high)],
                           table[_mm_extract_epi64(low, 1)], table[_mm_cvtsi128_si64(low)])};
+  }
+  /// The integer of a, a number of steps of 2^(1 / 2^bits), where the exponent stands.
+  template <int bits>
+  static F64 steps_to_exponent(F64 a) {
+    return {_mm256_castsi256_pd(_mm256_slli_epi64(_mm256_castpd_si256(a.v), 52 - bits))};
   }
   static F64 all(double a) { return {_mm256_set1_pd(a)}; }
   static F64 load(const double* x) { return {_mm256_loadu_pd(x)}; }
@@ -67,9 +72,13 @@ struct F32 {
   using Element = float;
   using Wide = F64;
   static constexpr size_t width = 8;
-  static constexpr int root_bits = 3;
+  static constexpr int root_bits = 3, coarse_root_bits = 3;
   static F32 look_up(const float (&table)[8], F32 index) {
     return {_mm256_permutevar8x32_ps(_mm256_loadu_ps(table), _mm256_castps_si256(index.v))};
+  }
+  template <int bits>
+  static F32 steps_to_exponent(F32 a) {
+    return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(a.v), 23 - bits))};
   }
   static F32 all(float a) { return {_mm256_set1_ps(a)}; }
   static F32 load(const float* x) { return {_mm256_loadu_ps(x)}; }
@@ -153,12 +162,6 @@ inline F64 to_exponent(F64 a) {
 }
 inline F32 to_exponent(F32 a) {
   return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(a.v), 23))};
-}
-inline F64 steps_to_exponent(F64 a) {
-  return {_mm256_castsi256_pd(_mm256_slli_epi64(_mm256_castpd_si256(a.v), 52 - F64::root_bits))};
-}
-inline F32 steps_to_exponent(F32 a) {
-  return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(a.v), 23 - F32::root_bits))};
 }
 inline F64 from_exponent(F64 a) {
   return {_mm256_castsi256_pd(_mm256_srli_epi64(_mm256_castpd_si256(a.v), 52))};

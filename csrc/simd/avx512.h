@@ -20,11 +20,17 @@ struct F64 {
   using Element = double;
   using Wide = F64;
   static constexpr size_t width = 8;
-  static constexpr int root_bits = 4;  // of an index for look_up()
+  // Of an index for look_up(), and of one where few digits are needed.
+  static constexpr int root_bits = 4, coarse_root_bits = 4;
   /// table[i] for the last bits i of the index.
   static F64 look_up(const double (&table)[16], F64 index) {
     return {_mm512_permutex2var_pd(_mm512_loadu_pd(table), _mm512_castpd_si512(index.v),
                                    _mm512_loadu_pd(table + 8))};
+  }
+  /// The integer of a, a number of steps of 2^(1 / 2^bits), where the exponent stands.
+  template <int bits>
+  static F64 steps_to_exponent(F64 a) {
+    return {_mm512_castsi512_pd(_mm512_slli_epi64(_mm512_castpd_si512(a.v), 52 - bits))};
   }
   static F64 all(double a) { return {_mm512_set1_pd(a)}; }
   static F64 load(const double* x) { return {_mm512_loadu_pd(x)}; }
@@ -62,9 +68,17 @@ struct F32 {
   using Element = float;
   using Wide = F64;
   static constexpr size_t width = 16;
-  static constexpr int root_bits = 4;
+  static constexpr int root_bits = 4, coarse_root_bits = 5;
   static F32 look_up(const float (&table)[16], F32 index) {
     return {_mm512_permutexvar_ps(_mm512_castps_si512(index.v), _mm512_loadu_ps(table))};
+  }
+  static F32 look_up(const float (&table)[32], F32 index) {
+    return {_mm512_permutex2var_ps(_mm512_loadu_ps(table), _mm512_castps_si512(index.v),
+                                   _mm512_loadu_ps(table + 16))};
+  }
+  template <int bits>
+  static F32 steps_to_exponent(F32 a) {
+    return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(a.v), 23 - bits))};
   }
   static F32 all(float a) { return {_mm512_set1_ps(a)}; }
   static F32 load(const float* x) { return {_mm512_loadu_ps(x)}; }
@@ -157,13 +171,6 @@ inline F64 to_exponent(F64 a) {
 }
 inline F32 to_exponent(F32 a) {
   return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(a.v), 23))};
-}
-/// The same for a number of steps of 2^(1 / 2^root_bits).
-inline F64 steps_to_exponent(F64 a) {
-  return {_mm512_castsi512_pd(_mm512_slli_epi64(_mm512_castpd_si512(a.v), 52 - F64::root_bits))};
-}
-inline F32 steps_to_exponent(F32 a) {
-  return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(a.v), 23 - F32::root_bits))};
 }
 inline F64 from_exponent(F64 a) {
   return {_mm512_castsi512_pd(_mm512_srli_epi64(_mm512_castpd_si512(a.v), 52))};

@@ -16,11 +16,16 @@ struct F64 {
   using Element = double;
   using Wide = F64;
   static constexpr size_t width = 2;
-  static constexpr int root_bits = 4;
+  static constexpr int root_bits = 4, coarse_root_bits = 4;
   static F64 look_up(const double (&table)[16], F64 index) {
     const uint64x2_t i = vandq_u64(vreinterpretq_u64_f64(index.v), vdupq_n_u64(15));
     const float64x2_t low = vld1q_dup_f64(table + vgetq_lane_u64(i, 0));
     return {vld1q_lane_f64(table + vgetq_lane_u64(i, 1), low, 1)};
+  }
+  /// The integer of a, a number of steps of 2^(1 / 2^bits), where the exponent stands.
+  template <int bits>
+  static F64 steps_to_exponent(F64 a) {
+    return {vreinterpretq_f64_s64(vshlq_n_s64(vreinterpretq_s64_f64(a.v), 52 - bits))};
   }
   static F64 all(double a) { return {vdupq_n_f64(a)}; }
   static F64 load(const double* x) { return {vld1q_f64(x)}; }
@@ -54,7 +59,7 @@ struct F32 {
   using Element = float;
   using Wide = F64;
   static constexpr size_t width = 4;
-  static constexpr int root_bits = 4;
+  static constexpr int root_bits = 4, coarse_root_bits = 4;
   static F32 look_up(const float (&table)[16], F32 index) {
     // By bytes: element i has the bytes 4 i, 4 i + 1, 4 i + 2, 4 i + 3.
     const uint32x4_t i = vandq_u32(vreinterpretq_u32_f32(index.v), vdupq_n_u32(15));
@@ -64,6 +69,10 @@ struct F32 {
     return {vreinterpretq_f32_u8(vqtbl4q_u8(of_table, vreinterpretq_u8_u32(bytes)))};
   }
   static uint8x16_t bytes_of(const float* x) { return vreinterpretq_u8_f32(vld1q_f32(x)); }
+  template <int bits>
+  static F32 steps_to_exponent(F32 a) {
+    return {vreinterpretq_f32_s32(vshlq_n_s32(vreinterpretq_s32_f32(a.v), 23 - bits))};
+  }
   static F32 all(float a) { return {vdupq_n_f32(a)}; }
   static F32 load(const float* x) { return {vld1q_f32(x)}; }
   static F32 load_first(const float* x, size_t n, F32 rest) {
@@ -147,12 +156,6 @@ inline F64 to_exponent(F64 a) {
 }
 inline F32 to_exponent(F32 a) {
   return {vreinterpretq_f32_s32(vshlq_n_s32(vreinterpretq_s32_f32(a.v), 23))};
-}
-inline F64 steps_to_exponent(F64 a) {
-  return {vreinterpretq_f64_s64(vshlq_n_s64(vreinterpretq_s64_f64(a.v), 52 - F64::root_bits))};
-}
-inline F32 steps_to_exponent(F32 a) {
-  return {vreinterpretq_f32_s32(vshlq_n_s32(vreinterpretq_s32_f32(a.v), 23 - F32::root_bits))};
 }
 inline F64 from_exponent(F64 a) {
   return {vreinterpretq_f64_u64(vshrq_n_u64(vreinterpretq_u64_f64(a.v), 52))};

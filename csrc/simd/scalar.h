@@ -28,9 +28,14 @@ struct F64 {
   using Element = double;
   using Wide = F64;
   static constexpr size_t width = 1;
-  static constexpr int root_bits = 4;
+  static constexpr int root_bits = 4, coarse_root_bits = 4;
   static F64 look_up(const double (&table)[16], F64 index) {
     return {table[bits_of<std::uint64_t>(index.v) & 15]};
+  }
+  /// The integer of a, a number of steps of 2^(1 / 2^bits), where the exponent stands.
+  template <int bits>
+  static F64 steps_to_exponent(F64 a) {
+    return {from_bits<double>(bits_of<std::uint64_t>(a.v) << (52 - bits))};
   }
   static F64 all(double a) { return {a}; }
   static F64 load(const double* x) { return {*x}; }
@@ -57,9 +62,13 @@ struct F32 {
   using Element = float;
   using Wide = F64;
   static constexpr size_t width = 1;
-  static constexpr int root_bits = 4;
+  static constexpr int root_bits = 4, coarse_root_bits = 4;
   static F32 look_up(const float (&table)[16], F32 index) {
     return {table[bits_of<std::uint32_t>(index.v) & 15]};
+  }
+  template <int bits>
+  static F32 steps_to_exponent(F32 a) {
+    return {from_bits<float>(bits_of<std::uint32_t>(a.v) << (23 - bits))};
   }
   static F32 all(float a) { return {a}; }
   static F32 load(const float* x) { return {*x}; }
@@ -122,12 +131,6 @@ inline F32 sub_bits(F32 a, F32 b) {
 }
 inline F64 to_exponent(F64 a) { return {from_bits<double>(bits_of<std::uint64_t>(a.v) << 52)}; }
 inline F32 to_exponent(F32 a) { return {from_bits<float>(bits_of<std::uint32_t>(a.v) << 23)}; }
-inline F64 steps_to_exponent(F64 a) {
-  return {from_bits<double>(bits_of<std::uint64_t>(a.v) << (52 - F64::root_bits))};
-}
-inline F32 steps_to_exponent(F32 a) {
-  return {from_bits<float>(bits_of<std::uint32_t>(a.v) << (23 - F32::root_bits))};
-}
 inline F64 from_exponent(F64 a) { return {from_bits<double>(bits_of<std::uint64_t>(a.v) >> 52)}; }
 
 inline F64 or_bits(F64 a, F64 b, F64 c) {

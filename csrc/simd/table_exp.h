@@ -17,7 +17,8 @@ namespace {
 /// half_roots[j] is the same of the root rounded to half the digits of its type, so that products
 /// with others like it are exact; half_rests[j] is the logarithm of the root over the rounded one.
 ///
-/// q is (e^r - 1 - r) / r^2 on |r| <= ln(2) / 2 / 2^bits with the least error of e^r.
+/// q is (e^r - 1 - r) / r^2 on |r| <= ln(2) / 2 / 2^bits with the least error of e^r. Where two
+/// terms have to do, p is (e^r - 1) / r, which errs less if it does not begin with 1.
 template <class Element, int bits>
 struct RootTable;
 
@@ -66,6 +67,19 @@ struct RootTable<float, 4> {  // 1.6e-9
                                            0x1.b1d1bap-17f,
                                            0x1.6ed6bap-14f};
   static constexpr float q[2] = {0x1.00022p-1f, 0x1.55563ap-3f};
+};
+/// For two registers, and for terms that need not be precise.
+template <>
+struct RootTable<float, 5> {  // 5.4e-8
+  static constexpr float roots[32] = {
+      0x1p-64f,        0x1.fd9b0ep-65f, 0x1.fb5586p-65f, 0x1.f9301ep-65f, 0x1.f72b84p-65f,
+      0x1.f54874p-65f, 0x1.f387a6p-65f, 0x1.f1e9ep-65f,  0x1.f06fep-65f,  0x1.ef1a74p-65f,
+      0x1.edea64p-65f, 0x1.ece086p-65f, 0x1.ebfdaep-65f, 0x1.eb42b6p-65f, 0x1.eab07ep-65f,
+      0x1.ea47ecp-65f, 0x1.ea09e6p-65f, 0x1.e9f75ep-65f, 0x1.ea1148p-65f, 0x1.ea589ap-65f,
+      0x1.eace54p-65f, 0x1.eb737cp-65f, 0x1.ec4918p-65f, 0x1.ed503cp-65f, 0x1.ee89fap-65f,
+      0x1.eff77p-65f,  0x1.f199bep-65f, 0x1.f3720ep-65f, 0x1.f5818ep-65f, 0x1.f7c974p-65f,
+      0x1.fa4afap-65f, 0x1.fd0766p-65f};
+  static constexpr float p[2] = {0x1.0000f6p+0f, 0x1.fffffep-2f};
 };
 template <>
 struct RootTable<double, 4> {  // 1.2e-17
@@ -116,7 +130,11 @@ constexpr int exponent_range = 64;
 template <>
 constexpr int exponent_range<double> = 512;
 
-/// e^x 2^-base = power (1 + t), |t| <= ln(2) / 2 / 2^V::root_bits.
+/// Of how many roots table_exp_parts() takes one.
+template <bool precise, class V>
+constexpr int bits_of_roots = precise ? V::root_bits : V::coarse_root_bits;
+
+/// e^x 2^-base = power (1 + t), |t| <= ln(2) / 2 / 2^bits_of_roots.
 template <class V>
 struct TableExpParts {
   V n;  // above in_range() if the exponent is too high for power
@@ -124,46 +142,54 @@ struct TableExpParts {
 };
 
 /// What table_exp_parts() takes for `magic`, from the integer base.
-template <class V>
+template <bool precise, class V>
 inline V table_magic(V base) {
   using Element = typename V::Element;
-  constexpr auto step = static_cast<Element>(1 << V::root_bits);
+  constexpr auto step = static_cast<Element>(1 << bits_of_roots<precise, V>);
   constexpr auto range = static_cast<Element>(exponent_range<Element>);
   return (all<V>(range) - base) * all<V>(step) + all<V>(ExpConstants<Element>::magic);
 }
 
 /// The largest n, as an integer, of an exponent in range.
-template <class V>
+template <bool precise, class V>
 inline V largest_in_range() {
   using Element = typename V::Element;
-  constexpr auto step = static_cast<Element>(1 << V::root_bits);
+  constexpr auto step = static_cast<Element>(1 << bits_of_roots<precise, V>);
   constexpr auto range = static_cast<Element>(exponent_range<Element>);
   return all<V>(ExpConstants<Element>::magic + 2 * range * step - 1);
 }
 
 /// The parts of e^x 2^-base for x >= (base - range + 1/2) ln 2 and |x| < 2^17 ln 2.
 ///   Error:     t is within 4e-9 for floats and 1.6e-17 for doubles; power errs by half an ulp;
-///              if `precise`, it has half the digits of its type, and t has what they lack
+///              if `precise`, it has half the digits of its type, and t has what they lack. Of five
+///              bits t is within 5.4e-8
 ///   Specials:  t is a NaN if x is a NaN or +inf
 template <bool precise, class V>
 inline TableExpParts<V> table_exp_parts(V x, V magic) {
   using Element = typename V::Element;
   using C = ExpConstants<Element>;
-  using Table = RootTable<Element, V::root_bits>;
-  constexpr auto step = static_cast<Element>(1 << V::root_bits);
+  constexpr int bits = bits_of_roots<precise, V>;
+  using Table = RootTable<Element, bits>;
+  constexpr auto step = static_cast<Element>(1 << bits);
   // x = n ln(2) / step + r, as in exp_parts(); n has the integer n - step (base - range).
   const V n = fma(x, all<V>(C::log2_e * step), magic);
   const V n_float = n - magic;
   V r = fnma(n_float, all<V>(C::ln_2 / step), x);
   r = fnma(n_float, all<V>(C::ln_2_rest / step), r);
-  if constexpr (precise) r = r + V::look_up(Table::half_rests, n);
-  constexpr std::size_t terms = sizeof(Table::q) / sizeof(Table::q[0]);
-  V q = all<V>(Table::q[terms - 1]);
-#pragma GCC unroll 16
-  for (std::size_t k = terms - 1; k > 0; --k) q = fma(q, r, all<V>(Table::q[k - 1]));
   // The exponent of n goes where that of power stands, and its fraction chooses the root.
-  const V root = V::look_up(precise ? Table::half_roots : Table::roots, n);
-  return {n, add_bits(steps_to_exponent(n), root), fma(r * r, q, r)};
+  const V exponent = V::template steps_to_exponent<bits>(n);
+  if constexpr (bits > V::root_bits) {
+    const V t = r * fma(r, all<V>(Table::p[1]), all<V>(Table::p[0]));
+    return {n, add_bits(exponent, V::look_up(Table::roots, n)), t};
+  } else {
+    if constexpr (precise) r = r + V::look_up(Table::half_rests, n);
+    constexpr std::size_t terms = sizeof(Table::q) / sizeof(Table::q[0]);
+    V q = all<V>(Table::q[terms - 1]);
+#pragma GCC unroll 16
+    for (std::size_t k = terms - 1; k > 0; --k) q = fma(q, r, all<V>(Table::q[k - 1]));
+    const V root = V::look_up(precise ? Table::half_roots : Table::roots, n);
+    return {n, add_bits(exponent, root), fma(r * r, q, r)};
+  }
 }
 
 }  // namespace

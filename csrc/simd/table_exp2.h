@@ -40,7 +40,8 @@ inline V table_exp2(V x) {
   V p = all<V>(C::c[terms - 1]);
 #pragma GCC unroll 16
   for (std::size_t k = terms - 1; k > 0; --k) p = multiply_add(p, r, all<V>(C::c[k - 1]));
-  const V power = add_bits(steps_to_exponent(n), V::look_up(Table::roots, n));
+  const V power =
+      add_bits(V::template steps_to_exponent<V::root_bits>(n), V::look_up(Table::roots, n));
   return multiply_add(power, p * r, power);
 }
 

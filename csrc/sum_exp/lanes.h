@@ -37,10 +37,10 @@ struct Vectors {
 };
 
 /// Sums over a few terms power (1 + t): of power and of power t. With moments of p, of p z and of
-/// p^2 instead, p being a term rounded to its type. And the bits that are set in any n.
+/// p^2 instead, p being a term rounded to its type.
 template <class V>
 struct Terms {
-  V n, powers, rests, squares;
+  V powers, rests, squares;
 };
 
 /// f(part, begin, n) for the parts that hold the first `count` lanes, n of them from `begin` on.
@@ -82,8 +82,14 @@ struct Lanes {
   void set_base(V to) {
     constexpr auto range = static_cast<Element>(exponent_range<Element>);
     base = to;
-    magic = table_magic(base);
+    magic = table_magic<precise>(base);
     lowest = (base - all<V>(range - static_cast<Element>(0.75))) * all<V>(C::ln_2);
+  }
+
+  /// The exponents of terms that are not above are in range, whatever is rounded.
+  V highest() const {
+    constexpr auto range = static_cast<Element>(exponent_range<Element>);
+    return lowest + all<V>((2 * range - static_cast<Element>(1.25)) * C::ln_2);
   }
 
   /// Of how many terms expect() wants the largest: one is as large as all others, as a rule, to
@@ -128,17 +134,18 @@ struct Lanes {
       }
     }
     Terms<V> terms[count / group];
-    V n = largest_in_range<V>();
+    const V limit = largest_in_range<precise, V>();
+    V n = limit;
 #pragma GCC unroll 4
-    for (size_t k = 0; k < count / group; ++k) {
-      terms[k] = terms_of<group>(summed.v + k * group);
-      n = or_bits(n, n, terms[k].n);
+    for (size_t k = 0; k < count / group; ++k) terms[k] = terms_of<group>(summed.v + k * group, n);
+    if constexpr (keep == Keep::max || moments) {
+      largest = largest_of<count>(x.v);
+      if (any(greater(largest, highest())) && !raised) return false;
+      top = max(top, largest);
+    } else {
+      if (any_bits_above(n, limit) && !raised) return false;
+      if constexpr (max_apart) top = largest;
     }
-    if (any_bits_above(n, largest_in_range<V>()) && !raised) return false;
-    if constexpr (max_apart)
-      top = largest;
-    else if constexpr (keep != Keep::nothing)
-      top = max(top, largest_of<count>(x.v));
     if constexpr (!is_double && precise) {
       // All small parts together lose little as floats.
 #pragma GCC unroll 4
@@ -177,18 +184,22 @@ struct Lanes {
       return max(largest_of<count / 2>(x), largest_of<count / 2>(x + count / 2));
   }
 
+  /// The sums over a few terms; and n gets the bits that are set in any of theirs.
   template <size_t count>
-  [[gnu::always_inline]] Terms<V> terms_of(const V* x) const {
+  [[gnu::always_inline]] Terms<V> terms_of(const V* x, V& n) const {
     if constexpr (count > 2) {
-      const Terms<V> a = terms_of<count / 2>(x), b = terms_of<count / 2>(x + count / 2);
-      Terms<V> sum = {or_bits(a.n, a.n, b.n), a.powers + b.powers, a.rests + b.rests, a.squares};
+      const Terms<V> a = terms_of<count / 2>(x, n), b = terms_of<count / 2>(x + count / 2, n);
+      Terms<V> sum = {a.powers + b.powers, a.rests + b.rests, a.squares};
       if constexpr (moments) sum.squares = a.squares + b.squares;
       return sum;
     } else if constexpr (count == 2) {
-      return sum_of(term_of(x[0]), term_of(x[1]));
+      const Term a = term_of(x[0]), b = term_of(x[1]);
+      n = or_bits(n, a.n, b.n);
+      return sum_of(a, b);
     } else {
       const Term a = term_of(x[0]);
-      return {a.n, a.power, a.power * a.factor, moments ? a.power * a.power : a.power};
+      n = or_bits(n, n, a.n);
+      return {a.power, a.power * a.factor, moments ? a.power * a.power : a.power};
     }
   }
 
@@ -203,9 +214,9 @@ struct Lanes {
     if constexpr (is_double && max_apart) {
       // There is no wider type for what rounding would take, and the logarithm errs, too.
       const DoubleDouble<V> powers = two_sum(a.power, b.power);
-      return {or_bits(a.n, a.n, b.n), powers.high, rests + powers.low, squares};
+      return {powers.high, rests + powers.low, squares};
     }
-    return {or_bits(a.n, a.n, b.n), a.power + b.power, rests, squares};
+    return {a.power + b.power, rests, squares};
   }
 
   // x stands second, as a NaN has to stay one. What lies below the lowest adds no more than
@@ -259,9 +270,8 @@ struct Lanes {
   /// Sets the base to the exponent of the largest term in lanes where that is out of range, or
   /// closer to it than rounding can tell.
   void raise(V largest) {
-    const V highest = base + all<V>(static_cast<Element>(exponent_range<Element> - 0.25));
-    const V exponent = largest * all<V>(C::log2_e);
-    const V to = select(greater(exponent, highest), exponent_of(exponent), base);
+    const V to =
+        select(greater(largest, highest()), exponent_of(largest * all<V>(C::log2_e)), base);
     F64 change[parts];
     widen(base - to, change);
     for (size_t p = 0; p < parts; ++p) rescale(p, change[p]);

@@ -39,7 +39,7 @@ inline DoubleDouble<F64> closely_beside_max(DoubleDouble<F64> sum, F64 base, F64
   const F64 n = round(high * all<F64>(C::log2_e));
   const F64 r = fnma(n, all<F64>(C::ln_2), high);
   const F64 r_low = select(normal, fnma(n, all<F64>(C::ln_2_rest), low), zero);
-  const TableExpParts<F64> e = table_exp_parts<true>(r, table_magic(zero));
+  const TableExpParts<F64> e = table_exp_parts<true>(r, table_magic<true>(zero));
   const F64 t = fma(e.t, r_low, e.t + r_low);
   const DoubleDouble<F64> result = multiply(fraction, e.power);
   const F64 rest = result.low + fma(result.high, t, fraction_low * e.power);
@@ -53,7 +53,7 @@ inline F64 nearly_beside_max(F64 sum, F64 base, F64 top) {
   using C = ExpConstants<double>;
   const F64 zero = all<F64>(0.0), lowest = all<F64>(-510.0 * C::ln_2);
   const F64 shift = fma(base, all<F64>(C::ln_2), zero - top);
-  const TableExpParts<F64> e = table_exp_parts<false>(max(lowest, shift), table_magic(zero));
+  const TableExpParts<F64> e = table_exp_parts<false>(max(lowest, shift), table_magic<false>(zero));
   return sum * select(greater(lowest, shift), zero, fma(e.power, e.t, e.power));
 }
 

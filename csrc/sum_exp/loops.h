@@ -81,11 +81,11 @@ struct Scaled {
 template <class T>
 struct SumExpLoops {
   /// Sums of exponentials in the precision of T.
-  ///   Error:     relative, 2^-22 in float and 2^-51 in double, a fifth of that unless the terms
+  ///   Error:     relative, 5 2^-24 in float and 2^-51 in double, a fifth of that unless the terms
   ///              are made for the purpose
   ///   Operands:  denormals may count as zero
   void (*sum)(const Block<T>& block, SumExp sums);
-  /// The same with the maxima, and half the error in float, 2^-53 in double; 2^-54 of fewer
+  /// The same with the maxima, and an error of 2^-23 in float and 2^-53 in double; 2^-54 of fewer
   /// than eight doubles.
   void (*sum_and_max)(const Block<T>& block, SumExp sums);
   /// The same with the error of double, and the maxima.

@@ -79,7 +79,7 @@ template <size_t rows, class V, Store store, class Map>
 #pragma GCC unroll 4
     for (size_t k = 0; k < rows; ++k) {
       v[k] = V::load(x + k * row_step + c);
-      prefetch(x + (k + 8) * row_step + c);
+      prefetch_far(x + (k + 8) * row_step + c);
     }
     map->template apply<rows>(v);
 #pragma GCC unroll 4

@@ -84,7 +84,7 @@ class ScaledExp {
   ScaledExp() = default;
   /// For 1/2 <= scale + scale_rest <= 1 and integers |base| <= 2^17 + 64.
   ScaledExp(V base, V scale, V scale_rest)
-      : magic_(table_magic(base)),
+      : magic_(table_magic<true>(base)),
         factor_(factor_of(scale, scale_rest)),
         lowest_(times_ln_2(base - all<V>(exponent_range<Element> - static_cast<Element>(2)))) {}
 

@@ -140,7 +140,7 @@ class ShortSums {
  private:
   [[gnu::always_inline]] void add_doubles(size_t n, Sums& sums) {
     for (size_t j = 0; j < n; ++j)
-      sums.accumulate({base, powers.terms[j], powers.terms[j] * factors.terms[j], base});
+      sums.accumulate({powers.terms[j], powers.terms[j] * factors.terms[j], base});
     totals[0] = two_sum(sums.sum[0], sums.rest[0]);
   }
 

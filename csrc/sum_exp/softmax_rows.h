@@ -121,14 +121,15 @@ class SoftmaxRows {
 
   template <size_t count>
   [[gnu::always_inline]] bool add(const Element* x, size_t terms, size_t at, Sums& sums, V& rests) {
-    V n = largest_in_range<V>();
+    const V limit = largest_in_range<true, V>();
+    V n = limit;
     typename Sums::Term before = {n, n, n};
 #pragma GCC unroll 4
     for (size_t k = 0; k < count; ++k) {
       const auto term = sums.term_of(load_terms(x + k * V::width, terms));
       term.power.store(power_ + at + k * V::width);
       term.factor.store(t_ + at + k * V::width);
-      n = or_bits(n, n, term.n);
+      if (count == 1 || k % 2 == 1) n = or_bits(n, before.n, term.n);
       if constexpr (!is_double) {
         rests = fma(term.power, term.factor, rests);
         if (count == 1 || k % 2 == 1) {  // pairs of powers lose little as floats
@@ -146,7 +147,7 @@ class SoftmaxRows {
         before = term;
       }
     }
-    return !any_bits_above(n, largest_in_range<V>());
+    return !any_bits_above(n, limit);
   }
 
   /// The sum is larger than all powers together, so that what rounding takes is found at once.

@@ -144,7 +144,8 @@ template <class V, class Lanes, class Change>
   for (; j < terms; ++j) add_some<1>(tile + j, terms - j, lanes, change);
 }
 
-/// Gives `count` rows of a strip of columns to its accumulators.
+/// Gives `count` rows of a strip of columns to its accumulators. The second-level cache is asked
+/// for the rows that are next: eight of a wide strip are more than the first one holds.
 template <size_t count, class V, class T, class Lanes, class Change>
 [[gnu::always_inline]] inline void add_strip(const T* x, size_t row_step, size_t columns,
                                              Lanes* lanes, const Change& change) {
@@ -155,7 +156,7 @@ template <size_t count, class V, class T, class Lanes, class Change>
 #pragma GCC unroll 8
     for (size_t k = 0; k < count; ++k) {
       vectors.v[k] = load(k);
-      prefetch(x + (k + count) * row_step + c);
+      prefetch_far(x + (k + count) * row_step + c);
     }
     lanes->add(vectors, load, lowest_vector<V>);
   }
