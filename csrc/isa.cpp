@@ -22,9 +22,11 @@ Isa parse(const std::string& name) {
   if (name == "neon") return Isa::neon;
   if (name == "avx2") return Isa::avx2;
   if (name == "avx512") return Isa::avx512;
+  if (name == "avx512_bf16") return Isa::avx512_bf16;
   if (name == "amx") return Isa::amx;
   throw std::runtime_error(
-      "LOGITKIT_ISA must be 'scalar', 'neon', 'avx2', 'avx512' or 'amx', not '" + name + "'");
+      "LOGITKIT_ISA must be 'scalar', 'neon', 'avx2', 'avx512', 'avx512_bf16' or 'amx', not '" +
+      name + "'");
 }
 
 Isa choose() {
@@ -66,6 +68,10 @@ bool has_avx512() {
 #endif
 #endif
 
+#if defined(LOGITKIT_HAS_AVX512_BF16)
+bool has_avx512_bf16() { return __builtin_cpu_supports("avx512bf16"); }
+#endif
+
 #if defined(LOGITKIT_HAS_AMX)
 // The operating system keeps tile registers for a process that has asked for them, as it takes
 // more memory for signals then. To ask again changes nothing.
@@ -75,8 +81,7 @@ bool has_amx() {
   constexpr unsigned amx_bf16 = 1u << 22, amx_tile = 1u << 24;
   if ((d & amx_bf16) == 0 || (d & amx_tile) == 0) return false;
   constexpr long request_permission = 0x1023, tile_data = 18;
-  return __builtin_cpu_supports("avx512bf16") &&
-         syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
+  return syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
 }
 #endif
 
@@ -93,8 +98,11 @@ std::vector<Isa> supported_isas() {
 #if defined(LOGITKIT_HAS_AVX512)
   if (has_avx2() && has_avx512()) isas.push_back(Isa::avx512);
 #endif
+#if defined(LOGITKIT_HAS_AVX512_BF16)
+  if (isas.back() == Isa::avx512 && has_avx512_bf16()) isas.push_back(Isa::avx512_bf16);
+#endif
 #if defined(LOGITKIT_HAS_AMX)
-  if (isas.back() == Isa::avx512 && has_amx()) isas.push_back(Isa::amx);
+  if (isas.back() == Isa::avx512_bf16 && has_amx()) isas.push_back(Isa::amx);
 #endif
   return isas;
 }

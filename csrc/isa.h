@@ -5,9 +5,10 @@
 
 namespace logitkit {
 
-/// Weakest first. That of amx are the tile registers for bfloat16, on top of all of avx512: an op
-/// that has no loops for it runs those.
-enum class Isa { scalar, neon, avx2, avx512, amx };
+/// Weakest first. On top of all of avx512 come the dot products of bfloat16 in vectors, and on top
+/// of these, for amx, its products in tile registers: an op that has no loops for it runs those of
+/// avx512.
+enum class Isa { scalar, neon, avx2, avx512, avx512_bf16, amx };
 
 /// Every Isa that both this build and this machine can run, weakest first.
 std::vector<Isa> supported_isas();

@@ -28,6 +28,7 @@ PYBIND11_MODULE(_cpu, m, py::mod_gil_not_used()) {
       .value("neon", logitkit::Isa::neon)
       .value("avx2", logitkit::Isa::avx2)
       .value("avx512", logitkit::Isa::avx512)
+      .value("avx512_bf16", logitkit::Isa::avx512_bf16)
       .value("amx", logitkit::Isa::amx)
       .finalize();
   m.def("supported_isas", &logitkit::supported_isas);

@@ -3,9 +3,9 @@
 #include <cstdint>
 
 #include "attention/kept_sums_amx.h"
-#include "attention/operands_amx.h"
+#include "attention/operands_avx512.h"
 #include "attention/panel_steps_amx.h"
-#include "attention/softening_amx.h"
+#include "attention/softening_avx512.h"
 
 namespace logitkit::amx {
 namespace {
@@ -167,14 +167,6 @@ void attend(const PackedPanel& panel, const PackedStep* steps, size_t count,
     attend_over<parts, true>(panel, steps, count, space);
   else
     attend_over<parts, false>(panel, steps, count, space);
-}
-
-void narrow(const float* from, size_t n, std::uint16_t* to) {
-  for (size_t i = 0; i < n; i += width) {
-    const __mmask16 mask = first_of_16(n - i);
-    const __m256bh half = _mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(mask, from + i));
-    _mm256_mask_storeu_epi16(to + i, mask, (__m256i)half);
-  }
 }
 
 template <class Operand>

@@ -400,6 +400,7 @@ const AllAttentionLoops& attention_loops(Isa isa) {
   switch (isa) {
 #if defined(LOGITKIT_HAS_AVX512)
     case Isa::amx:
+    case Isa::avx512_bf16:
     case Isa::avx512: return avx512::attention_loops;
 #endif
 #if defined(LOGITKIT_HAS_AVX2)
@@ -418,6 +419,14 @@ const AllPackedLoops* packed_loops(Isa isa) {
 #endif
   static_cast<void>(isa);
   return nullptr;
+}
+
+const PackedLoops* packed_bfloat16_loops(Isa isa) {
+#if defined(LOGITKIT_HAS_AVX512_BF16)
+  if (isa == Isa::avx512_bf16) return &avx512_bf16::packed_loops;
+#endif
+  const AllPackedLoops* all = packed_loops(isa);
+  return all != nullptr ? &all->bfloat16 : nullptr;
 }
 
 template <>

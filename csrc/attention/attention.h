@@ -84,20 +84,21 @@ struct AttentionOutput {
 ///              logsumexp and max_logit within s + 4 u max(1, |result|), and of n keys out within
 ///              (2 s + (48 + n / 64) u) max |value|, entropy within (2 s + (48 + n / 64) u)
 ///              (1 + log n); values of both signs err by a fraction of it. An out of a half type
-///              is rounded then; with Isa::amx the weights of bfloat16 are rounded to bfloat16,
-///              too, which adds 2^-8 max |value|, and those of float16 to 16 digits, which with
-///              what their products leave out adds 2^-15 max |value|, and their logsumexp is within
-///              2 u more
+///              is rounded then; with Isa::amx and Isa::avx512_bf16 the weights of bfloat16 are
+///              rounded to bfloat16, too, which adds 2^-8 max |value|, with Isa::amx those of
+///              float16 to 16 digits, which with what their products leave out adds
+///              2^-15 max |value|, and the logsumexp of both is within 2 u more
 ///   Specials:  rows that see nothing: out 0, logsumexp -inf (or the sink), entropy 0,
 ///              max_logit -inf. NaN and infinities in keys and values that a row does not see
 ///              do not reach it. Denormal numbers count as 0, finite terms below -2^128 ln 2 as
 ///              that.
 ///   Bits:      those of a row depend on its sequence, the heads that share its keys and the
-///              instruction set, not on other sequences and heads or on `threads`. With Isa::amx
-///              also on whether hidden keys of the same 64, and values of the same 512, are finite,
-///              below 2^40 and, of values, not all below 2^-40.
-///   Memory:    half a MiB for each thread at 64 dimensions, up to three with Isa::amx;
-///              O(head_dim + value_dim).
+///              instruction set, not on other sequences and heads or on `threads`. With Isa::amx,
+///              and for bfloat16 with Isa::avx512_bf16, also on whether hidden keys of the same 64,
+///              and values of the same 512, are finite, below 2^40 and, of values, not all below
+///              2^-40.
+///   Memory:    half a MiB for each thread at 64 dimensions, up to three with Isa::amx, and one
+///              and a half for bfloat16 with Isa::avx512_bf16; O(head_dim + value_dim).
 template <class T>
 void attention(const AttentionInput<T>& input, const AttentionOutput<T>& output,
                std::size_t threads, Isa isa);

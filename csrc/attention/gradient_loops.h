@@ -8,12 +8,12 @@
 
 namespace logitkit {
 
-/// Products of floats, each the sum of three parts in bfloat16 (see simd/amx.h), for panels and
-/// tiles as those of AttentionLoops<float> for vectors of 16. One operand is packed as blocks of
-/// rows, the other as pairs, one vector of columns at a time. Both are cut along what is summed
-/// over into steps of 32, in which a pair is the elements k and k + 16; and both lie in the order
-/// in which they are read: for each step and part a kilobyte for 16 rows, of four blocks side by
-/// side, or for 16 pairs of a vector. What a step or block lacks is 0.
+/// Products of floats, each the sum of three parts in bfloat16 (see simd/bfloat16_avx512.h), for
+/// panels and tiles as those of AttentionLoops<float> for vectors of 16. One operand is packed as
+/// blocks of rows, the other as pairs, one vector of columns at a time. Both are cut along what is
+/// summed over into steps of 32, in which a pair is the elements k and k + 16; and both lie in the
+/// order in which they are read: for each step and part a kilobyte for 16 rows, of four blocks side
+/// by side, or for 16 pairs of a vector. What a step or block lacks is 0.
 struct GradientLoops {
   static constexpr std::size_t step = 32;
   /// Elements of one step, all parts: four blocks of rows, and one vector of pairs.

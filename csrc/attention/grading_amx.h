@@ -2,7 +2,7 @@
 // their like.
 #pragma once
 
-#include "attention/exp2_flushed_amx.h"
+#include "attention/exp2_flushed_avx512.h"
 #include "attention/gradient_loops.h"
 #include "simd/amx_product.h"
 

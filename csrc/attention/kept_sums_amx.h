@@ -1,9 +1,9 @@
 // Attention by bfloat16 with the sums of values in tile registers. Include only from amx.cpp files.
 #pragma once
 
-#include "attention/operands_amx.h"
+#include "attention/operands_avx512.h"
 #include "attention/panel_steps_amx.h"
-#include "attention/softening_amx.h"
+#include "attention/softening_avx512.h"
 #include "simd/amx_product.h"
 
 namespace logitkit::amx {

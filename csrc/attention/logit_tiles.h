@@ -359,9 +359,9 @@ class LogitTiles : public InputRows<T> {
 
  private:
   static const PackedLoops* packed_loops_for(const AttentionInput<T>& input, Isa isa) {
+    if (input.element == Element::bfloat16) return packed_bfloat16_loops(isa);
     const AllPackedLoops* all = logitkit::packed_loops(isa);
     if (all == nullptr || input.element == Element::float64) return nullptr;
-    if (input.element == Element::bfloat16) return &all->bfloat16;
     if (std::min(input.head_dim, input.value_dim) < least_packed_dim) return nullptr;
     return input.element == Element::float16 ? &all->float16 : &all->float32;
   }

@@ -163,12 +163,12 @@ struct PackedSpace {
   PackedSums* sums;
 };
 
-/// Products of whole blocks of a matrix unit for bfloat16, whose sums are floats; of other elements
-/// as sums of `parts` of bfloat16. Panels and tiles are those of AttentionLoops<float> for vectors
-/// of 16, but one operand of a product is packed as blocks of 16 rows, the other as pairs for one
-/// vector of columns; both lie in the order in which they are read (see simd/amx_product.h), in
-/// steps of 32 of what is summed over, in which each pair is any two, the same ones on both sides.
-/// Rows are of the elements. Denormal numbers are to be flushed.
+/// Products of whole blocks, of a matrix unit or of dot products, for bfloat16, whose sums are
+/// floats; of other elements as sums of `parts` of bfloat16. Panels and tiles are those of
+/// AttentionLoops<float> for vectors of 16, but one operand of a product is packed as blocks of 16
+/// rows, the other as pairs for one vector of columns; both lie in the order in which they are read
+/// (see simd/bfloat16_avx512.h), in steps of 32 of what is summed over, in which each pair is any
+/// two, the same ones on both sides. Rows are of the elements. Denormal numbers are to be flushed.
 struct PackedLoops {
   std::size_t parts;
 
@@ -218,8 +218,9 @@ struct AllPackedLoops {
 
 const AllAttentionLoops& attention_loops(Isa isa);
 
-/// Null where the instruction set has no matrix unit.
+/// Null where the instruction set has no matrix unit, or no dot products.
 const AllPackedLoops* packed_loops(Isa isa);
+const PackedLoops* packed_bfloat16_loops(Isa isa);
 
 template <class T>
 const AttentionLoops<T>& attention_loops_for(Isa isa);
@@ -228,6 +229,7 @@ namespace scalar { extern const AllAttentionLoops attention_loops; }
 namespace neon { extern const AllAttentionLoops attention_loops; }
 namespace avx2 { extern const AllAttentionLoops attention_loops; }
 namespace avx512 { extern const AllAttentionLoops attention_loops; }
+namespace avx512_bf16 { extern const PackedLoops packed_loops; }
 namespace amx { extern const AllPackedLoops packed_loops; }
 
 }  // namespace logitkit

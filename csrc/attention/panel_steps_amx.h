@@ -2,7 +2,7 @@
 // files.
 #pragma once
 
-#include "attention/operands_amx.h"
+#include "attention/operands_avx512.h"
 #include "attention/packed_steps.h"
 #include "simd/amx_product.h"
 

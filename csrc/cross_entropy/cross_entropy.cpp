@@ -171,6 +171,7 @@ const AllCrossEntropyLoops& cross_entropy_loops(Isa isa) {
   switch (isa) {
 #if defined(LOGITKIT_HAS_AVX512)
     case Isa::amx:
+    case Isa::avx512_bf16:
     case Isa::avx512: return avx512::cross_entropy_loops;
 #endif
 #if defined(LOGITKIT_HAS_AVX2)

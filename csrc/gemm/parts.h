@@ -1,7 +1,8 @@
 // Scores as products of parts: what matrix units for bfloat16 can do for float32.
 //
 // A float is the sum of three bfloat16, and a product of two floats that of six products of their
-// parts (see simd/amx.h): as accurate as a multiply-add of float32, in less than half of its time.
+// parts (see simd/bfloat16_avx512.h): as accurate as a multiply-add of float32, in less than half
+// of its time.
 #pragma once
 
 #include <cstddef>

@@ -64,6 +64,7 @@ const ScoreLoops& score_loops(Isa isa) {
   switch (isa) {
 #if defined(LOGITKIT_HAS_AVX512)
     case Isa::amx:
+    case Isa::avx512_bf16:
     case Isa::avx512: return avx512::score_loops;
 #endif
 #if defined(LOGITKIT_HAS_AVX2)

@@ -28,6 +28,7 @@ const LeastDistanceLoops& least_distance_loops(Isa isa) {
   switch (isa) {
 #if defined(LOGITKIT_HAS_AVX512)
     case Isa::amx:
+    case Isa::avx512_bf16:
     case Isa::avx512: return avx512::least_distance_loops;
 #endif
 #if defined(LOGITKIT_HAS_AVX2)

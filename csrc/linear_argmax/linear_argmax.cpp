@@ -31,6 +31,7 @@ const ArgmaxLoops& argmax_loops(Isa isa) {
   switch (isa) {
 #if defined(LOGITKIT_HAS_AVX512)
     case Isa::amx:
+    case Isa::avx512_bf16:
     case Isa::avx512: return avx512::argmax_loops;
 #endif
 #if defined(LOGITKIT_HAS_AVX2)

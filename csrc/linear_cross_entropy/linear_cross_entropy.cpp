@@ -36,6 +36,7 @@ const AllLayerLossLoops& layer_loss_loops(Isa isa) {
   switch (isa) {
 #if defined(LOGITKIT_HAS_AVX512)
     case Isa::amx:
+    case Isa::avx512_bf16:
     case Isa::avx512: return avx512::layer_loss_loops;
 #endif
 #if defined(LOGITKIT_HAS_AVX2)

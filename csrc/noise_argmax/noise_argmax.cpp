@@ -203,6 +203,7 @@ const NoiseLoops& noise_loops(Isa isa) {
 #endif
 #if defined(LOGITKIT_HAS_AVX512)
     case Isa::amx:
+    case Isa::avx512_bf16:
     case Isa::avx512: return avx512::noise_loops;
 #endif
     default: return scalar::noise_loops;

@@ -15,6 +15,7 @@ const AllRandomLoops& random_loops(Isa isa) {
   switch (isa) {
 #if defined(LOGITKIT_HAS_AVX512)
     case Isa::amx:
+    case Isa::avx512_bf16:
     case Isa::avx512: return avx512::random_loops;
 #endif
 #if defined(LOGITKIT_HAS_AVX2)

@@ -2,13 +2,10 @@
 #pragma once
 
 #include "simd/amx.h"
+#include "simd/pace.h"
 
 namespace logitkit::amx {
 namespace {
-
-constexpr size_t blocks_of_rows = 4;
-constexpr size_t block = side * depth_step;  // elements of a tile register
-constexpr size_t pair_block = side * side;   // the same in pairs
 
 /// The bits of the blocks with rows from `begin` to `end`.
 inline unsigned blocks_between(size_t begin, size_t end) {
@@ -18,27 +15,6 @@ inline unsigned blocks_between(size_t begin, size_t end) {
 /// What is done while tile registers multiply: nothing.
 struct NoWork {
   void after() {}
-};
-
-/// Spreads the parts of some work evenly over products, beside which it is done.
-class Pace {
- public:
-  void spread(size_t parts, size_t products) {
-    parts_ = parts;
-    products_ = products > 0 ? products : 1;
-  }
-  /// After each product: calls do_part() as often as is due.
-  template <class F>
-  [[gnu::always_inline]] void after(const F& do_part) {
-    due_ += parts_;
-    while (due_ >= products_) {
-      due_ -= products_;
-      do_part();
-    }
-  }
-
- private:
-  size_t parts_ = 0, products_ = 1, due_ = 0;
 };
 
 /// Up to four blocks of 16 rows times one vector of pairs, of matrices that are sums of `parts` of
@@ -53,8 +29,8 @@ class Pace {
 /// even where rows come from the second-level cache. Blocks are those whose bits are set.
 template <size_t parts, bool all = false>
 struct Column {
-  static constexpr size_t rows_of_step = parts * blocks_of_rows * block;
-  static constexpr size_t pairs_of_step = parts * pair_block;
+  static constexpr size_t rows_of_step = StepLayout<parts>::rows_of_step;
+  static constexpr size_t pairs_of_step = StepLayout<parts>::pairs_of_step;
   static constexpr size_t products = all ? parts * parts : parts * (parts + 1) / 2;  // of a block
 
   unsigned blocks;

@@ -171,6 +171,7 @@ const AllSumExpLoops& sum_exp_loops(Isa isa) {
 #endif
 #if defined(LOGITKIT_HAS_AVX512)
     case Isa::amx:
+    case Isa::avx512_bf16:
     case Isa::avx512: return avx512::sum_exp_loops;
 #endif
     default: return scalar::sum_exp_loops;

@@ -9,7 +9,8 @@ class Isa(enum.Enum):
     neon = 1
     avx2 = 2
     avx512 = 3
-    amx = 4
+    avx512_bf16 = 4
+    amx = 5
 
 class NoiseLaw:
     normal: NoiseLaw

@@ -1,11 +1,11 @@
 // What PackedLoops are given, as parts of bfloat16 in the order of tile registers. Include only
-// from amx.cpp files.
+// from files with products of bfloat16.
 #pragma once
 
 #include "attention/loops.h"
-#include "simd/amx_product.h"
+#include "simd/bfloat16_avx512.h"
 
-namespace logitkit::amx {
+namespace logitkit::avx512 {
 namespace {
 
 constexpr size_t width = 16, lanes = panel_vectors * width;
@@ -148,7 +148,7 @@ std::uint64_t pack_queries(const void* const* rows, size_t count, size_t depth,
           store_pairs_exactly<Operand::parts>(x[k], y[k], pairs + k * width);
         }
       }
-      pairs += Column<Operand::parts>::pairs_of_step;
+      pairs += StepLayout<Operand::parts>::pairs_of_step;
     }
     odd |= std::uint64_t{Operand::odd_lanes(most)} << i;
   }
@@ -160,7 +160,7 @@ bool pack_keys(const void* const* rows, size_t count, size_t depth, std::uint16_
   __m512i most = zeros();
   for (size_t j = 0; j < round_up(count, side); ++j)
     for (size_t d = 0; d < depth; d += depth_step) {
-      std::uint16_t* to = keys + d / depth_step * Column<Operand::parts>::rows_of_step +
+      std::uint16_t* to = keys + d / depth_step * StepLayout<Operand::parts>::rows_of_step +
                           j / side * block + j % side * depth_step;
       if constexpr (Operand::parts == 1) {
         const __m512i row = j < count ? Operand::load(rows[j], d, depth - d) : zeros();
@@ -184,7 +184,7 @@ std::uint16_t* row_of_values(std::uint16_t* values, size_t d, size_t j) {
   constexpr size_t dims = blocks_of_rows * side;
   return values +
          (d / dims * (tile_keys / depth_step) + j / depth_step) *
-             Column<Operand::parts>::rows_of_step +
+             StepLayout<Operand::parts>::rows_of_step +
          d % dims / side * block + d % side * depth_step;
 }
 
@@ -231,5 +231,14 @@ bool pack_values(const void* const* rows, size_t count, size_t depth, std::uint1
   return Operand::plain_values(most);
 }
 
+/// The way back, of results.
+void narrow(const float* from, size_t n, std::uint16_t* to) {
+  for (size_t i = 0; i < n; i += width) {
+    const __mmask16 mask = first_of_16(n - i);
+    const __m256bh half = _mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(mask, from + i));
+    _mm256_mask_storeu_epi16(to + i, mask, (__m256i)half);
+  }
+}
+
 }  // namespace
-}  // namespace logitkit::amx
+}  // namespace logitkit::avx512

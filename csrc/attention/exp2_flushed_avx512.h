@@ -1,12 +1,12 @@
-// exp2() beside tile registers. Include only from amx.cpp files and their like.
+// exp2() beside products of bfloat16. Include only from files with such.
 #pragma once
 
 #include <cstddef>
 
-#include "simd/amx.h"
+#include "simd/avx512.h"
 #include "simd/exp2.h"
 
-namespace logitkit::amx {
+namespace logitkit::avx512 {
 namespace {
 
 /// The same as Exp2Constants with a term less: powers are within 2.4 instead of 1.1 times 2^-24,
@@ -43,4 +43,4 @@ inline F32 exp2_flushed(F32 x) {
 }
 
 }  // namespace
-}  // namespace logitkit::amx
+}  // namespace logitkit::avx512

@@ -1,14 +1,15 @@
-// The softmax part of attention for tile registers. Include only from amx.cpp files.
+// The softmax part of PackedLoops. Include only from files with products of bfloat16.
 #pragma once
 
 #include <type_traits>
 
-#include "attention/exp2_flushed_amx.h"
-#include "attention/operands_amx.h"
-#include "simd/amx_product.h"
+#include "attention/exp2_flushed_avx512.h"
+#include "attention/operands_avx512.h"
+#include "simd/bfloat16_avx512.h"
 #include "simd/exp2.h"
+#include "simd/pace.h"
 
-namespace logitkit::amx {
+namespace logitkit::avx512 {
 namespace {
 
 /// The upper half of each lane to nearest, ties away from 0; what is below is still there. No sum
@@ -51,16 +52,17 @@ void store_pairs(F32 even, F32 odd, std::uint32_t* to) {
 template <size_t parts>
 constexpr float slack = parts == 1 ? 8.0f : 2.0f;
 
-/// The softmax of one step: its scores become weights, a few rows at a time, as the work of
-/// Column::add(). While tile registers multiply there is one port for multiply-adds and the like,
-/// of which a vector of weights takes about as many as its products take cycles. And processors
-/// with these registers stall for a quarter of a microsecond, as measured on Sapphire Rapids, when
-/// more than a hundred products follow on a pause: both are to be spread evenly over each other.
-/// `inlined` copies of it among products are for few of these, where a call costs 7 % of all.
+/// The softmax of one step: its scores become weights, at once by finish(), or a few rows at a
+/// time, as the work of amx::Column::add(). While tile registers multiply there is one port for
+/// multiply-adds and the like, of which a vector of weights takes about as many as its products
+/// take cycles. And processors with these registers stall for a quarter of a microsecond, as
+/// measured on Sapphire Rapids, when more than a hundred products follow on a pause: both are to be
+/// spread evenly over each other. `inlined` copies of it among products are for few of these, where
+/// a call costs 7 % of all.
 template <size_t parts, bool with_mean, bool inlined = false>
 class Softening {
  public:
-  /// Scores have the row stride `stride`; weights lie as Column wants pairs, in which the keys
+  /// Scores have the row stride `stride`; weights lie as StepLayout has pairs, in which the keys
   /// k and k + 16 of 32 are one; `factor` gets what older sums are to be multiplied by.
   Softening(const PackedPanel& panel, const PackedStep& step, float* tile, size_t stride,
             std::uint32_t* weights, float* factor)
@@ -158,7 +160,7 @@ class Softening {
       if constexpr (with_mean)
         mean_[k % 2] = fma(p[k], max(F32::all(no_power), z[k]), mean_[k % 2]);
     }
-    std::uint32_t* to = weights_ + next_ / depth_step * Column<parts>::pairs_of_step;
+    std::uint32_t* to = weights_ + next_ / depth_step * StepLayout<parts>::pairs_of_step;
 #pragma GCC unroll 4
     for (size_t k = 0; k < pairs; ++k)
       store_pairs<parts>(p[k], p[pairs + k], to + (next_ + k) % side * width);
@@ -192,4 +194,4 @@ class Softening {
 };
 
 }  // namespace
-}  // namespace logitkit::amx
+}  // namespace logitkit::avx512
