@@ -9,12 +9,14 @@ namespace {
 
 constexpr int warps = 4, threads = warps * static_cast<int>(warp_size);
 
-// Of a block: 64 or 128 queries, and tiles of keys and values of at most 16 KiB each. What is not
-// plain takes code for each logit of a lane, of which there are fewer then.
+// Of a block: 64 or 128 queries, and tiles of keys and values of at most 16 KiB each; 8 KiB of
+// float with 128 queries, for registers and for two blocks in 164 KiB. What is not plain takes code
+// for each logit of a lane, of which there are fewer then.
 template <class S, int D, bool plain>
 struct Shape {
   static constexpr int m_tiles = plain && D <= 128 ? 2 : 1, rows = 16 * m_tiles * warps;
-  static constexpr int fitting = (16 << 10) / (D * static_cast<int>(sizeof(S)));
+  static constexpr int tile_bytes = (m_tiles == 2 && sizeof(S) == 4 ? 8 : 16) << 10;
+  static constexpr int fitting = tile_bytes / (D * static_cast<int>(sizeof(S)));
   static constexpr int most = plain && sizeof(S) == 2 ? 64 : 32;
   static constexpr int keys = fitting < most ? fitting : most, n_tiles = keys / 8;
   static constexpr std::size_t shared_bytes = std::size_t{rows + 2 * keys} * D * sizeof(S);
@@ -137,6 +139,7 @@ template <class S, int D, bool plain>
 __global__ void __launch_bounds__(threads, 2)
     attend(const __grid_constant__ AttentionInput<S> in,
            const __grid_constant__ AttentionOutput<S> out, const Grid grid, const bool aligned) {
+  if (!has_products<S>()) return;
   using Of = Shape<S, D, plain>;
   const Unit<S> unit(in, grid, Of::rows);
   if (unit.first_row >= unit.rows) return;
