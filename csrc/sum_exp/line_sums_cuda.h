@@ -4,8 +4,8 @@
 // Every line is read once, if it may be: one that fits the registers of a block stays there until
 // its elements are written. Longer ones, and those that do not lie in one piece, are streamed by
 // blocks that take a slice of them each, as are lines of which nothing but the sums is wanted, if
-// they do not fit those of a warp. Which way a line goes, and its slices, depend on its length
-// and on the kind of operation alone, and so do the bits of its result.
+// they do not fit those of a warp. Which way a line goes, and its slices, do not depend on the
+// others, nor do the bits of its result.
 #pragma once
 
 #include <cstddef>
