@@ -140,13 +140,12 @@ def _draw(noise: Noise, philox: Philox, ids: Any, like: Any) -> Any:
         queue(getattr(kernels(), f"random_{stream}"), numbers, philox.seed, philox.step, ids)
         return -numbers if isinstance(noise, ReversedExponential) else numbers
     quantile, xp = _QUANTILES.get(type(noise)), namespace_of(like)
-    table = law_and_table(noise, like) if quantile is None else None
     numbers = empty(shape, "float64", like)
     queue(kernels().random_uniform, numbers, philox.seed, philox.step, ids)
     if quantile is not None:
         numbers = quantile(xp, numbers)
-    elif table is not None:
-        queue(kernels().noise_quantiles, numbers, *table)
+    else:
+        queue(kernels().noise_quantiles, numbers, *law_and_table(noise, like))
     return xp.astype(numbers, like.dtype)
 
 
