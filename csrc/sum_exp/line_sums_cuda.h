@@ -390,14 +390,17 @@ cudaError_t reduce_lines(const S* x, const Lines& lines, const Op& op, void* wor
   bool aligned = lines.inner == 1 && has_aligned_packs(x, lines.terms, pack_size<S>);
   if constexpr (Op::writes_elements)
     aligned = aligned && has_aligned_packs(op.out, lines.terms, pack_size<S>);
-  // Code for each length that registers hold; doubles, which take two, get half as far.
-  constexpr int unit = 8 / (sizeof(Compute<S>) / sizeof(float));
+  // Code for each length that registers hold; doubles, which take two, get half as far, and, as
+  // their exponentials take much of it and few have them, no farther than a warp.
+  constexpr bool is_double = sizeof(Compute<S>) == sizeof(double);
+  constexpr int unit = is_double ? 4 : 8;
   const std::size_t reached = lines.inner == 1 ? lines.terms * (8 / unit) : 0;
   if (reached != 0) {
     if (reached <= 64) return launch_resident<8, unit>(x, lines, aligned, op, stream);
     if (reached <= 256) return launch_resident<32, unit>(x, lines, aligned, op, stream);
-    if (reached <= 1024) return launch_resident<32, 4 * unit>(x, lines, aligned, op, stream);
-    if constexpr (Op::writes_elements) {
+    if constexpr (Op::writes_elements || !is_double)
+      if (reached <= 1024) return launch_resident<32, 4 * unit>(x, lines, aligned, op, stream);
+    if constexpr (Op::writes_elements && !is_double) {
       if (reached <= 4096) return launch_resident<256, 2 * unit>(x, lines, aligned, op, stream);
       if (reached <= 16384) return launch_resident<512, 4 * unit>(x, lines, aligned, op, stream);
     }
