@@ -9,15 +9,18 @@ namespace {
 
 constexpr int warps = 4, threads = warps * static_cast<int>(warp_size);
 
-// Of a block: 64 or 128 queries, and tiles of keys and values of at most 16 KiB each. What is not
-// plain takes code for each logit of a lane, of which there are fewer then.
+// Of a block: 64 or 128 queries, and tiles of keys and values of at most 16 KiB each; 8 KiB of
+// float with 128 queries, for registers and for two blocks in 164 KiB. What is not plain takes code
+// for each logit of a lane, of which there are fewer then.
 template <class S, int D, bool plain>
 struct Shape {
   static constexpr int m_tiles = plain && D <= 128 ? 2 : 1, rows = 16 * m_tiles * warps;
-  static constexpr int fitting = (16 << 10) / (D * static_cast<int>(sizeof(S)));
+  static constexpr int tile_bytes = (m_tiles == 2 && sizeof(S) == 4 ? 8 : 16) << 10;
+  static constexpr int fitting = tile_bytes / (D * static_cast<int>(sizeof(S)));
   static constexpr int most = plain && sizeof(S) == 2 ? 64 : 32;
   static constexpr int keys = fitting < most ? fitting : most, n_tiles = keys / 8;
-  static constexpr std::size_t shared_bytes = std::size_t{rows + 2 * keys} * D * sizeof(S);
+  static constexpr std::size_t tiles_bytes = std::size_t{rows + 2 * keys} * D * sizeof(S);
+  static constexpr std::size_t shared_bytes = tiles_bytes + rows * sizeof(float);  // and scales
   using Scores = float[m_tiles][n_tiles][4];
 };
 
@@ -68,20 +71,29 @@ struct Softmax {
   }
 };
 
-// Scores become logits; row `first_row` of the unit is the first of this warp.
+// Scores become logits; row `first_row` of the unit is the first of this warp, whose `scales` lie
+// in shared memory: which head and query a row is of takes divisions, and many keys need not know.
 template <class S, int D, bool plain>
 __device__ void make_logits(const AttentionInput<S>& in, const Unit<S>& unit, int first_row,
-                            int first_key, bool hides, typename Shape<S, D, plain>::Scores& z) {
+                            const float* scales, int first_key, bool hides,
+                            typename Shape<S, D, plain>::Scores& z) {
   using Of = Shape<S, D, plain>;
   const int lane = threadIdx.x % warp_size;
 #pragma unroll
   for (int m = 0; m < Of::m_tiles; ++m)
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
-      const int row = min(first_row + 16 * m + 8 * h + lane / 4, unit.rows - 1);
+      const int place = 16 * m + 8 * h + lane / 4, row = min(first_row + place, unit.rows - 1);
+      if constexpr (plain) {
+        const float scale = scales[place] * per_logit<float>;
+#pragma unroll
+        for (int n = 0; n < Of::n_tiles; ++n)
+#pragma unroll
+          for (int e = 2 * h; e < 2 * h + 2; ++e) z[m][n][e] *= scale;
+        if (!hides) continue;
+      }
       const int head = unit.head_of(row), query = unit.query_of(row);
-      const LogitRow<plain, S> logit(in, unit.s, head, query, first_key,
-                                     scale_of(in, unit.s, head, query));
+      const LogitRow<plain, S> logit(in, unit.s, head, query, first_key, scales[place]);
       const KeyRange seen = keys_seen(in, unit.s, query);
 #pragma unroll
       for (int n = 0; n < Of::n_tiles; ++n)
@@ -89,7 +101,7 @@ __device__ void make_logits(const AttentionInput<S>& in, const Unit<S>& unit, in
         for (int e = 2 * h; e < 2 * h + 2; ++e) {
           const int k = 8 * n + 2 * (lane % 4) + e % 2;
           const bool is_seen = !hides || seen.holds(first_key + k);
-          if (plain || is_seen) z[m][n][e] = logit(in, k, z[m][n][e]).value;
+          if (!plain && is_seen) z[m][n][e] = logit(in, k, z[m][n][e]).value;
           if (!is_seen) z[m][n][e] = -infinity<float>();
         }
     }
@@ -137,16 +149,20 @@ template <class S, int D, bool plain>
 __global__ void __launch_bounds__(threads, 2)
     attend(const __grid_constant__ AttentionInput<S> in,
            const __grid_constant__ AttentionOutput<S> out, const Grid grid, const bool aligned) {
+  if (!has_products<S>()) return;
   using Of = Shape<S, D, plain>;
   const Unit<S> unit(in, grid, Of::rows);
   if (unit.first_row >= unit.rows) return;
   unsigned char* memory = dynamic_shared<unsigned char>();
   const Tile<S, D> queries = {memory}, keys = {queries.data + Of::rows * queries.row_bytes},
                    values = {keys.data + Of::keys * keys.row_bytes};
+  auto* scales = reinterpret_cast<float*>(memory + Of::tiles_bytes);
   const int warp_row = 16 * Of::m_tiles * static_cast<int>(threadIdx.x / warp_size);
   const int first_row = unit.first_row + warp_row;
   load_rows<threads>(queries, Of::rows, in.head_dim, aligned,
                      [&](int row) { return unit.row_at(in.query, unit.first_row + row); });
+  for (int row = threadIdx.x; row < Of::rows; row += threads)
+    scales[row] = unit.scale_of_row(in, min(unit.first_row + row, unit.rows - 1));
   const BlockRange range = range_of_rows<threads, Of::m_tiles>(in, unit, first_row);
   const int key_count = static_cast<int>(unit.s.keys);
   const auto load_keys = [&](const Tile<S, D>& tile, const Rows<const S>& x, int dim, int first) {
@@ -174,7 +190,7 @@ __global__ void __launch_bounds__(threads, 2)
     // 0 times a value that is not finite would not be 0.
     if (!plain || hides) starts_over |= part_not_finite<threads>(values, Of::keys);
     if (!works) continue;
-    make_logits<S, D, plain>(in, unit, first_row, first, hides, z);
+    make_logits<S, D, plain>(in, unit, first_row, scales + warp_row, first, hides, z);
     softmax.weigh(z);
     add_weighted(z, values, softmax.out);
   }

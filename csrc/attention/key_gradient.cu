@@ -43,6 +43,7 @@ template <class S, int D>
 __global__ void __launch_bounds__(GradientShape<S, D>::threads, 256 / GradientShape<S, D>::threads)
     grade_keys(const AttentionInput<S> in, const AttentionGradient<S> g,
                const GradientRows<float> of_rows, const unsigned tiles, const bool aligned) {
+  if (!has_products<S>()) return;
   using Of = GradientShape<S, D>;
   unsigned index = blockIdx.x;
   bool of_values = false;

@@ -43,6 +43,7 @@ __global__ void __launch_bounds__(GradientShape<S, D>::threads, 256 / GradientSh
                   const __grid_constant__ AttentionGradient<S> g,
                   const __grid_constant__ GradientRows<float> of_rows, const Grid grid,
                   const bool aligned) {
+  if (!has_products<S>()) return;
   using Of = GradientShape<S, D>;
   const Unit<S> unit(in, grid, Of::rows);
   if (unit.first_row >= unit.rows) return;

@@ -78,6 +78,7 @@ __global__ void __launch_bounds__(block_threads<group>)
   using Sums = LineSums<T, false>;
   constexpr unsigned threads = block_threads<group>;
   constexpr int pack = pack_size<S>;
+  __shared__ T max_of_warp[threads / warp_size];
   __shared__ Sums sums_of_warp[threads / warp_size];
   __shared__ double masses[threads / warp_size], distances[threads / warp_size];
   const auto reduced = [](auto value, auto* of_warp, const auto& merge) {
@@ -86,7 +87,7 @@ __global__ void __launch_bounds__(block_threads<group>)
     else
       return reduce_block<group>(value, of_warp, merge);
   };
-  const auto added = [](double a, double b) { return a + b; };
+  const auto sum = [](double a, double b) { return a + b; };
 
   const std::size_t given = std::size_t{blockIdx.x} * (threads / group) + threadIdx.x / group;
   const std::size_t index = min(given, in.rows - 1);  // the last one again, not to leave the warp
@@ -109,8 +110,13 @@ __global__ void __launch_bounds__(block_threads<group>)
 #pragma unroll
       for (int i = 0; i < pack; ++i) add_term(sums, z[i], shift_of(max));
     });
-  sums = reduced(sums, sums_of_warp, [](Sums a, Sums b) { return merge(a, b); });
-  if (!row.plain()) mass = reduced(mass, masses, added);
+  sums = merge_all(
+      sums, [&](T max) { return reduced(max, max_of_warp, [](T a, T b) { return fmax(a, b); }); },
+      [&](const Sums& part) {
+        return reduced(part, sums_of_warp,
+                       [](const Sums& a, const Sums& b) { return added(a, b); });
+      });
+  if (!row.plain()) mass = reduced(mass, masses, sum);
 
   const bool is_finite = isfinite(sums.max) && isfinite(sums.sum);
   const T shift = shift_of(sums.max), log_term = log(sums.sum);
@@ -152,7 +158,7 @@ __global__ void __launch_bounds__(block_threads<group>)
       }
     });
   }
-  if (!row.plain()) distance = reduced(distance, distances, added);
+  if (!row.plain()) distance = reduced(distance, distances, sum);
   if (!is_first || given >= in.rows) return;
   double value = 0.0;
   if (takes_part) {

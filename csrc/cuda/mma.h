@@ -12,7 +12,20 @@
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
+#include <type_traits>
+
 namespace logitkit::cuda {
+
+/// Whether there are products of S on the architecture that is compiled for. A kernel of those that
+/// there are not is never launched, and left empty.
+template <class S>
+__device__ constexpr bool has_products() {
+#if __CUDA_ARCH__ >= 800
+  return true;
+#else
+  return std::is_same_v<S, __half>;
+#endif
+}
 
 /// c += A B of float16, 16 x 16 times 16 x 8. Compute capability 7.5.
 __device__ inline void multiply_add(float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2],

@@ -11,6 +11,7 @@
 //     static constexpr unsigned lanes;    // that have the elements of a row, one beside the other
 //     static constexpr unsigned threads, at_once;  // blocks of a multiprocessor
 //     static constexpr std::size_t shared_bytes;        // that add() uses
+//     static constexpr bool exists();                   // else kernels of it are left empty
 //     Value& value(unsigned r, unsigned c);             // an element of a thread
 //     static unsigned row(unsigned r), column(unsigned c);  // of a thread, in the tile
 //     static unsigned first_column(), offset(unsigned c);   // column(c), whose sum it is

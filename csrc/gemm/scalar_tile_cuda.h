@@ -23,6 +23,7 @@ struct ScalarTile {
   static constexpr std::size_t shared_bytes = 4 * step * stride * sizeof(T);
   static_assert(rows == columns, "one stride");
 
+  static __device__ constexpr bool exists() { return true; }
   static __host__ __device__ constexpr unsigned offset(unsigned i) {
     return i / pack * (side * pack) + i % pack;
   }

@@ -31,6 +31,7 @@ struct TensorTile {
   static constexpr std::size_t shared_bytes = stages * 2 * panel_bytes;
   static_assert(rows == columns, "one size of panels");
 
+  static __device__ constexpr bool exists() { return has_products<S>(); }
   static __device__ unsigned group() { return threadIdx.x % warp_size / 4; }
   static __device__ unsigned row(unsigned r) {
     return threadIdx.x / warp_size * rows_of_warp + r / 2 * 16 + r % 2 * 8 + group();

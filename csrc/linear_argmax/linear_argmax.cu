@@ -106,6 +106,7 @@ __device__ void take_row(Tile& tile, unsigned r, int first_column, int columns, 
 template <class Tile, class S, class T = Compute<S>>
 __global__ void __launch_bounds__(Tile::threads, Tile::at_once)
     best_of_parts(LinearScores<S> in, ColumnParts parts, Pass<T> pass, Candidate<T>* partial) {
+  if (!Tile::exists()) return;
   unsigned char* shared = dynamic_shared<unsigned char>();
   auto* lists = reinterpret_cast<Candidate<T>*>(shared + Tile::shared_bytes);  // [row][k]
   const std::size_t first_row = std::size_t{blockIdx.x} * Tile::rows;

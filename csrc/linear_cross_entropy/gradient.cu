@@ -60,6 +60,7 @@ template <class Tile, class S>
 __global__ void __launch_bounds__(Tile::threads, Tile::at_once)
     grade_logits(LayerLossInput<S> in, LayerLossFactors factors, std::size_t first,
                  std::size_t stride, S* to) {
+  if (!Tile::exists()) return;
   using T = Compute<S>;
   unsigned char* shared = dynamic_shared<unsigned char>();
   const std::size_t first_row = std::size_t{blockIdx.x} * Tile::rows;
@@ -125,6 +126,7 @@ struct ProductOutput {
 template <class Tile, bool left_by_term, class S>
 __global__ void __launch_bounds__(Tile::threads, Tile::at_once)
     multiply_factors(Factor<S> left, Factor<S> right, std::size_t terms, ProductOutput<S> out) {
+  if (!Tile::exists()) return;
   using T = Compute<S>;
   const std::size_t first_row = std::size_t{blockIdx.x} * Tile::rows;
   const std::size_t first_column = std::size_t{blockIdx.y} * Tile::columns;

@@ -144,6 +144,7 @@ __device__ void add_row(Tile& tile, unsigned r, const LayerLossInput<S>& in, std
 template <class Tile, class S, class T = Compute<S>>
 __global__ void __launch_bounds__(Tile::threads, Tile::at_once)
     sums_of_parts(LayerLossInput<S> in, ColumnParts parts, bool with_total, RowSums<T>* partial) {
+  if (!Tile::exists()) return;
   unsigned char* shared = dynamic_shared<unsigned char>();
   auto* sums = reinterpret_cast<RowSums<T>*>(shared + Tile::shared_bytes);
   const std::size_t first_row = std::size_t{blockIdx.x} * Tile::rows;

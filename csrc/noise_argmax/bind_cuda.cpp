@@ -5,6 +5,7 @@
 
 #include "cuda/device_array.h"
 #include "noise_argmax/noise_argmax_cuda.h"
+#include "noise_argmax/quantiles_cuda.h"
 
 namespace py = pybind11;
 
@@ -147,6 +148,18 @@ void log_prob(const py::object& logits, const py::object& given_index, const py:
   });
 }
 
+void quantiles(const py::object& to, const py::object& given_law, const py::object& polynomials,
+               std::uintptr_t stream) {
+  const DeviceArray numbers(to, "numbers");
+  const Law law(given_law, polynomials);
+  const logitkit::Noise noise = law.noise();
+  if (noise.table == nullptr) throw py::type_error("expected the polynomials of a table, not None");
+  logitkit::cuda::on_device(numbers.device(), [&] {
+    return logitkit::cuda::tabulated_quantiles(*noise.table, numbers.data<double>(), numbers.size(),
+                                               logitkit::cuda::as_stream(stream));
+  });
+}
+
 }  // namespace
 
 void bind_noise_argmax(py::module_& m) {
@@ -164,4 +177,6 @@ void bind_noise_argmax(py::module_& m) {
   m.def("noise_argmax_log_prob", &log_prob, py::arg("logits"), py::arg("index"), py::arg("law"),
         py::arg("scale"), py::arg("out"), py::arg("gradients"), py::arg("workspace"), py::kw_only(),
         py::arg("polynomials") = py::none(), py::arg("stream") = 0);
+  m.def("noise_quantiles", &quantiles, py::arg("numbers"), py::arg("law"), py::arg("polynomials"),
+        py::kw_only(), py::arg("stream") = 0);
 }

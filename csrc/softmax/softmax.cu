@@ -15,7 +15,7 @@ struct LogSumExp {
   static constexpr bool moments = false, writes_elements = false;
   using T = Compute<S>;
   S* out;
-  __device__ T logit(S x) const { return load(x); }
+  __device__ T logit(T x) const { return x; }
   __device__ void line(std::size_t line, const LineSums<T, false>& sums) const {
     out[line] = stored<S>(log_sum(sums));
   }
@@ -28,13 +28,18 @@ struct Softmax {
   using T = Compute<S>;
   S* out;
   bool is_log;
-  __device__ T logit(S x) const { return load(x); }
-  __device__ void line(std::size_t, const LineSums<T, false>&) const {}
+  __device__ T logit(T x) const { return x; }
+  struct Normalizer {
+    T shift, factor;  // of the logarithm the second one is subtracted too
+  };
   __device__ T kept(T z, T e) const { return is_log ? z : e; }
-  __device__ S element(T kept, const LineSums<T, false>& sums) const {
-    if (is_log) return stored<S>(kept - shift_of(sums.max) - log(sums.sum));
+  __device__ Normalizer normalizer(const LineSums<T, false>& sums) const {
+    if (is_log) return {shift_of(sums.max), log(sums.sum)};
     // Without a finite maximum all are NaN.
-    return stored<S>(isfinite(sums.max) ? kept * (T(1) / sums.sum) : infinity<T>() - infinity<T>());
+    return {T(0), isfinite(sums.max) ? T(1) / sums.sum : infinity<T>() - infinity<T>()};
+  }
+  __device__ S element(T kept, const Normalizer& of) const {
+    return stored<S>(is_log ? kept - of.shift - of.factor : kept * of.factor);
   }
 };
 
@@ -44,10 +49,7 @@ struct Stats {
   using T = Compute<S>;
   LineStats<T> out;
   T scale;
-  __device__ T logit(S x) const {
-    const T value = load(x);
-    return value == -infinity<T>() ? value : scale * value;
-  }
+  __device__ T logit(T x) const { return x == -infinity<T>() ? x : scale * x; }
   __device__ void line(std::size_t line, const LineSums<T, true>& sums) const {
     const T nan = infinity<T>() - infinity<T>();
     const bool is_empty = sums.sum == T(0), is_nan = isnan(sums.sum);

@@ -19,8 +19,8 @@ namespace logitkit::cuda {
 //             e (1 + |result|), softmax within (2 + max - x_i) ulp, statistics as on a processor
 //             with this e
 //   Specials: those on a processor, exactly
-//   Traffic:  one read of x and, of softmax, one write, for lines of up to 16384 terms in one
-//             piece; softmax of other lines reads twice.
+//   Traffic:  one read of x and, of softmax, one write; softmax of lines that are not in one piece
+//             or have more than 16384 terms, of double more than 512, reads twice.
 
 /// Bytes of workspace that all of them need; for statistics, twice as many.
 template <class S>

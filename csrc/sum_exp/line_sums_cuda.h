@@ -1,16 +1,17 @@
 // Sums of exponentials along lines of an array, on a GPU: the engine of log-sum-exp, softmax and
 // their statistics, as a template over what becomes of the sums.
 //
-// A line that fits the registers of a block is read once and stays there. Longer ones, and those
-// that do not lie in one piece, are streamed by blocks that take a slice of them each; the slices
-// depend on the length of the line alone, and so do the bits of its result.
+// Every line is read once, if it may be: one that fits the registers of a block stays there until
+// its elements are written. Longer ones, and those that do not lie in one piece, are streamed by
+// blocks that take a slice of them each, as are lines of which nothing but the sums is wanted, if
+// they do not fit those of a warp. Which way a line goes, and its slices, do not depend on the
+// others, nor do the bits of its result.
 #pragma once
 
 #include <cstddef>
-#include <cstdint>
 
 #include "cuda/launch.h"
-#include "cuda/memory.h"
+#include "cuda/packs.h"
 #include "cuda/warp.h"
 #include "sum_exp/lines_cuda.h"
 
@@ -21,7 +22,8 @@ inline __host__ __device__ std::size_t count(const Lines& lines) {
 }
 
 /// Sums over terms z, with shift = max where that is finite and 0 elsewhere. One term is
-/// {z, 1}, none is {-inf, 0}; merge() puts parts of a line together.
+/// {z, 1}, none is {-inf, 0}; merge() puts parts of a line together, and added() those whose
+/// largest term is that of all of them.
 template <class T, bool moments>
 struct LineSums {
   T max, sum;  // of exp(z - shift)
@@ -61,16 +63,29 @@ __device__ void raise(LineSums<T, moments>& part, T max) {
 }
 
 template <class T, bool moments>
-__device__ LineSums<T, moments> merge(LineSums<T, moments> a, LineSums<T, moments> b) {
-  const T max = fmax(a.max, b.max);  // drops NaN, which is in the sums too
-  raise(a, max);
-  raise(b, max);
+__device__ LineSums<T, moments> added(LineSums<T, moments> a, const LineSums<T, moments>& b) {
   a.sum += b.sum;
   if constexpr (moments) {
     a.mean += b.mean;
     a.squares += b.squares;
   }
   return a;
+}
+
+template <class T, bool moments>
+__device__ LineSums<T, moments> merge(LineSums<T, moments> a, LineSums<T, moments> b) {
+  const T max = fmax(a.max, b.max);  // drops NaN, which is in the sums too
+  raise(a, max);
+  raise(b, max);
+  return added(a, b);
+}
+
+/// What merge() makes of the parts that threads have, where reduce_max(x) and reduce_sums(x) are
+/// the largest and the added() x of all of them: two reductions, and one exp for each thread.
+template <class Sums, class ReduceMax, class ReduceSums>
+__device__ Sums merge_all(Sums part, const ReduceMax& reduce_max, const ReduceSums& reduce_sums) {
+  raise(part, reduce_max(part.max));
+  return reduce_sums(part);
 }
 
 /// Adds a term to sums of the same or a larger maximum.
@@ -86,78 +101,84 @@ __device__ T add_term(LineSums<T, moments>& part, T z, T shift) {
 }
 
 // What follows takes an Op: constants `moments` and `writes_elements`, and
-//   Compute<S> logit(S)                            the term that an element stands for
-//   void line(line, LineSums)                      called once for each line
-// and, if it writes elements,
+//   Compute<S> logit(Compute<S>)                   the term that an element stands for
+// If it writes elements, also
 //   Compute<S> kept(z, e)                          of a term and exp(z - shift), what it needs
-//   S element(kept, LineSums)
+//   Normalizer normalizer(LineSums)                what all elements of a line need
+//   S element(kept, Normalizer)
+// and otherwise
+//   void line(line, LineSums)                      called once for each line
 
 // Of a block of lines that groups of threads keep in registers.
 template <unsigned group>
 constexpr unsigned resident_threads = group < 128 ? 128 : group;
 
 /// Lines of at most group * packs * pack terms, which a group of threads keeps in registers;
-/// `terms` is a multiple of `pack`, and memory is aligned for packs.
-template <unsigned group, int packs, int pack, class S, class Op>
+/// `aligned` says whether all packs of lines are.
+template <unsigned group, int packs, class S, class Op>
 __global__ void __launch_bounds__(resident_threads<group>)
-    resident_lines(const S* x, std::size_t lines, unsigned terms, Op op) {
+    resident_lines(const S* x, std::size_t lines, unsigned terms, bool aligned, Op op) {
   using T = Compute<S>;
   using Sums = LineSums<T, Op::moments>;
   constexpr unsigned threads = resident_threads<group>;
+  constexpr int pack = pack_size<S>;
   __shared__ Sums sums_of_warp[threads / warp_size];
   __shared__ T max_of_warp[threads / warp_size];
+  const auto reduced = [](auto value, auto* of_warp, const auto& merge) {
+    if constexpr (group <= warp_size)
+      return reduce_lanes<group>(value, merge);
+    else
+      return reduce_block<group>(value, of_warp, merge);
+  };
 
   const std::size_t line = std::size_t{blockIdx.x} * (threads / group) + threadIdx.x / group;
   const unsigned rank = threadIdx.x % group;
   const bool is_line = line < lines;
   const S* from = x + (is_line ? line : 0) * terms;
 
-  T z[packs * pack];
+  T z[packs][pack];
   T max = -infinity<T>();
 #pragma unroll
   for (int p = 0; p < packs; ++p) {
     const unsigned first = (p * group + rank) * pack;
-    Pack<S, pack> elements;
-    const bool is_inside = is_line && first < terms;
-    if (is_inside) elements = *reinterpret_cast<const Pack<S, pack>*>(from + first);
+#pragma unroll
+    for (int i = 0; i < pack; ++i) z[p][i] = -infinity<T>();
+    if (is_line && first < terms)
+      load_pack(from + first, terms - first, aligned, -infinity<T>(), z[p]);
 #pragma unroll
     for (int i = 0; i < pack; ++i) {
-      z[p * pack + i] = is_inside ? op.logit(elements.element[i]) : -infinity<T>();
-      max = fmax(max, z[p * pack + i]);
+      z[p][i] = op.logit(z[p][i]);
+      max = fmax(max, z[p][i]);
     }
   }
-  const auto larger = [](T a, T b) { return fmax(a, b); };
-  if constexpr (group <= warp_size)
-    max = reduce_lanes<group>(max, larger);
-  else
-    max = reduce_block<group>(max, max_of_warp, larger);
+  max = reduced(max, max_of_warp, [](T a, T b) { return fmax(a, b); });
 
   Sums sums = no_terms<T, Op::moments>();
   sums.max = max;
   const T shift = shift_of(max);
 #pragma unroll
-  for (int k = 0; k < packs * pack; ++k) {
-    const T e = add_term(sums, z[k], shift);
-    if constexpr (Op::writes_elements) z[k] = op.kept(z[k], e);
-  }
-  const auto merged = [](Sums a, Sums b) { return merge(a, b); };
-  if constexpr (group <= warp_size)
-    sums = reduce_lanes<group>(sums, merged);
-  else
-    sums = reduce_block<group>(sums, sums_of_warp, merged);
+  for (int p = 0; p < packs; ++p)
+#pragma unroll
+    for (int i = 0; i < pack; ++i) {
+      const T e = add_term(sums, z[p][i], shift);
+      if constexpr (Op::writes_elements) z[p][i] = op.kept(z[p][i], e);
+    }
+  sums = reduced(sums, sums_of_warp, [](const Sums& a, const Sums& b) { return added(a, b); });
 
   if (!is_line) return;
-  if (rank == 0) op.line(line, sums);
   if constexpr (Op::writes_elements) {
+    const auto normalizer = op.normalizer(sums);
 #pragma unroll
     for (int p = 0; p < packs; ++p) {
       const unsigned first = (p * group + rank) * pack;
       if (first >= terms) continue;
-      Pack<S, pack> results;
+      S results[pack];
 #pragma unroll
-      for (int i = 0; i < pack; ++i) results.element[i] = op.element(z[p * pack + i], sums);
-      *reinterpret_cast<Pack<S, pack>*>(op.out + line * terms + first) = results;
+      for (int i = 0; i < pack; ++i) results[i] = op.element(z[p][i], normalizer);
+      store_pack(results, op.out + line * terms + first, terms - first, aligned);
     }
+  } else if (rank == 0) {
+    op.line(line, sums);
   }
 }
 
@@ -205,20 +226,39 @@ struct Place {
   __device__ std::size_t line(const Lines& lines) const { return outer * lines.inner + inner; }
 };
 
-/// The sums of all rows of a block for each of its columns, in the threads of the first row, and
-/// from there in all.
+/// What merge(a, b) makes of the values of all rows of a block, for each of its columns, in all
+/// threads; `of_warp` is shared memory for as many values as there are threads.
+template <class Value, class Merge>
+__device__ Value reduce_rows(Value value, const Place& place, unsigned columns, Value* of_warp,
+                             const Merge& merge) {
+#pragma unroll 1
+  for (unsigned mask = warp_size / 2; mask >= columns; mask /= 2)
+    value = merge(value, exchanged(value, mask));
+  const unsigned warp = threadIdx.x / warp_size, lane = threadIdx.x % warp_size;
+  __syncthreads();  // values before these may still be read
+  if (lane < columns) of_warp[warp * columns + lane] = value;
+  __syncthreads();
+  value = of_warp[place.column];
+#pragma unroll
+  for (unsigned w = 1; w < streamed_threads / warp_size; ++w)
+    value = merge(value, of_warp[w * columns + place.column]);
+  return value;
+}
+
+/// merge() of the sums of all rows.
 template <class Sums>
-__device__ Sums reduce_rows(Sums sums, const Place& place, unsigned columns, Sums* of_thread) {
-  __syncthreads();
-  of_thread[threadIdx.x] = sums;
-  for (unsigned half = place.rows / 2; half > 0; half /= 2) {
-    __syncthreads();
-    if (place.row < half)
-      of_thread[threadIdx.x] =
-          merge(of_thread[threadIdx.x], of_thread[threadIdx.x + half * columns]);
-  }
-  __syncthreads();
-  return of_thread[place.column];
+__device__ Sums merge_rows(const Sums& sums, const Place& place, unsigned columns, Sums* of_warp) {
+  using T = decltype(sums.max);
+  return merge_all(
+      sums,
+      [&](T max) {
+        return reduce_rows(max, place, columns, reinterpret_cast<T*>(of_warp),
+                           [](T a, T b) { return fmax(a, b); });
+      },
+      [&](const Sums& part) {
+        return reduce_rows(part, place, columns, of_warp,
+                           [](const Sums& a, const Sums& b) { return added(a, b); });
+      });
 }
 
 /// Writes the elements of a slice.
@@ -229,10 +269,12 @@ __device__ void write_slice(const S* x, const Lines& lines, const Slices& slices
   const std::size_t begin = blockIdx.y * slices.slice;
   const std::size_t end = min(begin + slices.slice, lines.terms);
   const std::size_t base = place.outer * lines.terms * lines.inner + place.inner;
+  const auto shift = shift_of(sums.max);
+  const auto normalizer = op.normalizer(sums);
   for (std::size_t k = begin + place.row; k < end; k += place.rows) {
     const std::size_t index = base + k * lines.inner;
-    const auto z = op.logit(x[index]);
-    op.out[index] = op.element(op.kept(z, exp(z - shift_of(sums.max))), sums);
+    const auto z = op.logit(load(x[index]));
+    op.out[index] = op.element(op.kept(z, exp(z - shift)), normalizer);
   }
 }
 
@@ -244,7 +286,7 @@ __global__ void __launch_bounds__(streamed_threads)
                    LineSums<Compute<S>, Op::moments>* partial) {
   using T = Compute<S>;
   using Sums = LineSums<T, Op::moments>;
-  __shared__ Sums of_thread[streamed_threads];
+  __shared__ Sums of_warp[streamed_threads];
   const Place place(lines, slices);
   const std::size_t begin = blockIdx.y * slices.slice;
   const std::size_t end = place.is_line ? min(begin + slices.slice, lines.terms) : begin;
@@ -264,7 +306,8 @@ __global__ void __launch_bounds__(streamed_threads)
     for (int u = 0; u < streamed_unroll; ++u)
 #pragma unroll
       for (int i = 0; i < pack; ++i) {
-        z[u * pack + i] = k + u * step < end ? op.logit(elements[u].element[i]) : -infinity<T>();
+        z[u * pack + i] =
+            k + u * step < end ? op.logit(load(elements[u].element[i])) : -infinity<T>();
         max = fmax(max, z[u * pack + i]);
       }
     raise(sums, max);
@@ -272,14 +315,16 @@ __global__ void __launch_bounds__(streamed_threads)
 #pragma unroll
     for (int i = 0; i < streamed_unroll * pack; ++i) add_term(sums, z[i], shift);
   }
-  sums = reduce_rows(sums, place, slices.columns, of_thread);
+  sums = merge_rows(sums, place, slices.columns, of_warp);
   if (slices.parts > 1) {
     if (place.row == 0 && place.is_line)
       partial[blockIdx.y * count(lines) + place.line(lines)] = sums;
     return;
   }
-  if (place.row == 0 && place.is_line) op.line(place.line(lines), sums);
-  if constexpr (Op::writes_elements) write_slice(x, lines, slices, place, sums, op);
+  if constexpr (Op::writes_elements)
+    write_slice(x, lines, slices, place, sums, op);
+  else if (place.row == 0 && place.is_line)
+    op.line(place.line(lines), sums);
 }
 
 /// What is left to do with the sums of slices.
@@ -288,15 +333,17 @@ __global__ void __launch_bounds__(streamed_threads)
     finished_lines(const S* x, Lines lines, Slices slices, Op op,
                    const LineSums<Compute<S>, Op::moments>* partial) {
   using Sums = LineSums<Compute<S>, Op::moments>;
-  __shared__ Sums of_thread[streamed_threads];
+  __shared__ Sums of_warp[streamed_threads];
   const Place place(lines, slices);
   Sums sums = no_terms<Compute<S>, Op::moments>();
   if (place.is_line)
     for (unsigned part = place.row; part < slices.parts; part += place.rows)
       sums = merge(sums, partial[part * count(lines) + place.line(lines)]);
-  sums = reduce_rows(sums, place, slices.columns, of_thread);
-  if (blockIdx.y == 0 && place.row == 0 && place.is_line) op.line(place.line(lines), sums);
-  if constexpr (Op::writes_elements) write_slice(x, lines, slices, place, sums, op);
+  sums = merge_rows(sums, place, slices.columns, of_warp);
+  if constexpr (Op::writes_elements)
+    write_slice(x, lines, slices, place, sums, op);
+  else if (place.row == 0 && place.is_line)
+    op.line(place.line(lines), sums);
 }
 
 /// Bytes that reduce_lines() needs beside its results.
@@ -307,31 +354,19 @@ std::size_t workspace_bytes(const Lines& lines) {
                           : 0;
 }
 
-template <unsigned group, int elements, int pack, class S, class Op>
-cudaError_t launch_resident(const S* x, const Lines& lines, const Op& op, cudaStream_t stream) {
+template <unsigned group, int elements, class S, class Op>
+cudaError_t launch_resident(const S* x, const Lines& lines, bool aligned, const Op& op,
+                            cudaStream_t stream) {
   constexpr unsigned threads = resident_threads<group>, lines_of_block = threads / group;
   const Blocks blocks = {groups_of(count(lines), lines_of_block)};
-  return launch(&resident_lines<group, elements / pack, pack, S, Op>,
+  return launch(&resident_lines<group, elements / pack_size<S>, S, Op>,
                 {blocks, dim3(threads), 0, stream}, x, count(lines),
-                static_cast<unsigned>(lines.terms), op);
+                static_cast<unsigned>(lines.terms), aligned, op);
 }
 
 template <int pack, class S, class Op>
-cudaError_t reduce_lines_in_packs(const S* x, const Lines& lines, const Op& op, void* workspace,
-                                  cudaStream_t stream) {
-  // Code for each length that registers hold; doubles, which take two, get half as far. Long
-  // lines that are not aligned are rare: they are streamed.
-  constexpr int unit = 8 / (sizeof(Compute<S>) / sizeof(float));
-  const std::size_t reached = lines.inner == 1 ? lines.terms * (8 / unit) : 0;
-  if (reached != 0) {
-    if (reached <= 64) return launch_resident<8, unit, pack>(x, lines, op, stream);
-    if (reached <= 256) return launch_resident<32, unit, pack>(x, lines, op, stream);
-    if (reached <= 1024) return launch_resident<32, 4 * unit, pack>(x, lines, op, stream);
-    if constexpr (pack > 1) {
-      if (reached <= 4096) return launch_resident<256, 2 * unit, pack>(x, lines, op, stream);
-      if (reached <= 16384) return launch_resident<512, 4 * unit, pack>(x, lines, op, stream);
-    }
-  }
+cudaError_t stream_lines(const S* x, const Lines& lines, const Op& op, void* workspace,
+                         cudaStream_t stream) {
   using Sums = LineSums<Compute<S>, Op::moments>;
   const Slices slices = slices_of(lines);
   const Blocks blocks = {lines.outer * slices.column_blocks, slices.parts};
@@ -352,12 +387,26 @@ template <class S, class Op>
 cudaError_t reduce_lines(const S* x, const Lines& lines, const Op& op, void* workspace,
                          cudaStream_t stream) {
   if (count(lines) == 0) return cudaSuccess;
-  bool is_aligned = lines.inner == 1 && lines.terms % pack_size<S> == 0 &&
-                    reinterpret_cast<std::uintptr_t>(x) % 16 == 0;
+  bool aligned = lines.inner == 1 && has_aligned_packs(x, lines.terms, pack_size<S>);
   if constexpr (Op::writes_elements)
-    is_aligned = is_aligned && reinterpret_cast<std::uintptr_t>(op.out) % 16 == 0;
-  if (is_aligned) return reduce_lines_in_packs<pack_size<S>>(x, lines, op, workspace, stream);
-  return reduce_lines_in_packs<1>(x, lines, op, workspace, stream);
+    aligned = aligned && has_aligned_packs(op.out, lines.terms, pack_size<S>);
+  // Code for each length that registers hold; doubles, which take two, get half as far, and, as
+  // their exponentials take much of it and few have them, no farther than a warp.
+  constexpr bool is_double = sizeof(Compute<S>) == sizeof(double);
+  constexpr int unit = is_double ? 4 : 8;
+  const std::size_t reached = lines.inner == 1 ? lines.terms * (8 / unit) : 0;
+  if (reached != 0) {
+    if (reached <= 64) return launch_resident<8, unit>(x, lines, aligned, op, stream);
+    if (reached <= 256) return launch_resident<32, unit>(x, lines, aligned, op, stream);
+    if constexpr (Op::writes_elements || !is_double)
+      if (reached <= 1024) return launch_resident<32, 4 * unit>(x, lines, aligned, op, stream);
+    if constexpr (Op::writes_elements && !is_double) {
+      if (reached <= 4096) return launch_resident<256, 2 * unit>(x, lines, aligned, op, stream);
+      if (reached <= 16384) return launch_resident<512, 4 * unit>(x, lines, aligned, op, stream);
+    }
+  }
+  if (aligned) return stream_lines<pack_size<S>>(x, lines, op, workspace, stream);
+  return stream_lines<1>(x, lines, op, workspace, stream);
 }
 
 }  // namespace logitkit::cuda

@@ -114,6 +114,13 @@ def noise_argmax_log_prob(
     polynomials: Any | None = None,
     stream: int = 0,
 ) -> None: ...
+def noise_quantiles(
+    numbers: Any,
+    law: tuple[float, float, float, float],
+    polynomials: Any,
+    *,
+    stream: int = 0,
+) -> None: ...
 def linear_topk_workspace(rows: int, classes: int, k: int) -> int: ...
 def linear_topk(
     x: Any,

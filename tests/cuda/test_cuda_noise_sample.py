@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from logitkit import cuda, distributions
-from logitkit.cuda import _noise_sample
+from logitkit.cuda import _device, _noise_argmax, _noise_sample
 
 torch = pytest.importorskip("torch")
 
@@ -22,7 +22,7 @@ LAWS = {
         distributions.Cauchy,
         distributions.Uniform,
     )
-}
+} | {"StudentT": distributions.StudentT(2.5)}
 TYPES = [torch.float16, torch.float32, torch.float64]
 X = np.random.default_rng(0).normal(scale=0.5, size=(2, 3, 11)).astype(np.float32)
 
@@ -48,6 +48,24 @@ def test_draws_are_those_of_main_memory(noise, dtype, device):
     np.testing.assert_array_equal(found.cpu().numpy(), want.sample_k(4, 3, rng=5))
 
 
+# The contract in csrc/noise_argmax/quantiles_cuda.h.
+@pytest.mark.parametrize("df", [0.1, 1.0, 2.5, 40.0, 1e4])
+def test_quantiles_of_student(df, device):
+    noise = distributions.StudentT(df)
+    tails = np.concatenate([10.0 ** -np.arange(1.0, 20.0), np.linspace(0.01, 0.5, 60)])
+    q = np.concatenate([tails, 1.0 - tails[1.0 - tails < 1.0]])
+    x = torch.from_numpy(q.copy()).to(device)
+    _device.kernels().noise_quantiles(x, *_noise_argmax.law_and_table(noise, x))
+    x = x.cpu().numpy()
+    np.testing.assert_array_equal(np.sign(x[q != 0.5]), np.sign(q[q != 0.5] - 0.5))
+    log_tail, seen = np.log(np.minimum(q, 1.0 - q)), np.isfinite(x)
+    found = noise.log_cdf(-np.abs(x[seen]))
+    assert np.all(np.abs(found - log_tail[seen]) <= 1e-13 * np.maximum(1.0, -log_tail[seen]))
+    # Where x is infinite, the largest number is no quantile yet.
+    assert np.all(log_tail[~seen] < noise.log_cdf(-1e300))
+    assert seen.sum() >= 75
+
+
 def test_draws_do_not_depend_on_how_many_are_made_at_once(device, monkeypatch):
     x = torch.from_numpy(X).to(device)
     want = cuda.noise_argmax_sample(x, LAWS["Normal"], 7, 5)
@@ -64,8 +82,8 @@ def test_shapes_without_elements(device):
 
 def test_errors(device):
     x = torch.from_numpy(X).to(device)
-    with pytest.raises(TypeError, match="StudentT noise is not drawn on a GPU"):
-        cuda.noise_argmax_sample(x, distributions.StudentT(3.0), 1)
+    with pytest.raises(TypeError, match=r"StudentT.* noise has no CUDA kernel"):
+        cuda.noise_argmax_sample(x, distributions.StudentT(2e4), 1)
     with pytest.raises(ValueError, match="k = 12 classes or more"):
         cuda.noise_argmax_sample(x, LAWS["Normal"], 1, k=12)
     with pytest.raises(ValueError, match="at least one class"):
@@ -82,7 +100,7 @@ def on_gpu(monkeypatch, device):
 
 
 @pytest.mark.usefixtures("on_gpu")
-@pytest.mark.parametrize("name", ["Normal", "Logistic"])
+@pytest.mark.parametrize("name", ["Normal", "Logistic", "StudentT"])
 def test_a_distribution_of_tensors(name, device):
     noise, x = LAWS[name], torch.from_numpy(X).to(device)
     law, want = ArgmaxNoise(x, noise, 0.7), in_memory(x, noise)

@@ -150,7 +150,7 @@ def noise_argmax_vjp(logits: Any, cotangent: Any, noise: Noise, *, scale: float 
         return _narrow(found, good, x).reshape(shape)
     out = empty(tuple(x.shape), dtype_name(x), x)
     if x.shape[0]:
-        law, polynomials = _law(noise, x)
+        law, polynomials = law_and_table(noise, x)
         queue(
             kernels().noise_argmax_vjp,
             x,
@@ -203,7 +203,7 @@ def noise_argmax_expected_max(logits: Any, noise: Noise, *, scale: float = 1.0) 
         return _narrow(peak + scale * mean, good[:, 0], x).reshape(shape[:-1])
     out = empty((x.shape[0],), dtype_name(x), x)
     if x.shape[0]:
-        law, polynomials = _law(noise, x)
+        law, polynomials = law_and_table(noise, x)
         queue(
             kernels().noise_argmax_expected_max,
             x,
@@ -274,7 +274,7 @@ def noise_argmax_log_prob(
         out = empty((x.shape[0],), dtype_name(x), x)
         gradient = empty(tuple(x.shape), dtype_name(x), x) if return_gradient else None
         if x.shape[0]:
-            law, polynomials = _law(noise, x)
+            law, polynomials = law_and_table(noise, x)
             queue(
                 kernels().noise_argmax_log_prob,
                 x,
@@ -303,7 +303,7 @@ def _probabilities(logits: Any, noise: Noise, scale: float, *, is_log: bool) -> 
         return _narrow(xp.log(found) if is_log else found, good, x).reshape(shape)
     out = empty(tuple(x.shape), dtype_name(x), x)
     if x.shape[0]:
-        law, polynomials = _law(noise, x)
+        law, polynomials = law_and_table(noise, x)
         queue(
             kernels().noise_argmax_probs,
             x,
@@ -317,7 +317,7 @@ def _probabilities(logits: Any, noise: Noise, scale: float, *, is_log: bool) -> 
     return out.reshape(shape)
 
 
-def _law(noise: Noise, x: Any) -> tuple[str | tuple[float, ...], Any]:
+def law_and_table(noise: Noise, x: Any) -> tuple[str | tuple[float, ...], Any]:
     """Return the law as the kernels take it, and the polynomials of its table, where it has one."""
     if isinstance(noise, StudentT) and noise.df <= MOST_DF:
         table = student_polynomials(noise.df)

@@ -31,6 +31,7 @@ from ._arrays import (
     with_wide_types,
 )
 from ._device import kernels
+from ._noise_argmax import law_and_table
 
 if TYPE_CHECKING:
     from ..random import Philox
@@ -63,7 +64,8 @@ def noise_argmax_sample(
         Logits. ``-inf`` leaves a class out. Nobody looks whether a row has a finite maximum; one
         that has none draws some class.
     noise : Noise
-        The law, one of those of `logitkit.distributions` but Student's.
+        The law, one of those of `logitkit.distributions`; Student's of at most 10,000 degrees of
+        freedom.
     rng : int or Philox
         A seed, or a generator: a draw depends on it, on its place in the result and on the logits
         there alone.
@@ -137,14 +139,14 @@ def _draw(noise: Noise, philox: Philox, ids: Any, like: Any) -> Any:
         numbers = empty(shape, dtype_name(like), like)
         queue(getattr(kernels(), f"random_{stream}"), numbers, philox.seed, philox.step, ids)
         return -numbers if isinstance(noise, ReversedExponential) else numbers
-    if (quantile := _QUANTILES.get(type(noise))) is None:
-        raise TypeError(
-            f"{type(noise).__name__} noise is not drawn on a GPU: pass logits in main memory"
-        )
+    quantile, xp = _QUANTILES.get(type(noise)), namespace_of(like)
     numbers = empty(shape, "float64", like)
     queue(kernels().random_uniform, numbers, philox.seed, philox.step, ids)
-    xp = namespace_of(like)
-    return xp.astype(quantile(xp, numbers), like.dtype)
+    if quantile is not None:
+        numbers = quantile(xp, numbers)
+    else:
+        queue(kernels().noise_quantiles, numbers, *law_and_table(noise, like))
+    return xp.astype(numbers, like.dtype)
 
 
 def _of_laplace(xp: Any, q: Any) -> Any:

@@ -10,6 +10,12 @@
 #include "cuda_runtime.h"
 
 namespace logitkit::cuda {
+
+template <class S>
+constexpr bool has_products() {
+  return true;  // of each GPU that is emulated: multiply_add() looks which one it is
+}
+
 namespace emulated {
 
 inline float half_element(unsigned bits, const __half*) {
