@@ -42,29 +42,38 @@ inline void add_products_of_few(const typename V::Element* queries,
     sum[j] = multiply_add(query, repeat_first<V, share>(key[j] + d, end - d), sum[j]);
 }
 
+/// Asks for all of a row. Where rows are asked for one after another, in the order of their
+/// addresses, hardware that looks for streams finds them.
+template <class V>
+inline void prefetch_row(const typename V::Element* row, size_t depth) {
+  for (size_t d = 0; d < depth; d += line<V>) prefetch_far(row + d);
+}
+
 /// The scores of `rows` keys against a panel: scores[key][query]. Neighbouring lanes are added
 /// until each has a score.
 template <class V, size_t share, size_t rows>
 inline void score_few_rows(const typename V::Element* queries,
                            const typename V::Element* const* keys, size_t depth,
                            typename V::Element* scores) {
-  constexpr size_t at_once = rows < 8 ? rows : 8;  // so many addresses fit the registers
+  // Keys are read in the order of their addresses where one has so few products that several are
+  // under way at a time; otherwise as many go side by side as have their addresses in registers.
+  constexpr size_t at_once = share >= 8 ? 1 : 8;
+  static_assert(rows - 1 + at_once + keys_ahead <= rows_ahead, "what is asked for is listed");
   V sum[rows];
 #pragma GCC unroll 16
   for (size_t j = 0; j < rows; ++j) sum[j] = V::all(0);
-#pragma GCC unroll 2
+#pragma GCC unroll 16
   for (size_t first = 0; first < rows; first += at_once) {
     const typename V::Element* key[at_once];
 #pragma GCC unroll 8
-    for (size_t j = 0; j < at_once; ++j) key[j] = keys[first + j];
-    for (size_t d = 0; d < depth; d += line<V>) {
-#pragma GCC unroll 8
-      for (size_t j = 0; j < at_once; ++j) prefetch(keys[first + j + keys_ahead] + d);
-      if (d + line<V> <= depth)
-        add_products_of_few<V, share, at_once>(queries, key, d, d + line<V>, sum + first);
-      else
-        add_products_of_few<V, share, at_once>(queries, key, d, depth, sum + first);
+    for (size_t j = 0; j < at_once; ++j) {
+      key[j] = keys[first + j];
+      prefetch_row<V>(keys[first + j + at_once + keys_ahead], depth);
     }
+    const size_t step = at_once > 1 ? line<V> : depth;
+    for (size_t d = 0; d < depth; d += step)
+      add_products_of_few<V, share, at_once>(queries, key, d, d + step < depth ? d + step : depth,
+                                             sum + first);
   }
   if constexpr (share > 1)
 #pragma GCC unroll 4
@@ -79,7 +88,6 @@ template <class V, size_t share>
 void score_few_of(const typename V::Element* queries, const typename V::Element* const* keys,
                   size_t count, size_t depth, typename V::Element* tile, size_t tile_stride) {
   constexpr size_t rows = share < 8 ? 8 : share, lanes = V::width / share;
-  static_assert(rows + keys_ahead <= rows_ahead, "the keys of the last rows are there to be read");
   for (size_t j = 0; j < count; j += rows) {
     const size_t n = count - j < rows ? count - j : rows;
     if (n == rows && tile_stride == lanes) {
@@ -139,7 +147,7 @@ inline void weigh_few_rows(const typename V::Element* tile, size_t tile_stride,
     for (size_t c = 0; c < chains; ++c) {
       if (is_first)
         for (size_t d = 0; d < vectors * V::width; d += line<V>)
-          prefetch(values[j + c + values_ahead] + dim + d);
+          prefetch_far(values[j + c + values_ahead] + dim + d);
       add(j + c, sum[c]);
     }
   if (j < count) add(j, sum[0]);
