@@ -169,10 +169,13 @@ void attend(const PackedPanel& panel, const PackedStep* steps, size_t count,
     attend_over<parts, false>(panel, steps, count, space);
 }
 
+constexpr size_t most_few = 4;
+
 template <class Operand>
 constexpr PackedLoops make_loops(void (*narrow)(const float*, size_t, std::uint16_t*)) {
   constexpr size_t parts = Operand::parts;
   return {parts,
+          most_few,
           begin,
           end,
           pack_queries<Operand>,

@@ -209,6 +209,8 @@ void attend(const PackedPanel& panel, const PackedStep* steps, size_t count,
     attend_over<false>(panel, steps, count, space);
 }
 
+constexpr size_t most_few = 12;
+
 // There is no unit to be prepared, and sums are kept in the panel.
 void nothing() {}
 void add_sums(const PackedPanel&, PackedSums&) {}
@@ -216,6 +218,7 @@ void add_sums(const PackedPanel&, PackedSums&) {}
 }  // namespace
 
 const PackedLoops packed_loops = {1,
+                                  most_few,
                                   nothing,
                                   nothing,
                                   pack_queries<Bfloat16>,

@@ -23,8 +23,6 @@ constexpr std::size_t packed_tiles = 8;
 // With several parts they are for so many queries that share their keys and so many dimensions:
 // packing, or what dimensions are rounded up to, takes longer than is gained otherwise.
 constexpr std::size_t least_packed_queries = 128, least_packed_dim = 32;
-// With one part they are for all but so few queries.
-constexpr std::size_t most_few_of_packed = 4;
 
 // Keys of so long sequences are asked for by wide panels; others tend to come fast enough alone.
 constexpr std::size_t least_keys_to_ask_for = 4096;
@@ -122,7 +120,7 @@ class LogitTiles : public InputRows<T> {
         group_heads(input.heads / input.key_heads),
         packed_loops(forward ? packed_loops_for(input, isa) : nullptr),
         most_few_(!forward      ? 0
-                  : packs_any() ? most_few_of_packed
+                  : packs_any() ? packed_loops->most_few
                                 : most_few(loops.width)),
         terms_(input, loops) {
     for (const Sequence& sequence : in.sequences)

@@ -172,6 +172,10 @@ struct PackedSpace {
 struct PackedLoops {
   std::size_t parts;
 
+  /// Up to so many queries that share their keys, packing these takes longer than is gained. With
+  /// several parts also for more, depending on the dimensions.
+  std::size_t most_few;
+
   /// Come before and after all others, in each thread.
   void (*begin)();
   void (*end)();
