@@ -23,7 +23,11 @@ constexpr size_t rows_at_once = 8;
 __m512bh broadcast_pair(const std::uint16_t* row) {
   std::int32_t pair;
   std::memcpy(&pair, row, sizeof pair);
-  return (__m512bh)_mm512_set1_epi32(pair);
+  __m512i pairs = _mm512_set1_epi32(pair);
+#ifdef __clang__
+  asm("" : "+v"(pairs));  // Clang 16 crashes on an operand that it knows to be broadcast
+#endif
+  return (__m512bh)pairs;
 }
 
 /// sums[j][v] = the row j times the pairs of the vector v, over `steps` steps. Vectors of lanes
